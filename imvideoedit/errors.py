@@ -1,0 +1,41 @@
+"""Errors a user can cause: one clear line on stderr and exit code 2, never a traceback."""
+
+import errno
+import functools
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """What went wrong, where, and how to mend it, in one line."""
+
+
+def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command's entry point so that user errors end it with one line.
+
+    Exit codes: 2 for a ``UserError`` or a full disk, 130 for Ctrl-C.
+    """
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except UserError as error:
+            sys.exit(_fail(str(error), 2))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            sys.exit(_fail(f"no space left on the disk{_where(error)}; free some and run again", 2))
+        except KeyboardInterrupt:
+            sys.exit(_fail("interrupted; nothing half-written is left", 130))
+
+    return wrapped
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _where(error: OSError) -> str:
+    return f" at {error.filename}" if error.filename else ""
