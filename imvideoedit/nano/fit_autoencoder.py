@@ -1,0 +1,66 @@
+"""Pretraining, first stage: the autoencoder, from its closed-form start."""
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from .autoencoder import NanoAutoencoder
+from .scenes import sample_scene
+from .world import WorldBatches, videos
+
+LATENT_NOISE = 0.03  # of the latents' unit spread: the decoder must forgive small errors of the sampler
+
+
+class AutoencoderFit(lightning.LightningModule):
+    """Mean squared error of the round trip; the learning rate falls with the square root of what is left."""
+
+    def __init__(self, autoencoder: NanoAutoencoder, steps: int, lr: float, shapes: list, seed: int) -> None:
+        super().__init__()
+        self.autoencoder, self.steps, self.lr, self.shapes, self.seed = autoencoder, steps, lr, shapes, seed
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        video = batch["video"]
+        latents = self.autoencoder.encode(video).latent_dist.mode()
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(self.global_step)).to(latents)
+        rebuilt = self.autoencoder.decode(latents + LATENT_NOISE * noise).sample
+        error = (rebuilt.float() - video).square().mean()
+        self.log("autoencoder/psnr", 10 * torch.log10(4 / error), prog_bar=True)
+        return error + 1e-4 * latents.float().square().mean()
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.autoencoder.parameters(), self.lr, betas=(0.9, 0.98), weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1, (step + 1) / 100) * max(1 - step / self.steps, 0) ** 0.5
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self):
+        return WorldBatches(self.seed, self.steps, self.shapes, self.trainer.global_step).loader()
+
+
+def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int = 600) -> None:
+    """The closed-form start, from ``clips`` training clips of nine frames."""
+    rng = np.random.default_rng((seed, 1 << 30))
+    autoencoder.fit_linear(videos([sample_scene(rng, "train") for _ in range(clips)], 9))
+
+
+@torch.no_grad()
+def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int = 400) -> None:
+    """Write the latents' mean and spread of training clips into the autoencoder's config."""
+    rng = np.random.default_rng((seed, 2 << 30))
+    parts = [videos([sample_scene(rng, "train") for _ in range(20)], 9) for _ in range(clips // 20)]
+    latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts]).transpose(0, 1).flatten(1)
+    autoencoder.register_to_config(latents_mean=latents.mean(1).tolist(), latents_std=latents.std(1).tolist())
+
+
+@torch.no_grad()
+def round_trip_psnr(autoencoder: NanoAutoencoder, frames: int, seed: int = 7, clips: int = 40) -> float:
+    """Mean PSNR (dB) of encoding and decoding test compositions."""
+    rng = np.random.default_rng((seed, frames))
+    scores = []
+    for _ in range(clips):
+        video = videos([sample_scene(rng, "test")], frames)
+        rebuilt = autoencoder.decode(autoencoder.encode(video).latent_dist.mode()).sample.clamp(-1, 1)
+        scores.append(10 * torch.log10(4 / (rebuilt - video).square().mean()).item())
+    return float(np.mean(scores))

@@ -1,0 +1,52 @@
+"""Pretraining, second stage: text-to-video by flow matching, on images and videos, text encoder and all."""
+
+import lightning
+import torch
+from torch import Tensor
+
+from ..backbone import Backbone
+from .world import WorldBatches
+
+
+class TextToVideoFit(lightning.LightningModule):
+    """Flow matching (Eq. 1-3 without a source) of the transformer together with its text encoder.
+
+    The weights that are kept are an exponential average of the trained ones (a Lightning callback).
+    """
+
+    def __init__(self, backbone: Backbone, steps: int, lr: float, shapes: list, seed: int) -> None:
+        super().__init__()
+        self.backbone, self.steps, self.lr, self.shapes, self.seed = backbone, steps, lr, shapes, seed
+        self.transformer, self.text_encoder = backbone.transformer, backbone.text_encoder
+        self.transformer.requires_grad_(True).train()
+        self.text_encoder.requires_grad_(True).train()
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        with torch.no_grad():
+            latents = self.backbone.encode_video(batch["video"])
+        generator = torch.Generator().manual_seed(self.seed + self.global_step)
+        uniform = torch.rand(len(latents), generator=generator)
+        uniform = (uniform + torch.arange(len(latents))) / len(latents)  # stratified: less noise in the gradient
+        sigma_B = self.backbone.shift * uniform / (1 + (self.backbone.shift - 1) * uniform)
+        noise = torch.randn(latents.shape, generator=generator)
+        sigma = sigma_B[:, None, None, None, None]
+        noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
+        tokens = self.backbone.tokenize(batch["text"])
+        text = self.backbone.embed_tokens(*tokens)
+        velocity = self.transformer(noisy, 1000 * sigma_B, text, return_dict=False)[0]
+        loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
+        self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self):
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        other = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": other, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, self.lr, betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min(1, (step + 1) / 200) * max(1 - step / self.steps, 0.0) ** 0.5
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train_dataloader(self):
+        return WorldBatches(self.seed, self.steps, self.shapes, self.trainer.global_step).loader()
