@@ -1,0 +1,14 @@
+"""One schema for image pairs, wherever they come from."""
+
+TASKS = (
+    "style_transfer",
+    "color_texture",
+    "object_addition",
+    "object_removal",
+    "rigid_replacement",
+    "nonrigid_replacement",
+    "camera_viewpoint",
+    "local_attribute",
+    "relighting",
+    "background_replacement",
+)
