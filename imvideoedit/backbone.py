@@ -1,0 +1,261 @@
+"""Load a Wan text-to-video model from its diffusers parts, frozen.
+
+Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
+"""
+
+import hashlib
+import importlib.resources
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, ConfigMixin, WanTransformer3DModel
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from imvideoedit.errors import UserError
+from imvideoedit.nano.autoencoder import NanoAutoencoder
+
+WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+WAN_1_3B_REVISION = "0fad780a534b6463e45facd96134c9f345acfa5b"
+# transformer/config.json of that repository; what it leaves out is the class's default.
+WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+DEFAULT_SHIFT = 5.0
+PARTS = ("vae", "text_encoder")
+_AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
+
+
+class _SchedulerConfig(ConfigMixin):
+    config_name = SCHEDULER_CONFIG_NAME
+
+
+@dataclass
+class Backbone:
+    """A frozen Wan model in eval mode.
+
+    Attributes:
+        name: as it was asked for: ``nano``, ``wan_1_3b``, a folder or a hub id.
+        revision: of a hub id; None for folders.
+        transformer: the denoiser.
+        vae, text_encoder, tokenizer: None where they were not loaded.
+        shift: flow shift of the folder's scheduler.
+    """
+
+    name: str
+    revision: str | None
+    transformer: WanTransformer3DModel
+    vae: AutoencoderKLWan | None
+    text_encoder: UMT5EncoderModel | None
+    tokenizer: PreTrainedTokenizerBase | None
+    shift: float
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.patch_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the denoiser."""
+        return self.transformer.patch_embedding.weight.dtype
+
+    @property
+    def vae_spatial(self) -> int:
+        """Pixels of a latent pixel's side."""
+        return _present(self.vae, "vae").config.scale_factor_spatial
+
+    @property
+    def vae_temporal(self) -> int:
+        """Frames of a latent frame, after the first."""
+        return _present(self.vae, "vae").config.scale_factor_temporal
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Height and width of a video must be multiples of this."""
+        return self.vae_spatial * max(self.transformer.config.patch_size[1:])
+
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        """Latents of a video, normalised by the autoencoder's own statistics; the posterior's mode, so repeatable.
+
+        Args:
+            video_BCFHW: in [-1, 1]; F = vae_temporal * k + 1, H and W multiples of ``pixel_multiple``.
+
+        Returns:
+            float32 ``[B, C', k+1, H/vae_spatial, W/vae_spatial]`` on the autoencoder's device.
+
+        Raises:
+            ValueError: F, H or W does not fit.
+        """
+        vae = _present(self.vae, "vae")
+        frames, height, width = video_BCFHW.shape[2:]
+        if frames % self.vae_temporal != 1 % self.vae_temporal:
+            raise ValueError(f"{frames} frames; the autoencoder takes {self.vae_temporal}*k + 1")
+        if height % self.pixel_multiple or width % self.pixel_multiple:
+            raise ValueError(f"{height}x{width} pixels; both must be multiples of {self.pixel_multiple}")
+        parameter = next(vae.parameters())
+        posterior = vae.encode(video_BCFHW.to(parameter.device, parameter.dtype)).latent_dist
+        mean, std = self._latent_statistics(posterior.mode().device)
+        return (posterior.mode().float() - mean) / std
+
+    @torch.no_grad()
+    def decode_video(self, latents_BCFHW: Tensor) -> Tensor:
+        """Inverse of :meth:`encode_video`: float32 video in [-1, 1] on the autoencoder's device."""
+        vae = _present(self.vae, "vae")
+        parameter = next(vae.parameters())
+        mean, std = self._latent_statistics(parameter.device)
+        raw_BCFHW = latents_BCFHW.to(parameter.device).float() * std + mean
+        return vae.decode(raw_BCFHW.to(parameter.dtype)).sample.float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Text embeddings as diffusers' ``WanPipeline`` makes them.
+
+        Args:
+            prompts: B texts; what exceeds T tokens is cut off.
+
+        Returns:
+            ``[B, T, D]`` in the text encoder's dtype and on its device, zeros after each text's end;
+            T = min(the tokenizer's maximum, 512).
+        """
+        # Imported late: the pipeline pulls in much that only its few lines of text cleaning are wanted from.
+        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+        encoder, tokenizer = _present(self.text_encoder, "text_encoder"), _present(self.tokenizer, "tokenizer")
+        length = min(tokenizer.model_max_length, 512)
+        tokens = tokenizer(
+            [prompt_clean(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(encoder.device)
+        text_BTD = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        return text_BTD * tokens.attention_mask[..., None].to(text_BTD.dtype)
+
+    def parameter_hash(self) -> str:
+        """See :func:`parameter_hash`."""
+        return parameter_hash(self.transformer)
+
+    def _latent_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        config = _present(self.vae, "vae").config
+        mean, std = (
+            torch.tensor(numbers, device=device).reshape(1, -1, 1, 1, 1)
+            for numbers in (config.latents_mean, config.latents_std)
+        )
+        return mean, std
+
+
+def load_backbone(
+    name: str = "nano",
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    parts: Collection[str] = PARTS,
+) -> Backbone:
+    """Load a backbone.
+
+    Args:
+        name: ``nano`` (bundled), ``wan_1_3b`` (the hub's, at a fixed revision, or the folder in the environment
+            variable IMVIDEOEDIT_WAN), a diffusers folder, or a hub id. Only a hub id touches the network.
+        revision: of a hub id.
+        device: the GPU if there is one, else the CPU.
+        dtype: of transformer and text encoder; bfloat16 on a GPU, float32 on a CPU. The autoencoder is always float32.
+        parts: which of ``vae`` and ``text_encoder`` (with its tokenizer) to load beside the transformer.
+
+    Raises:
+        UserError: nothing there, or not loadable.
+    """
+    place, revision = _locate(name, revision)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
+    vae = text_encoder = tokenizer = None
+    try:
+        transformer = WanTransformer3DModel.from_pretrained(**source, subfolder="transformer", torch_dtype=dtype)
+        if "vae" in parts:
+            kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
+            vae = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
+        if "text_encoder" in parts:
+            text_encoder = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
+        shift = _read_shift(source)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {_remedy(name)}") from error
+    for module in (transformer, vae, text_encoder):
+        if module is not None:
+            module.requires_grad_(False).eval().to(device)
+    return Backbone(name, revision, transformer, vae, text_encoder, tokenizer, shift)
+
+
+def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:
+    """A transformer without storage, to count and to check shapes; of Wan2.1 1.3B unless a config is given."""
+    with torch.device("meta"):
+        return WanTransformer3DModel(**(WAN_1_3B if config is None else config)).requires_grad_(False).eval()
+
+
+def parameter_hash(transformer: WanTransformer3DModel) -> str:
+    """16 hex digits that name a transformer's weights; an installed adapter does not count.
+
+    The values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one hash.
+
+    Raises:
+        ValueError: the transformer is on the meta device.
+    """
+    own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
+    return hash_tensors(own, torch.bfloat16)
+
+
+def hash_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
+    """16 hex digits of SHA-256 over names, shapes and values in the order of the names, cast to ``dtype`` if given."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        if tensor.is_meta:
+            raise ValueError(f"{name} is on the meta device and has no values")
+        values = tensor.to("cpu", dtype or tensor.dtype).contiguous()
+        digest.update(f"{name} {list(values.shape)} {values.dtype}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _locate(name: str, revision: str | None) -> tuple[str, str | None]:
+    if name == "nano":
+        folder = importlib.resources.files("imvideoedit.nano") / "weights"
+        if not folder.is_dir():
+            raise UserError(f"the bundled nano weights are missing from {folder}; reinstall imvideoedit")
+        return str(folder), None
+    if name == "wan_1_3b":
+        local = os.environ.get("IMVIDEOEDIT_WAN")
+        return (local, None) if local else (WAN_1_3B_HUB, revision or WAN_1_3B_REVISION)
+    if Path(name).is_dir():
+        return name, None
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"backbone folder {name} does not exist; give nano, wan_1_3b, a diffusers folder or a hub id")
+    return name, revision
+
+
+def _remedy(name: str) -> str:
+    if name == "wan_1_3b":
+        return f"check the network, or download {WAN_1_3B_HUB} and set IMVIDEOEDIT_WAN to its folder"
+    return "it must hold transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ as diffusers' WanPipeline does"
+
+
+def _read_shift(source: dict[str, Any]) -> float:
+    try:
+        config = _SchedulerConfig.load_config(**source, subfolder="scheduler")
+    except OSError:
+        return DEFAULT_SHIFT
+    # UniPC, Wan's own, calls it flow_shift; the Euler scheduler calls it shift.
+    return float(config.get("flow_shift") or config.get("shift") or DEFAULT_SHIFT)
+
+
+def _present(part: Any, name: str) -> Any:
+    if part is None:
+        raise ValueError(f"this backbone was loaded without its {name}")
+    return part

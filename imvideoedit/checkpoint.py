@@ -1,0 +1,166 @@
+"""Adapter files: the trained tensors in safetensors, with a versioned header in its metadata.
+
+Every header entry is a JSON string: ``format_version``, ``package_version``, ``method``, ``config``, ``backbone`` and
+``training``. A file loads completely or not at all.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import imvideoedit
+from imvideoedit.backbone import Backbone, hash_tensors, parameter_hash
+from imvideoedit.context import block_dtype
+from imvideoedit.errors import UserError
+from imvideoedit.files import replacing
+from imvideoedit.methods.base import Method
+from imvideoedit.methods.parallel_2d import Parallel2D
+from imvideoedit.methods.predict_update import PredictUpdate
+
+FORMAT_VERSION = 1
+METHODS: dict[str, type[Method]] = {"predict_update": PredictUpdate, "parallel_2d": Parallel2D}
+
+
+@dataclass(frozen=True)
+class AdapterHeader:
+    """What a file says about itself.
+
+    Attributes:
+        method: key of ``METHODS``.
+        config: arguments that rebuild the method.
+        backbone: ``name``, ``revision`` and ``parameter_hash`` of the transformer it was trained in.
+        training: free summary: steps, seed, area, defaults for sampling and the like.
+    """
+
+    method: str
+    config: dict[str, Any]
+    backbone: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    package_version: str = imvideoedit.__version__
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def describe(cls, method: Method, backbone: Backbone, training: dict[str, Any]) -> "AdapterHeader":
+        """The header of a method that is installed in a backbone."""
+        identity = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": backbone.parameter_hash()}
+        return cls(method.name, method.config(), identity, training)
+
+
+def save_adapter(
+    method: Method,
+    path: Path | str,
+    header: AdapterHeader,
+    state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write an adapter; the file appears whole or not at all.
+
+    Args:
+        method: an installed method.
+        state: tensors to write in place of the method's own, such as their running average.
+        dtype: to store in; the tensors' own if None. Half precision halves the file.
+
+    Raises:
+        ValueError: ``state`` has other names than the method, or there is nothing to save.
+    """
+    own = method.state_dict()
+    tensors = dict(own if state is None else state)
+    if not own or own.keys() != tensors.keys():
+        raise ValueError("the tensors to save are not those of an installed method")
+    stored = {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in tensors.items()}
+    metadata = {key: json.dumps(value) for key, value in asdict(header).items()}
+    with replacing(path) as temporary:
+        save_file(stored, temporary, metadata)
+
+
+def read_header(path: Path | str) -> AdapterHeader:
+    """Read the header of an adapter file.
+
+    Raises:
+        UserError: missing, damaged, no adapter, or of a newer format.
+    """
+    try:
+        with safe_open(_existing(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from error
+    try:
+        entries = {key: json.loads(value) for key, value in metadata.items()}
+        version = entries["format_version"]
+        if version > FORMAT_VERSION:
+            raise UserError(f"{path} has adapter format {version}, this imvideoedit reads {FORMAT_VERSION}; upgrade it")
+        return AdapterHeader(**entries)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is no imvideoedit adapter: its header lacks or garbles {error}") from error
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """Read the tensors of an adapter file, as stored, on the CPU.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return load_file(_existing(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from error
+
+
+def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: torch.dtype | None = None) -> Method:
+    """Rebuild a method from its file and install it, frozen, ready to sample.
+
+    Args:
+        transformer: the very model the adapter was trained in, by its parameter hash.
+        dtype: of the adapter; that of the transformer's blocks if None.
+
+    Returns:
+        The installed method. To train on, give float32 and call ``requires_grad_(True)``.
+
+    Raises:
+        UserError: missing or damaged file, other backbone, unknown method, or tensors that do not fit. The transformer
+            is then as it was.
+    """
+    header = read_header(path)
+    _check_backbone(path, header, transformer)
+    state = read_state(path)
+    if header.method not in METHODS:
+        raise UserError(f"{path} is for method {header.method!r}; this imvideoedit knows {', '.join(METHODS)}")
+    try:
+        method = METHODS[header.method](**header.config)
+    except TypeError as error:
+        raise UserError(f"{path} has settings its method does not know ({error}); upgrade imvideoedit") from error
+    method.install(transformer, dtype or block_dtype(transformer))
+    try:
+        method.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        method.uninstall()
+        raise UserError(f"{path} does not fit its own settings: {error}; train or export it again") from error
+    return method.requires_grad_(False).eval()
+
+
+def adapter_hash(adapter: Path | str | Mapping[str, Tensor]) -> str:
+    """16 hex digits that name an adapter's tensors, from a file or from a state; the header does not count."""
+    return hash_tensors(read_state(adapter) if isinstance(adapter, Path | str) else adapter)
+
+
+def _existing(path: Path | str) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"there is no adapter file at {path}; check the path, or train one first")
+    return Path(path)
+
+
+def _check_backbone(path: Path | str, header: AdapterHeader, transformer: WanTransformer3DModel) -> None:
+    found, wanted = parameter_hash(transformer), header.backbone.get("parameter_hash")
+    if found != wanted:
+        raise UserError(
+            f"{path} was trained in backbone {header.backbone.get('name')!r} with parameter hash {wanted}, "
+            f"but the loaded one has parameter hash {found}; load the backbone it was trained in"
+        )

@@ -1,0 +1,58 @@
+"""Rotary positions of the two-stream plane seen by Φ.
+
+Shapes: L tokens, N heads, E channels of one head, S rows of a table, h x w the token grid of one frame.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Position = Literal["running", "aligned"]
+POSITIONS: tuple[Position, ...] = ("running", "aligned")
+
+
+def apply_rotary(x_BLNE: Tensor, cos_1L1E: Tensor, sin_1L1E: Tensor) -> Tensor:
+    """Rotate interleaved channel pairs, with the tables of diffusers' Wan (each frequency stands twice in a row).
+
+    Args:
+        x_BLNE: queries or keys, split into heads.
+        cos_1L1E, sin_1L1E: tables of the same L; the product is taken in their precision.
+
+    Returns:
+        A tensor of the shape and dtype of ``x_BLNE``.
+    """
+    even, odd = x_BLNE.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos_1L1E[..., 0::2], sin_1L1E[..., 1::2]
+    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return rotated.flatten(-2).to(x_BLNE.dtype)
+
+
+def plane_table(table_SE: Tensor, split: tuple[int, int, int], h: int, w: int, position: Position) -> Tensor:
+    """Rows of one rotary table for ``[target ; source]``, each h x w, all at time index 0.
+
+    ``running``: source columns continue after the target's, as on one h x 2w picture. ``aligned``: both streams
+    share the columns 0..w-1. Attention does not care for the order of its tokens, only for their positions, so
+    laying the streams one after the other is the same as interleaving their rows on the wide picture.
+
+    Args:
+        table_SE: cos or sin table; its channels are the time, height and width parts in that order.
+        split: channels of the time, height and width part.
+
+    Returns:
+        ``[1, 2*h*w, 1, E]``.
+
+    Raises:
+        ValueError: the grid needs more positions than the table has rows.
+    """
+    columns = 2 * w if position == "running" else w
+    if max(h, columns) > table_SE.shape[0]:
+        raise ValueError(f"a {h}x{columns} token grid exceeds the {table_SE.shape[0]} rotary positions of the backbone")
+    time_SE, height_SE, width_SE = table_SE.split(split, dim=1)
+    time_hwE = time_SE[0].expand(h, w, -1)
+    height_hwE = height_SE[:h, None].expand(h, w, -1)
+    streams = []
+    for start in (0, columns - w):
+        width_hwE = width_SE[None, start : start + w].expand(h, w, -1)
+        streams.append(torch.cat([time_hwE, height_hwE, width_hwE], dim=-1).flatten(0, 1))
+    return torch.cat(streams)[None, :, None]

@@ -1,0 +1,128 @@
+"""What every method is: modules put into a frozen transformer, a velocity to sample with and losses to train on.
+
+Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from imvideoedit.context import AdaptedProcessor, attach, detach
+from imvideoedit.objectives.flow_matching import FlowMatching
+from imvideoedit.sampling import Velocity
+
+
+@dataclass(frozen=True)
+class EditBatch:
+    """Edits of one shape, all as normalised latents and text embeddings.
+
+    Attributes:
+        source_BCFHW: clean source.
+        target_BCFHW: clean edited target; None when it is to be sampled.
+        text_BTD: edited prompt, which describes the scene after the edit.
+        mask_BFHW: region to edit, for methods that are given one.
+    """
+
+    source_BCFHW: Tensor
+    target_BCFHW: Tensor | None
+    text_BTD: Tensor
+    mask_BFHW: Tensor | None = None
+
+
+class Method(nn.Module):
+    """Base of all methods. Whatever a method registers is trained and saved; it has no weights until installed.
+
+    Subclasses set ``name`` and implement :meth:`build_processor`, :meth:`velocity` and :meth:`config`.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, objective: FlowMatching | None = None) -> None:
+        super().__init__()
+        self.objective = objective or FlowMatching()
+        self.blocks = nn.ModuleList()
+        self._handles: list[RemovableHandle] = []
+        self.__dict__["transformer"] = None
+
+    def config(self) -> dict[str, Any]:
+        """The resolved constructor arguments, JSON-able, that rebuild the installed modules."""
+        raise NotImplementedError
+
+    def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AdaptedProcessor:
+        """Make the processor of one block, with its trained weights in ``dtype`` on the block's device."""
+        raise NotImplementedError
+
+    def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
+        """What is worth computing once for all steps and both guidance branches; None where nothing is."""
+        return None
+
+    def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, observed: Any = None) -> Velocity:
+        """The velocity of the target, given the batch's source and text.
+
+        Args:
+            transformer: the one this method is installed in.
+            batch: conditions; its target is not looked at.
+            observed: result of :meth:`observe` for the same source, to share between guidance branches; computed
+                here when None.
+
+        Returns:
+            ``(x_BCFHW, sigma_B) -> v_BCFHW``, differentiable in the trained weights.
+        """
+        raise NotImplementedError
+
+    def losses(
+        self,
+        transformer: WanTransformer3DModel,
+        batch: EditBatch,
+        generator: torch.Generator | None = None,
+        sigma_B: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Named losses, one value a sample: ``[B]`` float32 each. Their means add up to the training loss.
+
+        Args:
+            generator: source of the noise, and of the noise levels when they are not given.
+            sigma_B: noise levels, such as those of a fixed validation grid; else drawn from the objective.
+
+        Raises:
+            ValueError: the batch has no target.
+        """
+        if batch.target_BCFHW is None:
+            raise ValueError("a batch without a target has no loss")
+        clean_BCFHW = batch.target_BCFHW
+        device = clean_BCFHW.device
+        if sigma_B is None:
+            sigma_B = self.objective.sample_sigma(len(clean_BCFHW), generator, device)
+        where = device if generator is None else generator.device
+        noise_BCFHW = torch.randn(clean_BCFHW.shape, generator=generator, device=where, dtype=torch.float32)
+        point = self.objective.path(clean_BCFHW.float(), noise_BCFHW.to(device), sigma_B)
+        predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
+        return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW)}
+
+    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
+        """Freeze the transformer and put fresh trained modules into it.
+
+        Args:
+            dtype: of the trained weights. Keep float32 for training and run a half-precision backbone under autocast;
+                to sample without autocast, use the backbone's.
+
+        Raises:
+            RuntimeError: this method is installed already, or the transformer is adapted already.
+        """
+        if self.transformer is not None:
+            raise RuntimeError("this method is installed already")
+        transformer.requires_grad_(False)
+        processors = [self.build_processor(index, block, dtype) for index, block in enumerate(transformer.blocks)]
+        self._handles = attach(transformer, processors)
+        self.blocks = nn.ModuleList(processors)
+        self.__dict__["transformer"] = transformer
+
+    def uninstall(self) -> None:
+        """Give the transformer back as it was, and drop the trained weights. Does nothing when not installed."""
+        if self.transformer is not None:
+            detach(self.transformer, self._handles)
+            self._handles, self.blocks = [], nn.ModuleList()
+            self.__dict__["transformer"] = None

@@ -1,0 +1,142 @@
+"""What methods share that run a source stream beside the target stream through one transformer.
+
+The frozen 3D attention never mixes the streams; they meet in Φ only. ``joint`` stacks them on the batch as
+``[target ; source]`` with timesteps ``[t ; 0]``, and source tokens read target tokens too. ``cached`` lets the source
+run alone, as the plain frozen backbone at timestep 0: it depends neither on the step nor on the guidance branch, so it
+is computed once for an edit, without a gradient, and the target reads what it left.
+"""
+
+from typing import Any, Literal
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+
+from imvideoedit.context import AdaptedProcessor, EditCall, TokenContext, denoise
+from imvideoedit.errors import UserError
+from imvideoedit.layers.attention import ADAPTERS, Adapter
+from imvideoedit.layers.rope import POSITIONS, Position
+from imvideoedit.layers.spatial_difference import SpatialDifference
+from imvideoedit.methods.base import EditBatch, Method
+from imvideoedit.objectives.flow_matching import FlowMatching
+from imvideoedit.sampling import Velocity
+
+SourceStream = Literal["cached", "joint"]
+Features = dict[int, tuple[Tensor, Tensor]]
+
+
+class TwoStreamProcessor(AdaptedProcessor):
+    """Keeps the source's features in a recording pass; in the other modes :meth:`edit` does the method's work."""
+
+    def __init__(self, index: int, position: Position) -> None:
+        super().__init__(index)
+        self.position = position
+
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+        """Return what replaces A_3d.
+
+        Args:
+            h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is ``(None, None)``, else the target's.
+            source: recorded (H, A_3d) of the source, or ``(None, None)``.
+        """
+        raise NotImplementedError
+
+    def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
+        call: EditCall = context.call
+        if call.mode == "record":
+            call.features[self.index] = (h_BLD, a_3d_BLD)
+            return a_3d_BLD
+        source = (None, None) if call.mode == "joint" else call.features[self.index]
+        return self.edit(h_BLD, a_3d_BLD, context, source)
+
+    def meet(self, phi: SpatialDifference, x_BLD: Tensor, source_BLD: Tensor | None, context: TokenContext) -> Tensor:
+        """Φ on this pass's grid."""
+        return phi(x_BLD, source_BLD, context.grid, context.plane(self.position))
+
+
+class TwoStreamMethod(Method):
+    """Stacking, cropping and caching of the two streams.
+
+    Args:
+        source_stream: ``cached`` or ``joint``, see the module's text.
+        adapter: ``full`` trains copies of the inherited attentions; ``lora`` shares them frozen and trains low-rank
+            deltas, and all new maps are low-rank too.
+        rank: of ``lora``, at least 1.
+        position: column indices of the source in Φ: ``running`` after the target's, or ``aligned`` with them.
+        objective: of training.
+
+    Raises:
+        UserError: an argument is none of its choices.
+    """
+
+    def __init__(
+        self,
+        source_stream: SourceStream = "cached",
+        adapter: Adapter = "full",
+        rank: int = 32,
+        position: Position = "running",
+        objective: FlowMatching | None = None,
+    ) -> None:
+        super().__init__(objective)
+        check_choice("source_stream", source_stream, ("cached", "joint"))
+        check_choice("adapter", adapter, ADAPTERS)
+        check_choice("position", position, POSITIONS)
+        if rank < 1:
+            raise UserError(f"method.rank is {rank}; it must be at least 1")
+        self.source_stream = source_stream
+        self.adapter = adapter
+        self.rank = rank
+        self.position = position
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "source_stream": self.source_stream,
+            "adapter": self.adapter,
+            "rank": self.rank,
+            "position": self.position,
+        }
+
+    @torch.no_grad()
+    def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Features | None:
+        """Features of the source, by block (see ``EditCall``), from one pass of the plain backbone; None for ``joint``.
+
+        The text of that pass is the batch's, the edited prompt.
+        """
+        if self.source_stream == "joint":
+            return None
+        call = EditCall("record")
+        denoise(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, call)
+        return call.features
+
+    def velocity(
+        self, transformer: WanTransformer3DModel, batch: EditBatch, observed: Features | None = None
+    ) -> Velocity:
+        if self.source_stream == "joint":
+            return self._joint_velocity(transformer, batch)
+        features = self.observe(transformer, batch) if observed is None else observed
+        assert features is not None
+
+        def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
+            return denoise(transformer, x_BCFHW, sigma_B, batch.text_BTD, EditCall("read", features))
+
+        return velocity
+
+    @staticmethod
+    def _joint_velocity(transformer: WanTransformer3DModel, batch: EditBatch) -> Velocity:
+        def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
+            streams = torch.cat([x_BCFHW, batch.source_BCFHW.to(x_BCFHW.dtype)])
+            sigmas = torch.cat([sigma_B.float(), _zeros(batch)])
+            both = denoise(transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint"))
+            return both.chunk(2)[0]
+
+        return velocity
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise a UserError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise UserError(f"method.{option} is {value!r}; choose {' or '.join(choices)}")
+
+
+def _zeros(batch: EditBatch) -> Tensor:
+    return torch.zeros(len(batch.source_BCFHW), device=batch.source_BCFHW.device)
