@@ -1,11 +1,11 @@
 """The nano world's autoencoder: Wan's interface and time geometry, small enough to fit on two CPU cores.
 
-It stands in for ``AutoencoderKLWan``, which did not come near the quality needed in the time a CPU allows
+It stands in for ``AutoencoderKLWan``, which came nowhere near the quality needed in the time a CPU allows
 (measured: 17.7 dB after three minutes on two cores; the closed form below starts at 29 dB).
 
 Geometry: the first frame alone, then groups of four, so F = 4k+1 frames become F' = k+1 latent frames; every
 ``patch`` × ``patch`` square of a group becomes one latent pixel. The first frame is coded as a group that stands still: a
-still image and a still clip therefore have the same latent, so what is learnt on images means the same in videos.
+still image and a still clip therefore have one latent, so what is learnt on images means the same in videos.
 Each latent frame is coded by itself; temporal coherence comes from the transformer.
 """
 

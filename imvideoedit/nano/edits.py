@@ -20,13 +20,13 @@ from .scenes import (
     STATES,
     STYLES,
     TEMPERATURES,
+    TRAIN_PAIRS,
     VIEWS,
     Scene,
     cell_centre,
     is_held_out,
     sample_scene,
     sample_thing,
-    TRAIN_PAIRS,
 )
 
 

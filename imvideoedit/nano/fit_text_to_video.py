@@ -18,8 +18,8 @@ class TextToVideoFit(lightning.LightningModule):
         super().__init__()
         self.backbone, self.steps, self.lr, self.shapes, self.seed = backbone, steps, lr, shapes, seed
         self.transformer, self.text_encoder = backbone.transformer, backbone.text_encoder
-        self.transformer.requires_grad_(True).train()
-        self.text_encoder.requires_grad_(True).train()
+        for part in (self.transformer, self.text_encoder):
+            part.requires_grad_(True).train()
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         with torch.no_grad():
@@ -31,12 +31,18 @@ class TextToVideoFit(lightning.LightningModule):
         noise = torch.randn(latents.shape, generator=generator)
         sigma = sigma_B[:, None, None, None, None]
         noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
-        tokens = self.backbone.tokenize(batch["text"])
-        text = self.backbone.embed_tokens(*tokens)
+        text = self._embed(batch["text"])
         velocity = self.transformer(noisy, 1000 * sigma_B, text, return_dict=False)[0]
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
         return loss
+
+    def _embed(self, captions: list[str]) -> Tensor:
+        """As ``Backbone.encode_text``, with gradients: ``[B, T, D]``, zeros after each text's end."""
+        tokens = self.backbone.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        tokens = tokens.to(self.device)
+        text = self.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        return text * tokens.attention_mask[..., None]
 
     def configure_optimizers(self):
         decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from .scenes import CREATURE_KINDS, KINDS, OBJECT_COLORS, STYLES, TEMPERATURES, VIEWS, Scene, Thing
+from .scenes import KINDS, OBJECT_COLORS, STYLES, TEMPERATURES, VIEWS, Scene, Thing
 
 STATE_WORDS = {"plain": "", "glowing": "with a glow", "cracked": "with a crack", "smiling": "with eyes"}
 VIEW_INSTRUCTIONS = {
@@ -101,7 +101,8 @@ def _set(parts: list[str], ending: str, clause: str) -> list[str]:
 
 
 def _style(text: str, parts: list[str]) -> list[str] | None:
-    match = re.fullmatch(rf"(?:turn|make|render) (?:it|the video|the image) (?:into|in)? ?({'|'.join(STYLES)}) style", text)
+    what = r"(?:turn|make|render) (?:it|the video|the image) (?:into |in )?"
+    match = re.fullmatch(rf"{what}({'|'.join(STYLES)}) style", text)
     return _set(parts, "style", f"{match[1]} style") if match else None
 
 
@@ -193,7 +194,3 @@ def state_instruction(thing: Thing, state: str) -> str:
     if state == "plain":
         return f"make the {name(thing)} plain again"
     return f"give the {name(thing)} {STATE_WORDS[state].removeprefix('with ')}"
-
-
-def is_creature(thing: Thing) -> bool:
-    return thing.kind in CREATURE_KINDS

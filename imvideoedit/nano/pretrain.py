@@ -1,0 +1,153 @@
+"""``python -m imvideoedit.nano.pretrain``: make the nano backbone from nothing.
+
+The autoencoder first, then text-to-video on images and videos. Both stages keep checkpoints under ``out`` and go on
+from them with ``resume=true``. The result is a diffusers ``WanPipeline`` folder in half precision, with a model card.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import lightning
+import numpy as np
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig, OmegaConf
+from transformers import UMT5Config, UMT5EncoderModel
+
+from ..backbone import Backbone
+from ..errors import UserError
+from ..files import replacing
+from ..sampling import guided, shifted_sigmas, solve
+from .autoencoder import NanoAutoencoder
+from .fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
+from .fit_text_to_video import TextToVideoFit
+from .measure import measure
+from .text import build_tokenizer
+
+
+def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
+    """A backbone of the configured size with random transformer and text encoder."""
+    tokenizer = build_tokenizer()
+    transformer = WanTransformer3DModel(
+        in_channels=autoencoder.config.z_dim,
+        out_channels=autoencoder.config.z_dim,
+        text_dim=cfg.text_encoder.d_model,
+        **cfg.transformer.model,
+    )
+    text_config = UMT5Config(vocab_size=len(tokenizer), dropout_rate=0.0, **cfg.text_encoder)
+    text_encoder = UMT5EncoderModel(text_config)
+    return Backbone("nano", None, transformer, autoencoder, text_encoder, tokenizer, cfg.transformer.shift)
+
+
+def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: DictConfig, callbacks=()) -> float:
+    """Train one stage to its end, checkpointing; returns the seconds spent in this run."""
+    folder = Path(cfg.out) / name
+    last = folder / "last.ckpt"
+    saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=cfg.checkpoint_every)
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        accelerator=cfg.device,
+        devices=1,
+        precision=cfg.precision,
+        gradient_clip_val=1.0,
+        callbacks=[saver, RichProgressBar(), *callbacks],
+        logger=CSVLogger(folder, name="log", version=""),
+        log_every_n_steps=20,
+        enable_model_summary=False,
+    )
+    if cfg.resume and not last.is_file():
+        print(f"{name}: no checkpoint in {folder}, starting anew")
+    began = time.perf_counter()
+    resumed = {"ckpt_path": last, "weights_only": True} if cfg.resume and last.is_file() else {}
+    trainer.fit(module, **resumed)
+    return time.perf_counter() - began
+
+
+def generator(backbone: Backbone, steps: int, guidance: float) -> Callable[[list[str], int], np.ndarray]:
+    """A text-to-video sampler: (prompts, frames) to ``[B, F, 64, 64, 3]`` uint8."""
+
+    @torch.no_grad()
+    def generate(prompts: list[str], frames: int) -> np.ndarray:
+        text, empty = backbone.encode_text(prompts), backbone.encode_text([""] * len(prompts))
+        channels = backbone.transformer.config.in_channels
+        latent_frames = (frames - 1) // backbone.vae_temporal + 1
+        side = 64 // backbone.vae_spatial
+        noise = torch.randn(
+            (len(prompts), channels, latent_frames, side, side), generator=torch.Generator().manual_seed(len(prompts))
+        ).to(backbone.device)
+
+        def velocity(text_BTD):
+            def run(x_BCFHW, sigma_B):
+                return backbone.transformer(x_BCFHW, 1000 * sigma_B, text_BTD, return_dict=False)[0]
+
+            return run
+
+        latents = solve(guided(velocity(text), velocity(empty), guidance), noise, shifted_sigmas(steps, backbone.shift))
+        pixels = (backbone.decode_video(latents).cpu() + 1) * 127.5
+        return pixels.round().byte().permute(0, 2, 3, 4, 1).numpy()
+
+    return generate
+
+
+def save(backbone: Backbone, folder: Path) -> None:
+    """Write the diffusers folder in half precision."""
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=backbone.shift, num_train_timesteps=1000
+    )
+    pipeline = WanPipeline(
+        tokenizer=backbone.tokenizer,
+        text_encoder=backbone.text_encoder.half(),
+        vae=backbone.vae.half(),
+        transformer=backbone.transformer.half(),
+        scheduler=scheduler,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+@hydra.main(version_base=None, config_path="../../conf", config_name="pretrain")
+def main(cfg: DictConfig) -> None:
+    """Run both stages, write the folder, measure it and write ``quality.json``."""
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda, but no GPU is there; use device=cpu")
+    torch.set_num_threads(cfg.threads)
+    lightning.seed_everything(cfg.seed, verbose=False)
+    out = Path(cfg.out)
+    autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
+    fit_start(autoencoder, cfg.seed)
+    stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)
+    seconds = {"autoencoder": fit_stage(stage, "autoencoder", cfg.autoencoder.steps, cfg)}
+    autoencoder.requires_grad_(False).eval()
+    fit_statistics(autoencoder, cfg.seed)
+    backbone = build_backbone(cfg, autoencoder)
+    average = EMAWeightAveraging(decay=cfg.transformer.ema_decay)
+    video_stage = TextToVideoFit(backbone, *_stage_arguments(cfg.transformer), seed=cfg.seed)
+    seconds["transformer"] = fit_stage(video_stage, "transformer", cfg.transformer.steps, cfg, [average])
+    for part in (backbone.transformer, backbone.text_encoder, autoencoder):
+        part.requires_grad_(False).eval()
+    quality = {f"round_trip_psnr_{f}f": round(round_trip_psnr(autoencoder, f), 2) for f in (1, 17, 49)}
+    draw = generator(backbone, cfg.measure.steps, cfg.measure.guidance)
+    quality["text_to_video"] = measure(draw, cfg.measure.samples)
+    save(backbone, out)
+    report = {"config": OmegaConf.to_container(cfg), "quality": quality, "seconds": seconds, "machine": _machine()}
+    with replacing(out / "quality.json") as path:
+        path.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(quality, indent=2))
+
+
+def _stage_arguments(stage: DictConfig) -> tuple[int, float, list]:
+    return stage.steps, stage.lr, OmegaConf.to_container(stage.shapes)
+
+
+def _machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    return f"{platform.machine()}, {device}, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()
