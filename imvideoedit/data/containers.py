@@ -53,7 +53,7 @@ def is_still(container: InputContainer) -> bool:
 
 
 def checked(path: Path, items: Iterator[_Item]) -> Iterator[_Item]:
-    """Pass decoded frames or packets on; damage on the way becomes a ``UserError`` that says how far the file is good."""
+    """Pass decoded frames or packets on; damage becomes a ``UserError`` that says how far the file is good."""
     count = 0
     try:
         for item in items:
