@@ -187,8 +187,14 @@ class NanoPairs(LightningDataModule):
         return self.trainer
 
     def train_dataloader(self) -> DataLoader:
-        """Batches from the step on at which the trainer stands."""
+        """Batches from the step on at which the trainer stands.
+
+        Raises:
+            UserError: the trainer has no last step, and the pairs have no end.
+        """
         trainer = self._trainer
+        if trainer.max_steps < 1:
+            raise UserError("nano pairs have no end; set trainer.max_steps to the number of optimizer steps")
         repeats = trainer.accumulate_grad_batches
         sampler = StepSampler(
             trainer.max_steps * repeats, trainer.global_step * repeats, trainer.global_rank, trainer.world_size

@@ -1,0 +1,79 @@
+"""What happens beside the training steps: whole checkpoints and the adapter for users."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import RichProgressBar
+
+from imvideoedit.checkpoint import AdapterHeader, save_adapter
+from imvideoedit.files import replacing
+from imvideoedit.pipeline import Defaults
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+def fast_precision() -> Precision:
+    """The precision to train in: bfloat16 where the GPU or the CPU computes in it, else float32."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    native = any(getattr(torch.cpu, check, bool)() for check in checks)
+    return "bf16-mixed" if native else "32-true"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints beside their final place and renames them, so that a crash leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+
+
+class ExportAdapter(Callback):
+    """Writes the moving average of the trained weights as an adapter file when training ends.
+
+    Args:
+        path: of the file.
+        defaults: how the adapter is to be run; goes into its header.
+        dtype: name of the stored type: ``float32``, ``bfloat16`` or ``float16``.
+    """
+
+    def __init__(
+        self, path: Path | str, defaults: Defaults, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    ) -> None:
+        self.path, self.defaults, self.dtype = Path(path), defaults, dtype
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        task: Any = pl_module
+        if not trainer.is_global_zero:
+            return
+        training = {"steps": trainer.global_step, "seed": task.seed, **vars(self.defaults)}
+        header = AdapterHeader.describe(task.method, task.backbone, training)
+        with task.averaged():
+            save_adapter(task.method, self.path, header, dtype=getattr(torch, self.dtype))
+
+
+class TrainingBar(RichProgressBar):
+    """A bar with the time left, counting a run's batches, also those before a resume; epochs only where they are."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        return self.trainer.num_training_batches
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        epochs = self.trainer.max_epochs
+        return "training" if epochs in (None, -1) else f"epoch {current_epoch + 1} of {epochs}"
+
+
+def quiet_libraries() -> None:
+    """Silence hints of Lightning and torch that a user here can do nothing about."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    hints = ("many workers", "module\\(s\\) in eval mode", "overridden `transfer_batch", "Mismatch dtype", "non-empty")
+    for hint in hints:
+        warnings.filterwarnings("ignore", message=f".*{hint}")

@@ -1,0 +1,220 @@
+"""One Lightning module for every method: the frozen backbone, the trained method, its optimizer and moving average.
+
+Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from imvideoedit.backbone import Backbone
+from imvideoedit.errors import UserError
+from imvideoedit.methods.base import EditBatch, Method
+
+VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+BINS = 5
+Schedule = Literal["constant", "cosine"]
+
+
+class EditTask(LightningModule):
+    """Trains a method in a frozen backbone by the method's own losses.
+
+    The backbone is a plain attribute: no checkpoint holds it and no strategy shards or averages it. A checkpoint
+    holds the method, its moving average and the optimizer. Noise and noise levels are a function of the seed and the
+    place in the run, so a resumed run goes on exactly.
+
+    Args:
+        backbone: frozen; its transformer receives the method.
+        method: not installed yet.
+        optimizer: makes the optimizer from the trained parameters, such as ``partial(AdamW, lr=1e-4)``.
+        warmup: optimizer steps until the full learning rate, at least 0.
+        schedule: what follows: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
+        ema_decay: of the moving average in [0, 1); the first steps use a smaller one, so that it follows.
+        text_dropout: share of the prompts of pixel batches that are left empty in training, for guidance; in [0, 1].
+        gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
+        seed: of initial weights, noise and noise levels.
+
+    Raises:
+        UserError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: Method,
+        optimizer: Callable[..., Optimizer],
+        warmup: int = 100,
+        schedule: Schedule = "constant",
+        ema_decay: float = 0.999,
+        text_dropout: float = 0.0,
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if schedule not in ("constant", "cosine"):
+            raise UserError(f"task.schedule is {schedule!r}; choose constant or cosine")
+        if warmup < 0 or not 0 <= ema_decay < 1 or not 0 <= text_dropout <= 1:
+            raise UserError(
+                "need task.warmup >= 0, 0 <= task.ema_decay < 1 and 0 <= task.text_dropout <= 1; "
+                f"got {warmup}, {ema_decay} and {text_dropout}"
+            )
+        self.backbone, self.make_optimizer = backbone, optimizer
+        self.warmup, self.schedule, self.ema_decay, self.seed = warmup, schedule, ema_decay, seed
+        self.text_dropout = text_dropout
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            method.install(backbone.transformer)
+        if gradient_checkpointing:
+            backbone.transformer.enable_gradient_checkpointing()
+        self.method = method.train()
+        self.ema = [p.detach().clone() for p in self.trained()]
+        self.bins = torch.zeros(2, BINS)  # sum and count of the losses since the last log row
+        self.batches = 0  # seen by this process since the first step of the run, also across resumes
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The parameters that the optimizer moves, in a fixed order."""
+        return [p for p in self.method.parameters() if p.requires_grad]
+
+    def on_fit_start(self) -> None:
+        for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
+            if part is not None:
+                part.to(self.device)
+        self.ema = [average.to(self.device) for average in self.ema]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self._draw_seed())
+        self.batches += 1
+        edits = self.encode(batch if isinstance(batch, EditBatch) else self._drop_texts(batch, generator))
+        sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
+        losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+        size = len(sigma_B)
+        for name, loss_B in losses.items():
+            self.log(f"train/{name}", loss_B.mean(), batch_size=size)
+        total_B = torch.stack(list(losses.values())).sum(0)
+        self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
+        self._log_bins(sigma_B, total_B.detach().float())
+        return total_B.mean()
+
+    def _drop_texts(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
+        prompts = batch["edited_prompt"]
+        kept = torch.rand(len(prompts), generator=generator) >= self.text_dropout
+        return {**batch, "edited_prompt": [p if keep else "" for p, keep in zip(prompts, kept, strict=True)]}
+
+    def _draw_seed(self) -> int:
+        """A seed for one batch of one process; the odd factor keeps the seeds of different runs apart."""
+        place = self.batches * self.trainer.world_size + self.global_rank
+        return (self.seed * 2_654_435_761_000_003 + place) % 2**62
+
+    def _log_bins(self, sigma_B: Tensor, loss_B: Tensor) -> None:
+        """Log the mean loss in each fifth of the noise levels since the last written row; empty bins are left out."""
+        bin_B = (sigma_B * BINS).long().clamp(max=BINS - 1)
+        rows = torch.stack([loss_B, torch.ones_like(loss_B)])
+        self.bins = self.bins.to(self.device).index_add(1, bin_B, rows)
+        for index, (total, count) in enumerate(self.bins.T):
+            if count:
+                self.log(f"loss_by_sigma/{index / BINS:.1f}-{(index + 1) / BINS:.1f}", total / count, batch_size=1)
+
+    def on_validation_epoch_start(self) -> None:
+        self._swap_average()
+
+    def on_validation_epoch_end(self) -> None:
+        self._swap_average()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Losses of the moving average at fixed noise levels with fixed noise, so that runs and steps compare."""
+        edits = self.encode(batch)
+        size = len(edits.source_BCFHW)
+        means = []
+        for sigma in VALIDATION_SIGMAS:
+            generator = torch.Generator().manual_seed(batch_idx)
+            sigma_B = torch.full((size,), sigma, device=self.device)
+            losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+            means.append(torch.stack(list(losses.values())).sum(0).mean())
+            self.log(f"validation/loss_at_{sigma}", means[-1], batch_size=size)
+        self.log("validation/loss", torch.stack(means).mean(), batch_size=size, prog_bar=True)
+
+    @torch.no_grad()
+    def encode(self, batch: EditBatch | Mapping[str, Any]) -> EditBatch:
+        """Pixels and prompts to latents and embeddings; an ``EditBatch`` passes through.
+
+        Args:
+            batch: ``source`` and ``target`` ``[B, 3, F, H, W]`` in [-1, 1] and ``edited_prompt``, B texts.
+        """
+        if isinstance(batch, EditBatch):
+            return batch
+        with torch.autocast(self.device.type, enabled=False):
+            latents = [self.backbone.encode_video(batch[key]).to(self.device) for key in ("source", "target")]
+            text_BTD = self.backbone.encode_text(list(batch["edited_prompt"])).to(self.device)
+        return EditBatch(*latents, text_BTD)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if not isinstance(batch, EditBatch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        tensors = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        return EditBatch(**{name: t if t is None else t.to(device) for name, t in tensors.items()})
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer(self.trained())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._rate), "interval": "step"},
+        }
+
+    def _rate(self, step: int) -> float:
+        """Share of the full learning rate at an optimizer step."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        share = (step - self.warmup) / max(int(self.trainer.estimated_stepping_batches) - self.warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        squares = [p.grad.float().square().sum() for p in self.trained() if p.grad is not None]
+        if squares:  # a sharding strategy keeps the gradients elsewhere
+            self.log("train/grad_norm", torch.stack(squares).sum().sqrt())
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        done = self.trainer.global_step
+        self._update_average(done)
+        if done % self.trainer.log_every_n_steps == 0:
+            self.bins = torch.zeros_like(self.bins)
+
+    @torch.no_grad()
+    def _update_average(self, done: int) -> None:
+        decay = min(self.ema_decay, (1 + done) / (10 + done))
+        torch._foreach_lerp_(self.ema, [p.detach() for p in self.trained()], 1 - decay)
+
+    @torch.no_grad()
+    def _swap_average(self) -> None:
+        for parameter, average in zip(self.trained(), self.ema, strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(kept)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the method holds the moving average of its weights."""
+        self._swap_average()
+        try:
+            yield
+        finally:
+            self._swap_average()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ema"] = self.ema
+        checkpoint["batches"] = self.batches
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ema = [average.to(self.device) for average in checkpoint["ema"]]
+        self.batches = checkpoint["batches"]
