@@ -17,6 +17,20 @@ Adapter = Literal["full", "lora"]
 ADAPTERS: tuple[Adapter, ...] = ("full", "lora")
 
 
+class TrainedNorm(nn.RMSNorm):
+    """A trainable copy of a norm that computes in the precision of its weight, also under autocast.
+
+    The fused kernel needs one dtype; without it torch falls back to slow separate steps.
+    """
+
+    def __init__(self, base: nn.RMSNorm, dtype: torch.dtype) -> None:
+        super().__init__(base.normalized_shape, base.eps, device=base.weight.device, dtype=dtype)
+        self.weight.data.copy_(base.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class Attention(nn.Module):
     """Multi-head attention with query/key norms over the full width, as in Wan.
 
@@ -32,10 +46,12 @@ class Attention(nn.Module):
         super().__init__()
 
         def projection(linear: nn.Linear) -> nn.Module:
-            return LowRankDelta(linear, rank, dtype) if adapter == "lora" else _trained_copy(linear, dtype)
+            if adapter == "lora":
+                return LowRankDelta(linear, rank, dtype)
+            return copy.deepcopy(linear).to(dtype).requires_grad_(True)
 
-        def norm(module: nn.Module) -> nn.Module:
-            return Frozen(module) if adapter == "lora" else _trained_copy(module, dtype)
+        def norm(module: nn.RMSNorm) -> nn.Module:
+            return Frozen(module) if adapter == "lora" else TrainedNorm(module, dtype)
 
         self.heads: int = base.heads
         self.to_q, self.to_k, self.to_v = projection(base.to_q), projection(base.to_k), projection(base.to_v)
@@ -68,7 +84,3 @@ class Attention(nn.Module):
             value_BMNE.transpose(1, 2),
         )
         return self.to_out(mixed_BNLE.transpose(1, 2).flatten(2))
-
-
-def _trained_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    return copy.deepcopy(module).to(dtype).requires_grad_(True)

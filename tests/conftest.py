@@ -1,0 +1,101 @@
+"""Tiny random models with the real classes: a transformer, and a whole diffusers folder to load."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from imvideoedit.methods.base import EditBatch
+
+# Nothing here may reach for the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+TINY_TRANSFORMER = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 16,
+    "freq_dim": 16,
+    "ffn_dim": 32,
+    "num_layers": 2,
+    "rope_max_seq_len": 64,
+}
+WORDS = "a red blue ball cube rolls on the sand snow at night".split()
+
+
+def tiny_transformer(seed: int = 0, **config) -> WanTransformer3DModel:
+    torch.manual_seed(seed)
+    return WanTransformer3DModel(**(TINY_TRANSFORMER | config)).eval()
+
+
+def tiny_batch(batch: int = 2, frames: int = 3, height: int = 4, width: int = 6, seed: int = 1) -> EditBatch:
+    generator = torch.Generator().manual_seed(seed)
+    source, target = torch.randn(2, batch, 4, frames, height, width, generator=generator)
+    return EditBatch(source, target, torch.randn(batch, 5, 16, generator=generator))
+
+
+def awaken(module: torch.nn.Module, seed: int = 2) -> None:
+    """Give every weight a random push, so that nothing is at a zero that hides the rest."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def transformer() -> WanTransformer3DModel:
+    return tiny_transformer()
+
+
+@pytest.fixture
+def batch() -> EditBatch:
+    return tiny_batch()
+
+
+@pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers WanPipeline folder whose parts are tiny and random."""
+    folder = tmp_path_factory.mktemp("wan")
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.5, 1.0, 2.0],
+    )
+    text_encoder = UMT5EncoderModel(
+        UMT5Config(vocab_size=len(WORDS) + 3, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    )
+    WanPipeline(
+        tokenizer=word_tokenizer(),
+        text_encoder=text_encoder.eval(),
+        vae=vae.eval(),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        transformer=tiny_transformer(),
+    ).save_pretrained(folder)
+    return folder
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=12
+    )

@@ -1,0 +1,143 @@
+import pytest
+import torch
+
+from imvideoedit.context import AdaptedProcessor, EditCall, attach, block_dtype, denoise, detach
+from imvideoedit.layers.rope import POSITIONS
+from imvideoedit.methods.predict_update import PredictUpdate
+from tests.conftest import awaken, tiny_batch, tiny_transformer
+
+
+class Listener(AdaptedProcessor):
+    """Adds nothing and keeps what it is told."""
+
+    def __init__(self, index):
+        super().__init__(index)
+        self.contexts = []
+
+    def adapt(self, h_BLD, a_3d_BLD, context):
+        self.contexts.append(context)
+        return a_3d_BLD
+
+
+@pytest.mark.parametrize(("patch", "grid"), [((1, 2, 2), (3, 2, 4)), ((1, 1, 2), (3, 4, 4)), ((3, 2, 4), (1, 2, 2))])
+def test_each_block_is_told_grid_text_and_modulation(patch, grid):
+    transformer = tiny_transformer(patch_size=patch)
+    listeners = [Listener(index) for index in range(2)]
+    attach(transformer, listeners)
+    call = object()
+    denoise(transformer, torch.randn(2, 4, 3, 4, 8), torch.rand(2), torch.randn(2, 5, 16), call)
+    for listener in listeners:
+        (context,) = listener.contexts
+        assert context.grid == grid
+        assert context.call is call
+        assert context.text_BTD.shape == (2, 5, 24)
+        assert context.temb.shape == (2, 6, 24)
+        assert len(context) == 2
+
+
+def test_timesteps_per_token_pass(transformer):
+    listeners = [Listener(index) for index in range(2)]
+    attach(transformer, listeners)
+    latents = torch.randn(1, 4, 1, 4, 4)
+    latents.edit_call = object()
+    transformer(latents, torch.rand(1, 4), torch.randn(1, 5, 16))
+    assert listeners[1].contexts[0].temb.shape == (1, 4, 6, 24)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_the_plane_holds_the_backbones_own_positions(transformer, position):
+    listener = Listener(0)
+    attach(transformer, [listener, Listener(1)])
+    denoise(transformer, torch.randn(1, 4, 3, 4, 6), torch.rand(1), torch.randn(1, 5, 16), object())
+    plane = listener.contexts[0].plane(position)
+    # The frozen model's tables for one picture of 2 x 6 tokens, twice as wide as the stream's 2 x 3.
+    for built, wide in zip(plane, transformer.rope(torch.empty(1, 4, 1, 4, 12)), strict=True):
+        left, right = wide.reshape(2, 6, 12).split(3, dim=1)
+        second = right if position == "running" else left
+        expected = torch.cat([left.reshape(6, 12), second.reshape(6, 12)]).reshape(1, 12, 1, 12)
+        assert torch.equal(built, expected)
+
+
+def test_a_plain_pass_through_an_adapted_transformer_is_the_backbone(transformer, batch):
+    sigma = torch.tensor([0.2, 0.9])
+    before = denoise(transformer, batch.source_BCFHW, sigma, batch.text_BTD)
+    method = PredictUpdate(update_init="paper")
+    method.install(transformer)
+    awaken(method)
+    assert torch.equal(denoise(transformer, batch.source_BCFHW, sigma, batch.text_BTD), before)
+
+
+def test_denoise_tells_the_network_a_thousandfold_time(transformer, batch):
+    sigma = torch.tensor([0.25, 0.5])
+    expected = transformer(batch.source_BCFHW, torch.tensor([250.0, 500.0]), batch.text_BTD).sample
+    assert torch.equal(denoise(transformer, batch.source_BCFHW, sigma, batch.text_BTD), expected)
+
+
+def test_the_callers_latents_carry_nothing_away(transformer, batch):
+    method = PredictUpdate()
+    method.install(transformer)
+    method.observe(transformer, batch)
+    assert not hasattr(batch.source_BCFHW, "edit_call")
+
+
+def test_a_call_that_reaches_no_adapter_is_an_error(transformer, batch):
+    with pytest.raises(RuntimeError, match="not reached"):
+        denoise(transformer, batch.source_BCFHW, torch.zeros(2), batch.text_BTD, EditCall("record"))
+
+
+def test_attach_and_detach_leave_no_trace(transformer):
+    processors = [block.attn1.processor for block in transformer.blocks]
+    weights = {name: weight.clone() for name, weight in transformer.state_dict().items()}
+    method = PredictUpdate()
+    method.install(transformer)
+    assert len(list(transformer.parameters())) > len(weights)
+    method.uninstall()
+    assert [block.attn1.processor for block in transformer.blocks] == processors
+    assert transformer.state_dict().keys() == weights.keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in transformer.state_dict().items())
+    assert sum(parameter.numel() for parameter in transformer.parameters()) == sum(map(torch.numel, weights.values()))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in transformer.modules())
+
+
+def test_two_adapters_do_not_share_a_transformer(transformer):
+    handles = attach(transformer, [Listener(0), Listener(1)])
+    with pytest.raises(RuntimeError, match="adapted already"):
+        PredictUpdate().install(transformer)
+    detach(transformer, handles)
+    PredictUpdate().install(transformer)
+
+
+def test_kernel_choice_reaches_the_frozen_attention(transformer):
+    inner = transformer.blocks[0].attn1.processor
+    PredictUpdate().install(transformer)
+    transformer.set_attention_backend("native")
+    assert inner._attention_backend == "native" == transformer.blocks[0].attn1.processor._attention_backend
+    transformer.blocks[0].attn1.processor._parallel_config = "sharded"
+    assert inner._parallel_config == "sharded" == transformer.blocks[0].attn1.processor._parallel_config
+
+
+def test_a_checkpointed_block_is_recomputed_with_its_own_grid(transformer):
+    method = PredictUpdate(source_stream="joint", update_init="paper")
+    method.install(transformer)
+    awaken(method)
+
+    def gradients(interrupted):
+        batch = tiny_batch(height=4, width=6)
+        method.zero_grad()
+        velocity = method.velocity(transformer, batch)(batch.target_BCFHW, torch.tensor([0.3, 0.7]))
+        if interrupted:
+            other = tiny_batch(frames=1, height=8, width=4)
+            method.velocity(transformer, other)(other.target_BCFHW, torch.tensor([0.5, 0.5])).sum()
+        velocity.square().mean().backward()
+        return [parameter.grad.clone() for parameter in method.parameters()]
+
+    plain = gradients(interrupted=False)
+    transformer.enable_gradient_checkpointing()
+    for interrupted in (False, True):
+        for expected, gradient in zip(plain, gradients(interrupted), strict=True):
+            assert torch.equal(gradient, expected)
+
+
+def test_block_dtype_is_that_of_the_projections(transformer):
+    transformer.blocks.to(torch.bfloat16)
+    assert block_dtype(transformer) == torch.bfloat16
