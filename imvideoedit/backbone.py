@@ -3,10 +3,9 @@
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
 """
 
-import hashlib
 import importlib.resources
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLWan, ConfigMixin, WanTransformer3DModel
 from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from imvideoedit.errors import UserError
+from imvideoedit.hashing import hash_tensors
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 
 WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
@@ -185,7 +186,7 @@ def load_backbone(
             text_encoder = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
         shift = _read_shift(source)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {_remedy(name)}") from error
     for module in (transformer, vae, text_encoder):
         if module is not None:
@@ -209,19 +210,6 @@ def parameter_hash(transformer: WanTransformer3DModel) -> str:
     """
     own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
     return hash_tensors(own, torch.bfloat16)
-
-
-def hash_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
-    """16 hex digits of SHA-256 over names, shapes and values in the order of the names, cast to ``dtype`` if given."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        if tensor.is_meta:
-            raise ValueError(f"{name} is on the meta device and has no values")
-        values = tensor.to("cpu", dtype or tensor.dtype).contiguous()
-        digest.update(f"{name} {list(values.shape)} {values.dtype}\n".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _locate(name: str, revision: str | None) -> tuple[str, str | None]:

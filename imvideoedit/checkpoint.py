@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import imvideoedit
-from imvideoedit.backbone import Backbone, hash_tensors, parameter_hash
+from imvideoedit.backbone import Backbone, parameter_hash
 from imvideoedit.context import block_dtype
 from imvideoedit.errors import UserError
 from imvideoedit.files import replacing
+from imvideoedit.hashing import hash_tensors
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -46,6 +47,11 @@ class AdapterHeader:
     training: dict[str, Any] = field(default_factory=dict)
     package_version: str = imvideoedit.__version__
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for entry in ("config", "backbone", "training"):
+            if not isinstance(getattr(self, entry), dict):
+                raise TypeError(f"{entry}, which must be a mapping")
 
     @classmethod
     def describe(cls, method: Method, backbone: Backbone, training: dict[str, Any]) -> "AdapterHeader":
@@ -138,11 +144,11 @@ def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: to
     except TypeError as error:
         raise UserError(f"{path} has settings its method does not know ({error}); upgrade imvideoedit") from error
     method.install(transformer, dtype or block_dtype(transformer))
-    try:
-        method.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    misfit = _misfit(method.state_dict(), state)
+    if misfit:
         method.uninstall()
-        raise UserError(f"{path} does not fit its own settings: {error}; train or export it again") from error
+        raise UserError(f"{path} does not fit its own settings: {misfit}; train or export it again")
+    method.load_state_dict(state, strict=True)
     return method.requires_grad_(False).eval()
 
 
@@ -155,6 +161,17 @@ def _existing(path: Path | str) -> Path:
     if not Path(path).is_file():
         raise UserError(f"there is no adapter file at {path}; check the path, or train one first")
     return Path(path)
+
+
+def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """The ways in which two states differ, each with its count and first example; empty when they fit."""
+    reshaped = {name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape}
+    ways = {
+        "lacking": expected.keys() - found.keys(),
+        "unknown": found.keys() - expected.keys(),
+        "of another shape": reshaped,
+    }
+    return ", ".join(f"{len(names)} tensors {way} (as {min(names)})" for way, names in ways.items() if names)
 
 
 def _check_backbone(path: Path | str, header: AdapterHeader, transformer: WanTransformer3DModel) -> None:
