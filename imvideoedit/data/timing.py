@@ -13,11 +13,15 @@ _FALLBACK_FPS = Fraction(25)
 
 @dataclass(frozen=True)
 class Grid:
-    """``count`` moments at ``fps`` a second, the first at ``start`` seconds of the file's own clock."""
+    """``count`` moments at ``fps`` a second, the first at ``start`` seconds of the file's own clock.
+
+    ``stamped`` is False where pictures carry no stamps, or useless ones; they are then evenly spaced.
+    """
 
     start: Fraction
     fps: Fraction
     count: int
+    stamped: bool = True
 
     @property
     def duration(self) -> Fraction:
@@ -41,11 +45,14 @@ def read_grid(stream: VideoStream, packets: Iterable[Packet]) -> Grid | None:
     stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     stamps = sorted((packet.pts, packet.duration or 0) for packet in packets if packet.pts is not None)
     if len(stamps) < len(packets):
-        return Grid(Fraction(0), stated[0] if stated else _FALLBACK_FPS, len(packets))
+        return Grid(Fraction(0), stated[0] if stated else _FALLBACK_FPS, len(packets), stamped=False)
+    # AVI has no stamps for showing: where the codec reorders pictures, ffmpeg's are in the order of decoding.
+    in_order = [packet.pts for packet in packets] == [stamp for stamp, _ in stamps]
+    stamped = not (in_order and stream.codec_context.has_b_frames)
     base = stream.time_base or Fraction(1, 1000)
     times = [stamp * base for stamp, _ in stamps]
     for rate in stated:
-        grid = Grid(times[0], rate, len(times))
+        grid = Grid(times[0], rate, len(times), stamped)
         if all(grid.slot(time) == index for index, time in enumerate(times)):
             return grid
     span = times[-1] - times[0]
@@ -65,7 +72,7 @@ def resample(frames: Iterable[VideoFrame], grid: Grid) -> Iterator[VideoFrame]:
     held, emitted = None, 0
     for index, frame in enumerate(frames):
         slot = index
-        if frame.pts is not None and frame.time_base is not None:
+        if grid.stamped and frame.pts is not None and frame.time_base is not None:
             slot = grid.slot(frame.pts * frame.time_base)
         while held is not None and emitted < min(slot, grid.count):
             yield held
