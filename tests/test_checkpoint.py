@@ -1,0 +1,266 @@
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import imvideoedit
+from imvideoedit.backbone import Backbone, parameter_hash
+from imvideoedit.checkpoint import (
+    FORMAT_VERSION,
+    METHODS,
+    AdapterHeader,
+    adapter_hash,
+    load_adapter,
+    read_header,
+    read_state,
+    save_adapter,
+)
+from imvideoedit.context import denoise
+from imvideoedit.errors import UserError
+from imvideoedit.methods.parallel_2d import Parallel2D
+from imvideoedit.methods.predict_update import PredictUpdate
+from tests.conftest import awaken, tiny_batch, tiny_transformer
+
+SIGMA = torch.tensor([0.3, 0.8])
+TRAINING = {"steps": 12, "seed": 3, "max_area": 4096, "sampler": {"steps": 50, "guidance": 5.0, "shift": 5.0}}
+BUILDS = [
+    lambda stream=stream, adapter=adapter, kind=kind: kind(source_stream=stream, adapter=adapter, rank=4)
+    for stream, adapter, kind in itertools.product(("cached", "joint"), ("full", "lora"), (PredictUpdate, Parallel2D))
+]
+
+
+def backbone_of(transformer):
+    return Backbone("tiny", "r1", transformer, None, None, None, 5.0)
+
+
+def saved(path, method=None, **options):
+    """An adapter file, and the velocity its method gives."""
+    transformer, method = tiny_transformer(), method or PredictUpdate(adapter="lora", rank=4)
+    method.install(transformer)
+    awaken(method)
+    save_adapter(method, path, AdapterHeader.describe(method, backbone_of(transformer), TRAINING), **options)
+    batch = tiny_batch()
+    return method, method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
+
+
+def plain_velocity(transformer):
+    batch = tiny_batch()
+    return denoise(transformer, batch.target_BCFHW, SIGMA, batch.text_BTD)
+
+
+def rewrite(path, **header):
+    """Change header entries of a file; None removes one."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    metadata |= {key: json.dumps(value) for key, value in header.items()}
+    save_file(load_file(path), path, {key: value for key, value in metadata.items() if value != "null"})
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    saved(path)
+    return path
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_a_loaded_adapter_is_the_saved_one(tmp_path, build):
+    path = tmp_path / "adapter.safetensors"
+    method, expected = saved(path, build())
+    transformer, batch = tiny_transformer(), tiny_batch()
+    loaded = load_adapter(path, transformer)
+    assert torch.equal(loaded.velocity(transformer, batch)(batch.target_BCFHW, SIGMA), expected)
+    assert loaded.config() == method.config()
+    assert type(loaded) is type(method)
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_the_header_tells_the_whole_story(tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    method, _ = saved(path, PredictUpdate(source_stream="joint", update_init="paper", gate=False))
+    header = read_header(path)
+    assert header == AdapterHeader(
+        method="predict_update",
+        config={
+            "source_stream": "joint",
+            "adapter": "full",
+            "rank": 32,
+            "position": "running",
+            "update_init": "paper",
+            "gate": False,
+            "update": True,
+        },
+        backbone={"name": "tiny", "revision": "r1", "parameter_hash": parameter_hash(tiny_transformer())},
+        training=TRAINING,
+        package_version=imvideoedit.__version__,
+        format_version=FORMAT_VERSION,
+    )
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert {key: json.loads(value) for key, value in metadata.items()} == dataclasses.asdict(header)
+
+
+def test_every_method_is_known_by_its_own_name():
+    assert {name: kind.name for name, kind in METHODS.items()} == {name: name for name in METHODS}
+
+
+def test_the_file_holds_the_trained_tensors_and_no_more(adapter):
+    transformer = tiny_transformer()
+    method = PredictUpdate(adapter="lora", rank=4)
+    method.install(transformer)
+    assert read_state(adapter).keys() == {name for name, _ in method.named_parameters()}
+
+
+def test_other_tensors_can_take_the_methods_place(tmp_path):
+    path = tmp_path / "average.safetensors"
+    method = PredictUpdate()
+    transformer = tiny_transformer()
+    method.install(transformer)
+    header = AdapterHeader.describe(method, backbone_of(transformer), {})
+    average = {name: weight + 1 for name, weight in method.state_dict().items()}
+    save_adapter(method, path, header, average)
+    assert all(torch.equal(weight, average[name]) for name, weight in read_state(path).items())
+    average.popitem()
+    with pytest.raises(ValueError, match="not those of an installed method"):
+        save_adapter(method, path, header, average)
+    method.uninstall()
+    with pytest.raises(ValueError, match="not those of an installed method"):
+        save_adapter(method, path, header)
+
+
+def test_half_precision_halves_the_file(tmp_path):
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    _, expected = saved(whole, PredictUpdate())
+    saved(half, PredictUpdate(), dtype=torch.bfloat16)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    transformer, batch = tiny_transformer(), tiny_batch()
+    loaded = load_adapter(half, transformer)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    velocity = loaded.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
+    torch.testing.assert_close(velocity, expected, rtol=0.1, atol=0.1)
+
+
+def test_a_half_precision_backbone_takes_the_same_adapter(tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    _, expected = saved(path)
+    transformer, batch = tiny_transformer().to(torch.bfloat16), tiny_batch()
+    loaded = load_adapter(path, transformer)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    velocity = loaded.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
+    assert velocity.dtype == torch.float32
+    torch.testing.assert_close(velocity, expected, rtol=0.2, atol=0.2)
+
+
+def test_training_goes_on_from_a_file(adapter):
+    transformer = tiny_transformer()
+    method = load_adapter(adapter, transformer, torch.float32).requires_grad_(True)
+    method.losses(transformer, tiny_batch())["flow_matching"].mean().backward()
+    assert all(parameter.grad is not None for parameter in method.parameters())
+    own = {name: p for name, p in transformer.named_parameters() if ".processor." not in name}
+    assert not any(parameter.requires_grad for parameter in own.values())
+
+
+def test_the_hash_names_the_tensors_and_not_the_header(adapter, tmp_path):
+    before = adapter_hash(adapter)
+    assert before == adapter_hash(read_state(adapter))
+    assert len(before) == 16 and int(before, 16) >= 0
+    rewrite(adapter, training={"steps": 99})
+    assert adapter_hash(adapter) == before
+    state = read_state(adapter)
+    next(iter(state.values())).view(-1)[0] += 1e-3
+    assert adapter_hash(state) != before
+
+
+def test_another_backbone_is_refused_by_both_names(adapter):
+    other = tiny_transformer(seed=9)
+    with pytest.raises(UserError) as caught:
+        load_adapter(adapter, other)
+    for expected in ("tiny", parameter_hash(tiny_transformer()), parameter_hash(other), str(adapter)):
+        assert expected in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for read in (read_header, read_state, adapter_hash, lambda path: load_adapter(path, tiny_transformer())):
+        with pytest.raises(UserError, match=r"no adapter file at .*nowhere"):
+            read(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 64], ids=["empty", "text", "bytes"])
+def test_a_foreign_file_is_refused(tmp_path, content):
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_adapter(path, tiny_transformer())
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
+def test_a_truncated_file_is_refused(adapter, share):
+    whole = adapter.read_bytes()
+    adapter.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_adapter(adapter, tiny_transformer())
+
+
+def test_safetensors_of_something_else_are_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(UserError, match="no imvideoedit adapter"):
+        load_adapter(path, tiny_transformer())
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"format_version": FORMAT_VERSION + 1}, "upgrade"),
+        ({"format_version": None}, "no imvideoedit adapter"),
+        ({"format_version": "two"}, "no imvideoedit adapter"),
+        ({"surprise": 1}, "no imvideoedit adapter"),
+        ({"method": "magic"}, "method 'magic'; this imvideoedit knows predict_update, parallel_2d"),
+        ({"config": {"magic": 1}}, "does not know"),
+        ({"config": {"adapter": "magic"}}, "method.adapter is 'magic'"),
+        ({"config": ["lora"]}, "no imvideoedit adapter"),
+        ({"backbone": "nano"}, "no imvideoedit adapter"),
+        ({"config": {"adapter": "lora", "rank": 5}}, "does not fit its own settings"),
+        ({"config": {"adapter": "full"}}, "does not fit its own settings"),
+    ],
+    ids=str,
+)
+def test_a_wrong_header_is_refused_and_leaves_the_model_alone(adapter, header, message):
+    rewrite(adapter, **header)
+    transformer = tiny_transformer()
+    names = list(transformer.state_dict())
+    with pytest.raises(UserError, match=message):
+        load_adapter(adapter, transformer)
+    assert list(transformer.state_dict()) == names
+    assert torch.equal(plain_velocity(transformer), plain_velocity(tiny_transformer()))
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus", "renamed"])
+def test_tensors_must_match_one_for_one(adapter, change):
+    with safe_open(adapter, framework="pt") as file:
+        metadata = file.metadata()
+    state = load_file(adapter)
+    name, weight = state.popitem()
+    if change != "missing":
+        state[name + "x"] = weight
+    if change == "surplus":
+        state[name] = weight.clone()
+    save_file(state, adapter, metadata)
+    with pytest.raises(UserError, match="does not fit its own settings: 1 tensors .*zero_out"):
+        load_adapter(adapter, tiny_transformer())
+
+
+def test_a_failed_save_leaves_the_old_file(adapter):
+    before = adapter.read_bytes()
+    method = PredictUpdate()
+    transformer = tiny_transformer()
+    method.install(transformer)
+    header = AdapterHeader.describe(method, backbone_of(transformer), {"unwritable": object()})
+    with pytest.raises(TypeError):
+        save_adapter(method, adapter, header)
+    assert adapter.read_bytes() == before
+    assert list(adapter.parent.iterdir()) == [adapter]
