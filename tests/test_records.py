@@ -1,5 +1,6 @@
 import io
 import json
+import pickle
 from pathlib import Path
 
 import datasets
@@ -52,7 +53,7 @@ def as_dataset(rows: list[dict]) -> datasets.Dataset:
 @pytest.fixture(params=["jsonl", "saved", "saved with splits", "parquet"])
 def three_rows(request, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    rows, folder = [fields(0), fields(1, scores=None), fields(2)], tmp_path / "data"
+    rows, folder = [fields(0), fields(1, scores=None), fields(2)], tmp_path / "data[1]"
     folder.mkdir()
     if request.param == "jsonl":
         return write_folder(folder, rows)
@@ -81,6 +82,31 @@ def test_every_form_gives_the_same_rows(three_rows):
     source, target = records[2].load()
     np.testing.assert_array_equal(source, SOURCE)
     np.testing.assert_array_equal(target, TARGET)
+
+
+def test_records_can_be_sent_to_other_processes(three_rows):
+    records = pickle.loads(pickle.dumps(open_records(three_rows)[1:]))
+    assert [record.id for record in records] == ["pair-1", "pair-2"]
+
+
+def test_links_that_leave_the_folder_are_refused(tmp_path):
+    (tmp_path / "outside.png").write_bytes(png(SOURCE))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    records = open_records(write_folder(folder, [fields(0)]))
+    (folder / "images/0_a.png").unlink()
+    (folder / "images/0_a.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(UserError, match="leads out of the data folder"):
+        records[0]
+
+
+def test_images_named_by_path_are_embedded_when_a_dataset_is_saved(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(SOURCE))
+    dataset = datasets.Dataset.from_list([fields(0, source=str(tmp_path / "a.png"), target=str(tmp_path / "a.png"))])
+    dataset = dataset.cast_column("source", datasets.Image()).cast_column("target", datasets.Image())
+    dataset.save_to_disk(tmp_path / "data")
+    (tmp_path / "a.png").unlink()
+    np.testing.assert_array_equal(open_records(tmp_path / "data")[0].load()[0], SOURCE)
 
 
 def test_images_are_decoded_only_on_request(tmp_path):

@@ -8,10 +8,12 @@ Two forms on disk hold the same fields (``PairRecord``):
   ``source`` and ``target`` hold the encoded images.
 """
 
+import glob
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, overload
 
@@ -99,7 +101,7 @@ class PairRecord:
 
 
 class _Records(Sequence[PairRecord]):
-    """Rows that are read and validated when they are indexed."""
+    """Rows that are read and validated when they are indexed; can be sent to other processes."""
 
     def __init__(self, length: int, read: Callable[[int], PairRecord]) -> None:
         self._length = length
@@ -115,8 +117,11 @@ class _Records(Sequence[PairRecord]):
     def __getitem__(self, index: int | slice) -> "PairRecord | _Records":
         rows = range(self._length)[index]
         if isinstance(rows, range):
-            return _Records(len(rows), lambda i: self._read(rows[i]))
+            return _Records(len(rows), partial(self._read_from, rows))
         return self._read(rows)
+
+    def _read_from(self, rows: range, index: int) -> PairRecord:
+        return self._read(rows[index])
 
 
 def open_records(path: Path | str) -> Sequence[PairRecord]:
@@ -156,28 +161,31 @@ def _open_jsonl(folder: Path) -> _Records:
                 offsets.append(position)
             position += len(line)
 
-    def read(row: int) -> PairRecord:
-        with file.open("rb") as lines:
-            lines.seek(offsets[row])
-            text = lines.readline()
-        try:
-            # utf-8-sig: editors on Windows put a byte order mark before the first line.
-            fields = json.loads(text.decode("utf-8-sig"))
-        except ValueError as error:
-            raise UserError(f"row {row} of {file}: not JSON ({error}); write one object a line") from error
-        if not isinstance(fields, dict):
-            raise UserError(f"row {row} of {file}: not a JSON object; write one object a line")
-        return _record(fields, row, lambda value: _inside(folder, value))
+    return _Records(len(offsets), partial(_read_line, file, offsets))
 
-    return _Records(len(offsets), read)
+
+def _read_line(file: Path, offsets: Sequence[int], row: int) -> PairRecord:
+    with file.open("rb") as lines:
+        lines.seek(offsets[row])
+        text = lines.readline()
+    try:
+        # utf-8-sig: editors on Windows put a byte order mark before the first line.
+        fields = json.loads(text.decode("utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"row {row} of {file}: not JSON ({error}); write one object a line") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"row {row} of {file}: not a JSON object; write one object a line")
+    return _record(fields, row, partial(_inside, file.parent))
 
 
 def _inside(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or not name.strip():
         raise ValueError("is not a file name; give one relative to the folder of metadata.jsonl")
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in PureWindowsPath(name).parts:
+    path = folder / name
+    strange = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in PureWindowsPath(name).parts
+    if strange or not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{name!r} leads out of the data folder; move the file into it and name it relative to it")
-    return folder / name
+    return path
 
 
 def _open_dataset(folder: Path, parquet: list[Path] | None) -> _Records:
@@ -188,7 +196,7 @@ def _open_dataset(folder: Path, parquet: list[Path] | None) -> _Records:
             rows = datasets.load_from_disk(str(folder))
         else:
             train = [file for file in parquet if file.name.startswith("train")]
-            rows = datasets.Dataset.from_parquet([str(file) for file in train or parquet])
+            rows = datasets.Dataset.from_parquet([glob.escape(str(file)) for file in train or parquet])
         if isinstance(rows, datasets.DatasetDict):
             rows = _only_split(folder, rows)
         for key in {"source", "target"} & set(rows.column_names):
@@ -197,7 +205,11 @@ def _open_dataset(folder: Path, parquet: list[Path] | None) -> _Records:
         raise
     except Exception as error:  # pyarrow and datasets raise many kinds on damaged files
         raise UserError(f"{folder}: not a readable datasets dataset ({error}); save or download it again") from error
-    return _Records(len(rows), lambda row: _record(rows[row], row, _embedded))
+    return _Records(len(rows), partial(_read_row, rows))
+
+
+def _read_row(rows: Any, row: int) -> PairRecord:
+    return _record(rows[row], row, _embedded)
 
 
 def _only_split(folder: Path, splits: Mapping[str, Any]) -> Any:
@@ -206,10 +218,10 @@ def _only_split(folder: Path, splits: Mapping[str, Any]) -> Any:
     return splits["train"] if "train" in splits else next(iter(splits.values()))
 
 
-def _embedded(image: Any) -> Path | bytes:
-    if not isinstance(image, Mapping) or not (image.get("bytes") or image.get("path")):
-        raise ValueError("is empty; fill in the image or remove the row")
-    return image["bytes"] or Path(image["path"])
+def _embedded(image: Any) -> bytes:
+    if not isinstance(image, Mapping) or not image.get("bytes"):
+        raise ValueError("holds no image; save the data set with its images embedded, or remove the row")
+    return image["bytes"]
 
 
 def _record(fields: Mapping[str, Any], row: int, locate: Callable[[Any], Path | bytes]) -> PairRecord:
