@@ -39,16 +39,17 @@ def read_grid(stream: VideoStream, packets: Iterable[Packet]) -> Grid | None:
     A rate the container states is taken if it gives every picture its own moment, in order and without a gap.
     Otherwise the rate varies, whatever the container states, and the average one is taken.
     """
-    packets = [packet for packet in packets if packet.size and not packet.is_discard]
-    if not packets:
+    # Only the stamps are kept: the packets of a long video are as large as its file.
+    found = [(packet.pts, packet.duration or 0) for packet in packets if packet.size and not packet.is_discard]
+    if not found:
         return None
     stated = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
-    stamps = sorted((packet.pts, packet.duration or 0) for packet in packets if packet.pts is not None)
-    if len(stamps) < len(packets):
-        return Grid(Fraction(0), stated[0] if stated else _FALLBACK_FPS, len(packets), stamped=False)
+    given = [(pts, duration) for pts, duration in found if pts is not None]
+    if len(given) < len(found):
+        return Grid(Fraction(0), stated[0] if stated else _FALLBACK_FPS, len(found), stamped=False)
+    stamps = sorted(given)
     # AVI has no stamps for showing: where the codec reorders pictures, ffmpeg's are in the order of decoding.
-    in_order = [packet.pts for packet in packets] == [stamp for stamp, _ in stamps]
-    stamped = not (in_order and stream.codec_context.has_b_frames)
+    stamped = not (given == stamps and stream.codec_context.has_b_frames)
     base = stream.time_base or Fraction(1, 1000)
     times = [stamp * base for stamp, _ in stamps]
     for rate in stated:
