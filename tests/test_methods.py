@@ -246,16 +246,3 @@ def test_the_adapter_registers_only_what_it_trains(variant):
 def test_unknown_choices_name_the_option(kind, option):
     with pytest.raises(UserError, match=f"method.{option} is 'other'; choose"):
         kind(**{option: "other"})
-
-
-def test_unknown_start_and_empty_rank_are_refused():
-    with pytest.raises(UserError, match="method.update_init"):
-        PredictUpdate(update_init="zero")
-    with pytest.raises(UserError, match="method.rank is 0"):
-        PredictUpdate(rank=0)
-
-
-def test_a_batch_without_a_target_has_no_loss():
-    transformer, method = installed((PredictUpdate, {}))
-    with pytest.raises(ValueError, match="without a target"):
-        method.losses(transformer, replace(tiny_batch(), target_BCFHW=None))

@@ -1,10 +1,13 @@
 """What holds for the predict-update method beyond the contract of all methods."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from imvideoedit.context import denoise
+from imvideoedit.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
@@ -91,3 +94,16 @@ def test_a_few_steps_learn_a_fixed_edit():
         optimizer.step()
         course.append(loss.item())
     assert course[-1] < 0.8 * course[0]
+
+
+def test_unknown_start_and_empty_rank_are_refused():
+    with pytest.raises(UserError, match="method.update_init"):
+        PredictUpdate(update_init="zero")
+    with pytest.raises(UserError, match="method.rank is 0"):
+        PredictUpdate(rank=0)
+
+
+def test_a_batch_without_a_target_has_no_loss():
+    transformer, method = installed()
+    with pytest.raises(ValueError, match="without a target"):
+        method.losses(transformer, replace(tiny_batch(), target_BCFHW=None))
