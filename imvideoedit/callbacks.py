@@ -52,7 +52,7 @@ class ExportAdapter(Callback):
         task: Any = pl_module
         if not trainer.is_global_zero:
             return
-        training = {"steps": trainer.global_step, "seed": task.seed, **vars(self.defaults)}
+        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(self.defaults)}
         header = AdapterHeader.describe(task.method, task.backbone, training)
         with task.averaged():
             save_adapter(task.method, self.path, header, dtype=getattr(torch, self.dtype))
@@ -74,6 +74,6 @@ def quiet_libraries() -> None:
     """Silence hints of Lightning and torch that a user here can do nothing about."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    hints = ("many workers", "module\\(s\\) in eval mode", "overridden `transfer_batch", "Mismatch dtype", "non-empty")
+    hints = ("many workers", "overridden `transfer_batch", "not resumable", "Mismatch dtype", "LeafSpec", "non-empty")
     for hint in hints:
         warnings.filterwarnings("ignore", message=f".*{hint}")

@@ -29,7 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="imvideoedit-edit", description=__doc__)
     parser.add_argument("input", type=Path, help="video (or still image) to edit")
     parser.add_argument("instruction", help='what to change, such as "make the red box blue"')
-    parser.add_argument("--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default")
+    parser.add_argument(
+        "--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default"
+    )
     parser.add_argument("--output", type=Path, help="mp4 to write; INPUT_edited.mp4 by default")
     parser.add_argument("--side-by-side", action="store_true", help="also write OUTPUT_side_by_side.mp4")
     parser.add_argument("--prompt", help="full description after the edit, in place of one made from the instruction")

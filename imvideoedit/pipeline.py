@@ -38,6 +38,9 @@ class Defaults:
         max_frames: frames edited at a time, at most; of the form 4k + 1 for Wan.
         steps, guidance: of the sampler.
         shift: flow shift of the sampler; None for the backbone's own.
+
+    Raises:
+        UserError: a number is out of its range.
     """
 
     max_area: int = 480 * 832
@@ -46,11 +49,17 @@ class Defaults:
     guidance: float = 5.0
     shift: float | None = None
 
+    def __post_init__(self) -> None:
+        if min(self.max_area, self.max_frames, self.steps, self.guidance) < 1 or (self.shift or 1) <= 0:
+            raise UserError(
+                "sampler.max_area, max_frames, steps and guidance must be at least 1 and shift above 0; got "
+                f"{self.max_area}, {self.max_frames}, {self.steps}, {self.guidance} and {self.shift}"
+            )
+
     @classmethod
     def read(cls, training: dict[str, Any]) -> "Defaults":
         """From a header's training summary; what it does not say keeps the default."""
-        known = cls.__dataclass_fields__
-        return cls(**{key: value for key, value in training.items() if key in known and value is not None})
+        return cls(**training.get("sampler", {}))
 
 
 @dataclass(frozen=True)

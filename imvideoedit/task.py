@@ -185,7 +185,7 @@ class EditTask(LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        done = self.trainer.global_step
+        done = self.trainer.global_step + 1  # the trainer counts this step when the hook has returned
         self._update_average(done)
         if done % self.trainer.log_every_n_steps == 0:
             self.bins = torch.zeros_like(self.bins)

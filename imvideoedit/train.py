@@ -22,7 +22,7 @@ from imvideoedit.errors import UserError, exit_cleanly
 
 _CHECKOUT = Path(__file__).parents[1] / "conf"
 CONF = str(_CHECKOUT) if (_CHECKOUT / "train.yaml").is_file() else "pkg://imvideoedit.conf"
-_TRACEBACKS = "HYDRA_FULL_ERROR"
+_TRACEBACKS_ASKED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 def fit(config: DictConfig) -> Trainer:
@@ -58,35 +58,32 @@ def _composed(config: DictConfig) -> None:
 @exit_cleanly
 def main() -> None:
     """Entry point: what a user gets wrong ends in one line, unless HYDRA_FULL_ERROR=1 asks for tracebacks."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print
     with _mistakes_in_one_line():
         _composed()
 
 
 @contextlib.contextmanager
 def _mistakes_in_one_line() -> Iterator[None]:
-    if os.environ.get(_TRACEBACKS) == "1":
-        yield
-        return
-    os.environ[_TRACEBACKS] = "1"  # makes Hydra raise what it would print
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise _user_error(error) from error
-    finally:
-        del os.environ[_TRACEBACKS]
+        mistake = None if _TRACEBACKS_ASKED else _mistake(error)
+        if mistake is None:
+            raise
+        raise mistake from error
 
 
-def _user_error(error: Exception) -> Exception:
-    """The line for a mistake in the configuration; the error itself where the program is to blame."""
+def _mistake(error: Exception) -> UserError | None:
+    """The line for a mistake in the configuration; None where the program is to blame."""
     cause: Any = error
-    if isinstance(error, InstantiationException):
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        if not isinstance(cause, UserError | ValueError | TypeError | OmegaConfBaseException | InstantiationException):
-            return error
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
     if isinstance(cause, UserError):
         return cause
-    return UserError(f"{cause}; --help lists the settings")
+    if isinstance(cause, ValueError | TypeError | ImportError | HydraException | OmegaConfBaseException):
+        return UserError(f"{cause}; --help lists the settings, HYDRA_FULL_ERROR=1 shows where it failed")
+    return None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""The editing command, run as a user runs it: what goes out matches what came in, and mistakes cost one line."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imvideoedit.backbone import load_backbone
+from imvideoedit.checkpoint import AdapterHeader, adapter_hash, save_adapter
+from imvideoedit.data.video import probe, read_metadata, read_video, write_video
+from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.pipeline import Defaults
+from tests.conftest import awaken, tiny_transformer
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def adapter(wan_folder, tmp_path_factory) -> Path:
+    backbone = load_backbone(str(wan_folder), device="cpu")
+    method = PredictUpdate()
+    method.install(backbone.transformer)
+    awaken(method)
+    path = tmp_path_factory.mktemp("adapter") / "adapter.safetensors"
+    sampler = Defaults(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
+    save_adapter(method, path, AdapterHeader.describe(method, backbone, {"sampler": vars(sampler)}))
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    frames = np.random.default_rng(0).integers(0, 256, (7, 36, 50, 3), np.uint8)
+    write_video(tmp_path / "clip.mp4", frames, Fraction(30000, 1001))
+    return tmp_path / "clip.mp4"
+
+
+def edit(*arguments, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "imvideoedit.edit", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)
+
+
+def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len([line for line in lines if line.startswith("error: ")]) == 1 and lines[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert all(word in lines[-1] for word in words), lines[-1]
+
+
+def test_rate_length_and_size_stay_and_the_file_says_how_it_was_made(clip, adapter, tmp_path):
+    done = edit(clip, "a red ball", "--adapter", adapter, "--seed", 5, "--side-by-side", "--source-prompt", "snow")
+    assert done.returncode == 0, done.stderr
+    output, beside = tmp_path / "clip_edited.mp4", tmp_path / "clip_edited_side_by_side.mp4"
+    before, after = probe(clip), probe(output)
+    assert (after.frames, after.fps, after.width, after.height) == (7, before.fps, 50, 36)
+    source, edited = read_video(clip)[0], read_video(output)[0]
+    assert np.abs(source.astype(int) - edited).mean() > 5
+    both = read_video(beside)[0]
+    assert both.shape == (7, 36, 100, 3)
+    assert np.abs(both[:, :, :50].astype(int) - source).mean() < np.abs(both[:, :, 50:].astype(int) - source).mean()
+    facts = json.loads(read_metadata(output)["imvideoedit"])
+    assert facts["seed"] == 5 and facts["steps"] == 2 and facts["adapter_hash"] == adapter_hash(adapter)
+    assert facts["prompt"] == facts["instruction"] == "a red ball" and facts["source_prompt"] == "snow"
+    assert set(facts["versions"]) == {"imvideoedit", "torch", "diffusers"}
+    assert "4/4 steps" in done.stderr
+
+
+def test_inputs_that_are_no_video(adapter, tmp_path):
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
+    text.write_text("this is no video\n" * 50)
+    empty.touch()
+    assert_one_line(edit(text, "snow", "--adapter", adapter), str(text))
+    assert_one_line(edit(empty, "snow", "--adapter", adapter), str(empty), "empty")
+    assert_one_line(edit(tmp_path / "none.mp4", "snow", "--adapter", adapter), "none.mp4", "no video")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.mp4", "text.mp4"]
+
+
+def test_adapters_that_do_not_serve(clip, adapter, wan_folder, tmp_path):
+    assert_one_line(edit(clip, "snow", "--adapter", tmp_path / "none.safetensors"), "no adapter", "none.safetensors")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(adapter.read_bytes()[:-100])
+    assert_one_line(edit(clip, "snow", "--adapter", damaged), str(damaged), "whole")
+    backbone = load_backbone(str(wan_folder), device="cpu")
+    backbone.transformer = tiny_transformer(seed=99)
+    method = PredictUpdate()
+    method.install(backbone.transformer)
+    foreign = tmp_path / "foreign.safetensors"
+    save_adapter(method, foreign, AdapterHeader.describe(method, backbone, {}))
+    assert_one_line(edit(clip, "snow", "--adapter", foreign), "foreign.safetensors", "backbone")
+    assert not (tmp_path / "clip_edited.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--output", "edited.avi"), (".mp4",)),
+        (("--output", "no/such/folder/edited.mp4"), ("folder",)),
+        (("--output", "clip.mp4"), ("is the input",)),
+        (("--steps", "0"), ("--steps",)),
+        (("--guidance", "nan"), ("--guidance",)),
+    ],
+)
+def test_arguments_are_checked_first(clip, adapter, options, words):
+    assert_one_line(edit(clip, "snow", "--adapter", adapter, *options, cwd=clip.parent), *words)
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_half_written(clip, adapter, tmp_path):
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = edit(clip, "snow", "--adapter", adapter, preexec_fn=limited)
+    assert_one_line(done, "clip_edited.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]
+
+
+def test_a_device_that_is_not_there(clip, adapter):
+    assert_one_line(edit(clip, "snow", "--adapter", adapter, "--device", "cuda:99"), "--device cuda:99")

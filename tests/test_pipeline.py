@@ -1,0 +1,158 @@
+"""The editing pipeline: any size and length goes in and comes out, the seed decides, the source and the text matter."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imvideoedit.backbone import Backbone, load_backbone
+from imvideoedit.checkpoint import AdapterHeader, save_adapter
+from imvideoedit.errors import UserError
+from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.pipeline import Defaults, EditPipeline, fit_size
+from tests.conftest import awaken
+
+DEFAULTS = Defaults(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
+
+
+def noise_video(frames: int, height: int = 16, width: int = 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def backbone(wan_folder) -> Backbone:
+    return load_backbone(str(wan_folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline(backbone) -> EditPipeline:
+    method = PredictUpdate()
+    method.install(backbone.transformer)
+    awaken(method)
+    return EditPipeline(backbone, method.requires_grad_(False), DEFAULTS)
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width"), [(1, 16, 32), (2, 33, 47), (5, 64, 20), (7, 16, 32), (11, 9, 9)]
+)
+def test_length_and_size_stay(pipeline, frames, height, width):
+    result = pipeline(noise_video(frames, height, width), "a red ball")
+    assert result.frames.shape == (frames, height, width, 3) and result.frames.dtype == np.uint8
+    assert (result.prompt, result.seed, result.steps, result.guidance) == ("a red ball", 0, 2, 2.0)
+
+
+def test_the_seed_decides(pipeline):
+    video = noise_video(5)
+    first, again = (pipeline(video, "a red ball", seed=3).frames for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, pipeline(video, "a red ball", seed=4).frames)
+
+
+def test_source_and_text_reach_the_result(pipeline):
+    result = pipeline(noise_video(5), "a red ball").frames
+    assert not np.array_equal(result, pipeline(noise_video(5, seed=1), "a red ball").frames)
+    assert not np.array_equal(result, pipeline(noise_video(5), "snow at night").frames)
+    assert np.array_equal(result, pipeline(noise_video(5), "anything", prompt="a red ball").frames)
+
+
+def test_progress_counts_every_step_of_every_chunk(pipeline):
+    seen = []
+    pipeline(noise_video(11), "snow", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize(("guidance", "passes"), [(1.0, 1 + 3), (2.0, 1 + 6)])
+def test_the_source_runs_once_and_guidance_one_skips_a_branch(pipeline, guidance, passes):
+    calls = []
+    handle = pipeline.backbone.transformer.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        pipeline(noise_video(5), "snow", steps=3, guidance=guidance)
+    finally:
+        handle.remove()
+    assert len(calls) == passes
+
+
+def test_a_longer_video_of_one_chunk_begins_as_padded(pipeline):
+    """Frames 4 and 5 of a chunk of four are the same frame, so its edit is that of the padded five."""
+    video = noise_video(4)
+    padded = np.concatenate([video, video[-1:]])
+    assert np.array_equal(pipeline(video, "snow").frames, pipeline(padded, "snow").frames[:4])
+
+
+def test_an_adapter_file_brings_its_backbone_and_defaults(pipeline, wan_folder, tmp_path):
+    training = {"steps": 100, "sampler": vars(DEFAULTS)}
+    header = AdapterHeader.describe(pipeline.method, pipeline.backbone, training)
+    save_adapter(pipeline.method, tmp_path / "a.safetensors", header)
+    loaded = EditPipeline.from_pretrained(adapter=tmp_path / "a.safetensors", device="cpu")
+    assert loaded.backbone.name == str(wan_folder) and loaded.defaults == DEFAULTS
+    video = noise_video(5)
+    assert np.array_equal(loaded(video, "snow").frames, pipeline(video, "snow").frames)
+
+
+def test_on_nano_the_grammar_writes_the_prompt(pipeline, backbone, monkeypatch):
+    assert pipeline.expand("make the red box blue") == "make the red box blue"
+    monkeypatch.setattr(backbone, "name", "nano")
+    assert pipeline.expand("make the red box blue") == "a blue box"
+    assert pipeline.expand("make the red box blue", "day light, a red box") == "day light, a blue box"
+    with pytest.raises(UserError, match="make it rain"):
+        pipeline(noise_video(1), "make it rain")
+    assert pipeline(noise_video(1), "make it rain", prompt="rain").prompt == "rain"
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance": 0.5}])
+def test_numbers_out_of_range_are_refused(pipeline, wrong):
+    with pytest.raises(UserError, match="at least 1"):
+        pipeline(noise_video(1), "snow", **wrong)
+    with pytest.raises(UserError, match="at least 1"):
+        Defaults(**wrong)
+
+
+@pytest.mark.parametrize("shape", [(0, 16, 32, 3), (16, 32, 3), (1, 16, 32, 4)])
+def test_what_is_no_video_is_refused(pipeline, shape):
+    with pytest.raises(ValueError, match="uint8 video"):
+        pipeline(np.zeros(shape, np.uint8), "snow")
+    with pytest.raises(ValueError, match="uint8 video"):
+        pipeline(np.zeros((1, 16, 32, 3), np.float32), "snow")
+
+
+@given(
+    height=st.integers(1, 4000),
+    width=st.integers(1, 4000),
+    multiple=st.sampled_from([4, 8, 16]),
+    squares=st.integers(1, 1600),
+)
+def test_fitted_sizes_suit_the_model(height, width, multiple, squares):
+    area = squares * multiple * multiple
+    tall, wide = fit_size(height, width, area, multiple)
+    assert tall % multiple == 0 and wide % multiple == 0 and 0 < tall * wide <= area
+
+
+@pytest.mark.parametrize(
+    ("size", "area", "expected"),
+    [((64, 64), 4096, (64, 64)), ((480, 832), 480 * 832, (480, 832)), ((1080, 1080), 4096, (64, 64))],
+)
+def test_sizes_that_fit_stay(size, area, expected):
+    assert fit_size(*size, area, 16) == expected
+
+
+@given(height=st.integers(300, 2000), width=st.integers(300, 2000))
+def test_the_aspect_ratio_is_kept_closely(height, width):
+    ratio = max(height, width) / min(height, width)
+    tall, wide = fit_size(height, width, 480 * 832, 16)
+    if ratio < 3:
+        assert abs(math.log(wide / tall * height / width)) < 0.08
+        assert tall * wide > 0.75 * 480 * 832
+
+
+def test_an_area_below_one_square_is_refused():
+    with pytest.raises(UserError, match="smallest picture"):
+        fit_size(10, 10, 255, 16)
+
+
+def test_no_gradient_is_kept(pipeline):
+    with torch.enable_grad():
+        pipeline(noise_video(1), "snow")
+    assert all(p.grad is None for p in pipeline.method.parameters())

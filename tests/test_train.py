@@ -1,0 +1,155 @@
+"""The training command, run as a user runs it: every experiment composes, a killed run resumes exactly."""
+
+import csv
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_class, get_method
+from omegaconf import OmegaConf
+
+from imvideoedit.checkpoint import adapter_hash, read_header
+from imvideoedit.data.video import probe
+
+CHECKOUT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf" / "experiment").glob("*.yaml"))
+TINY = (
+    "+experiment=nano",
+    "data.pairs=12",
+    "data.validation_pairs=2",
+    "data.batch_size=2",
+    "data.resolution=32",
+    "trainer.max_steps=8",
+    "trainer.val_check_interval=4",
+    "trainer.log_every_n_steps=1",
+    "trainer.precision=32-true",
+    "trainer.accelerator=cpu",
+    "callbacks.checkpoint.every_n_train_steps=3",
+    "callbacks.preview.every_n_steps=8",
+    "callbacks.preview.frames=5",
+    "callbacks.preview.tasks=[color_texture]",
+    "sampler.steps=1",
+    "sampler.max_area=1024",
+)
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "imvideoedit.train", *overrides]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment, cwd=folder, **pipes)
+
+
+def train(folder: Path, *overrides: str) -> tuple[int, str]:
+    """Exit code and stderr."""
+    process = start(folder, *overrides)
+    stderr = process.communicate(timeout=180)[1]
+    return process.returncode, stderr
+
+
+@pytest.fixture(scope="module")
+def finished(wan_folder, tmp_path_factory) -> Path:
+    """A finished run of eight steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}")
+    assert code == 0, stderr
+    return folder / "runs" / "nano"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(experiment):
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        config = compose("train", [f"+experiment={experiment}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    del config["hydra"]
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert resolved["name"] == experiment and resolved["run_dir"].startswith(f"runs/{experiment}")
+    targets = list(_targets(resolved))
+    assert len(targets) > 10
+    for target in targets:
+        assert callable(get_method(target) if target.split(".")[-1].islower() else get_class(target))
+
+
+def _targets(node):
+    if isinstance(node, dict):
+        yield from [node["_target_"]] if "_target_" in node else []
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _targets(child)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
+    with (finished / "csv" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert len(losses) == 8 and all(map(math.isfinite, losses))
+    columns = {column for column in rows[0] if column.startswith("loss_by_sigma/")}
+    assert columns <= {f"loss_by_sigma/{i / 5:.1f}-{(i + 1) / 5:.1f}" for i in range(5)} and columns
+    assert {"train/lr", "train/grad_norm", "validation/loss", "validation/loss_at_0.5"} <= set(rows[0])
+    assert list((finished / "tensorboard").glob("events.*"))
+    preview = probe(finished / "previews" / "step-000008.mp4")
+    assert (preview.frames, preview.width, preview.height) == (5, 3 * 2 * 64, 2 * 64)
+    assert (finished / "previews" / "step-000008.png").is_file()
+    header = read_header(finished / "adapter.safetensors")
+    assert header.backbone["name"] == str(wan_folder)
+    assert header.training["steps"] == 8 and header.training["sampler"]["max_area"] == 1024
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_uninterrupted(finished, wan_folder, tmp_path):
+    overrides = (*TINY, f"backbone.name={wan_folder}", "resume=true")
+    process = start(tmp_path, *overrides)
+    checkpoint = tmp_path / "runs" / "nano" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    adapter = tmp_path / "runs" / "nano" / "adapter.safetensors"
+    assert checkpoint.exists() and not adapter.exists()
+    code, stderr = train(tmp_path, *overrides)
+    assert code == 0, stderr
+    assert adapter_hash(adapter) == adapter_hash(finished / "adapter.safetensors")
+
+
+@pytest.mark.slow
+def test_a_run_is_not_overwritten(finished, wan_folder):
+    before = (finished / "adapter.safetensors").read_bytes()
+    code, stderr = train(finished.parents[1], *TINY, f"backbone.name={wan_folder}")
+    assert code == 2 and "resume=true" in stderr.splitlines()[-1] and "Traceback" not in stderr
+    assert (finished / "adapter.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("+experiment=none",), "experiment/none"),
+        (("task.warm=3",), "task.warm"),
+        (("backbone.name=./nowhere",), "./nowhere"),
+        (("+experiment=13k", "backbone.name=${oc.env:WAN}", "data.path=no/pairs"), "no/pairs"),
+        (("backbone.name=${oc.env:WAN}", "task.schedule=wild"), "task.schedule"),
+        (("backbone.name=${oc.env:WAN}", "method.gate=true", "method.position=above"), "method.position"),
+    ],
+)
+def test_mistakes_cost_one_line(overrides, words, wan_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("WAN", str(wan_folder))
+    code, stderr = train(tmp_path, *overrides)
+    errors = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert code == 2 and len(errors) == 1 and words in errors[0] and "Traceback" not in stderr, stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["13k", "paper"])
+def test_wan_experiments_start_and_name_the_missing_weights(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMVIDEOEDIT_WAN", str(tmp_path / "wan"))
+    code, stderr = train(tmp_path, f"+experiment={experiment}")
+    last = stderr.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: ") and "wan_1_3b" in last and "IMVIDEOEDIT_WAN" in last, stderr
