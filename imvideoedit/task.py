@@ -84,6 +84,8 @@ class EditTask(LightningModule):
         return [p for p in self.method.parameters() if p.requires_grad]
 
     def on_fit_start(self) -> None:
+        trainer: Any = self.trainer
+        self.log_every = max(trainer.log_every_n_steps, 1)
         for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
             if part is not None:
                 part.to(self.device)
@@ -153,15 +155,15 @@ class EditTask(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             latents = [self.backbone.encode_video(batch[key]).to(self.device) for key in ("source", "target")]
             text_BTD = self.backbone.encode_text(list(batch["edited_prompt"])).to(self.device)
-        return EditBatch(*latents, text_BTD)
+        return EditBatch(latents[0], latents[1], text_BTD)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if not isinstance(batch, EditBatch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        tensors = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-        return EditBatch(**{name: t if t is None else t.to(device) for name, t in tensors.items()})
+        moved = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        return dataclasses.replace(batch, **{name: t.to(device) for name, t in moved.items() if t is not None})
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.trained())
         return {
             "optimizer": optimizer,
@@ -187,7 +189,7 @@ class EditTask(LightningModule):
         super().optimizer_step(*args, **kwargs)
         done = self.trainer.global_step + 1  # the trainer counts this step when the hook has returned
         self._update_average(done)
-        if done % self.trainer.log_every_n_steps == 0:
+        if done % self.log_every == 0:
             self.bins = torch.zeros_like(self.bins)
 
     @torch.no_grad()

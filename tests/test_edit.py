@@ -19,6 +19,7 @@ from imvideoedit.pipeline import Defaults
 from tests.conftest import awaken, tiny_transformer
 
 CHECKOUT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

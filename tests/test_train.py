@@ -42,8 +42,9 @@ TINY = (
 def start(folder: Path, *overrides: str) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "imvideoedit.train", *overrides]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment, cwd=folder, **pipes)
+    return subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def train(folder: Path, *overrides: str) -> tuple[int, str]:
@@ -67,8 +68,8 @@ def test_every_experiment_composes(experiment):
     with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
         config = compose("train", [f"+experiment={experiment}"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
-    del config["hydra"]
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    own = {key: value for key, value in config.items() if key != "hydra"}
+    resolved = {k: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for k, v in own.items()}
     assert resolved["name"] == experiment and resolved["run_dir"].startswith(f"runs/{experiment}")
     targets = list(_targets(resolved))
     assert len(targets) > 10

@@ -206,5 +206,5 @@ class NanoPairs(LightningDataModule):
         """The held-out pairs in order."""
         pairs = self._encoded["test"]
         starts = range(0, len(pairs), self.batch_size)
-        batches = [pairs.batch(range(start, min(start + self.batch_size, len(pairs)))) for start in starts]
+        batches: Any = [pairs.batch(range(start, min(start + self.batch_size, len(pairs)))) for start in starts]
         return DataLoader(batches, batch_size=None)
