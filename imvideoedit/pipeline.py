@@ -138,7 +138,7 @@ class EditPipeline:
             progress: told after every solver step.
 
         Raises:
-            UserError: no prompt can be made of the instruction, or a number is out of its range.
+            UserError: a number is out of its range.
             ValueError: the video is not uint8 ``[F, H, W, 3]``.
         """
         if video_FHWC.dtype != np.uint8 or video_FHWC.ndim != 4 or video_FHWC.shape[3] != 3 or not video_FHWC.size:
@@ -167,20 +167,12 @@ class EditPipeline:
         return EditResult(np.concatenate(edited), prompt, source_prompt, seed, steps, guidance)
 
     def expand(self, instruction: str, source_prompt: str | None = None) -> str:
-        """The edited prompt: by the nano world's grammar on a nano backbone, elsewhere the text as typed.
+        """The edited prompt: by the nano world's grammar on a nano backbone, where it knows the instruction.
 
-        Raises:
-            UserError: the nano world's grammar does not know the instruction.
+        Elsewhere, and for instructions that the grammar does not know, it is the text as typed.
         """
-        if self.backbone.name != "nano":
-            return instruction
-        prompt = apply_instruction(instruction, source_prompt)
-        if prompt is None:
-            raise UserError(
-                f'the nano world does not understand "{instruction}"; say for example "make the red box blue", '
-                '"remove the green fish", "turn it into noir style", or give the edited prompt itself'
-            )
-        return prompt
+        prompt = apply_instruction(instruction, source_prompt) if self.backbone.name == "nano" else None
+        return instruction if prompt is None else prompt
 
     def _edit(self, video_FHWC, texts_BTD: Tensor, sigmas: Tensor, guidance: float, generator, callback) -> np.ndarray:
         """Edit one chunk; shape and type stay."""

@@ -80,12 +80,9 @@ def _other(rng: np.random.Generator, options, current: str) -> str:
     return str(rng.choice([o for o in options if o != current]))
 
 
-def _subject(rng: np.random.Generator, scene: Scene, split: str, kinds: tuple[str, ...] | None = None) -> int | None:
-    """The thing to edit: of the test split always the held-out one."""
-    fitting = [i for i, t in enumerate(scene.things) if kinds is None or t.kind in kinds]
-    if split == "test":
-        fitting = [i for i in fitting if i == 0]
-    return int(rng.choice(fitting)) if fitting else None
+def _subject(rng: np.random.Generator, scene: Scene, split: str) -> int:
+    """The thing to edit: of the test split always the held-out one, which comes first."""
+    return 0 if split == "test" else int(rng.integers(len(scene.things)))
 
 
 def _allowed(scene: Scene, index: int, color: str, kind: str, split: str) -> bool:
@@ -131,10 +128,10 @@ def _object_removal(rng, scene: Scene, split: str) -> _Made:
 
 def _replacement(kinds: tuple[str, ...]) -> Callable:
     def make(rng, scene: Scene, split: str) -> _Made:
-        index = _subject(rng, scene, split, kinds)
-        if index is None:
-            return None
+        index = _subject(rng, scene, split)
         thing = scene.things[index]
+        if thing.kind not in kinds:
+            return None
         kind = _other(rng, kinds, thing.kind)
         if not _allowed(scene, index, thing.color, kind, split):
             return None

@@ -159,12 +159,12 @@ def _replace(text: str, parts: list[str]) -> list[str] | None:
 
 def _state(text: str, parts: list[str]) -> list[str] | None:
     match = re.fullmatch(rf"give the ({_NAME}) (a glow|a crack|eyes)", text)
-    bare = re.fullmatch(rf"make the ({_NAME}) plain again", text)
-    if not match and not bare:
+    match = match or re.fullmatch(rf"make the ({_NAME}) plain (again)", text)
+    if not match:
         return None
-    named = (match or bare)[1]
+    named = match[1]
     color, kind = named.split()
-    words = f"with {match[2]}" if match else ""
+    words = "" if match[2] == "again" else f"with {match[2]}"
 
     def change(part: str) -> str:
         part = re.sub(r" with (?:a glow|a crack|eyes)", "", part)

@@ -4,11 +4,13 @@ The autoencoder first, then text-to-video on images and videos. Both stages keep
 from them with ``resume=true``. The result is a diffusers ``WanPipeline`` folder in half precision, with a model card.
 """
 
+import copy
 import json
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import lightning
@@ -64,8 +66,7 @@ def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: Dic
     if cfg.resume and not last.is_file():
         print(f"{name}: no checkpoint in {folder}, starting anew")
     began = time.perf_counter()
-    resumed = {"ckpt_path": last, "weights_only": True} if cfg.resume and last.is_file() else {}
-    trainer.fit(module, **resumed)
+    trainer.fit(module, ckpt_path=last if cfg.resume and last.is_file() else None, weights_only=True)
     return time.perf_counter() - began
 
 
@@ -100,13 +101,13 @@ def save(backbone: Backbone, folder: Path) -> None:
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=backbone.shift, num_train_timesteps=1000
     )
-    pipeline = WanPipeline(
-        tokenizer=backbone.tokenizer,
-        text_encoder=backbone.text_encoder.half(),
-        vae=backbone.vae.half(),
-        transformer=backbone.transformer.half(),
-        scheduler=scheduler,
-    )
+    parts: dict[str, Any] = {
+        "transformer": backbone.transformer,
+        "vae": backbone.vae,
+        "text_encoder": backbone.text_encoder,
+    }
+    halves = {name: copy.deepcopy(part).half() for name, part in parts.items()}
+    pipeline = WanPipeline(tokenizer=backbone.tokenizer, scheduler=scheduler, **halves)
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
@@ -128,9 +129,8 @@ def main(cfg: DictConfig) -> None:
     average = EMAWeightAveraging(decay=cfg.transformer.ema_decay)
     video_stage = TextToVideoFit(backbone, *_stage_arguments(cfg.transformer), seed=cfg.seed)
     seconds["transformer"] = fit_stage(video_stage, "transformer", cfg.transformer.steps, cfg, [average])
-    for part in (backbone.transformer, backbone.text_encoder, autoencoder):
-        part.requires_grad_(False).eval()
-    quality = {f"round_trip_psnr_{f}f": round(round_trip_psnr(autoencoder, f), 2) for f in (1, 17, 49)}
+    video_stage.requires_grad_(False).eval()
+    quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(autoencoder, f), 2) for f in (1, 17, 49)}
     draw = generator(backbone, cfg.measure.steps, cfg.measure.guidance)
     quality["text_to_video"] = measure(draw, cfg.measure.samples)
     save(backbone, out)
@@ -141,7 +141,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _stage_arguments(stage: DictConfig) -> tuple[int, float, list]:
-    return stage.steps, stage.lr, OmegaConf.to_container(stage.shapes)
+    return stage.steps, stage.lr, [tuple(shape) for shape in stage.shapes]
 
 
 def _machine() -> str:

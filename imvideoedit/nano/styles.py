@@ -44,5 +44,5 @@ def _blur(canvas: np.ndarray, radius: int) -> np.ndarray:
         pad[axis] = (radius, radius)
         padded, length = np.pad(canvas, pad, mode="edge"), canvas.shape[axis]
         shifted = (np.take(padded, range(k, k + length), axis=axis) for k in range(2 * radius + 1))
-        canvas = sum(shifted) / np.float32(2 * radius + 1)
+        canvas = np.add.reduce(list(shifted)) / np.float32(2 * radius + 1)
     return canvas

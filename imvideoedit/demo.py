@@ -1,0 +1,100 @@
+"""``make demo``: train an editor on single-frame pairs, edit held-out videos, compare with the exact answers."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from .backbone import load_backbone
+from .data.strips import side_by_side, write_strip
+from .data.video import write_video
+from .errors import UserError, exit_cleanly
+from .evaluation.editors import adapter_editor, ceiling, copy_source
+from .evaluation.exact import SCORES, Editor, evaluate, held_out_edits
+from .files import replacing
+from .nano.edits import Edit
+from .pipeline import EditPipeline
+
+ROWS = {
+    "copy": "copying the source",
+    "demo": "trained just now",
+    "bundled": "bundled adapter",
+    "ceiling": "autoencoder's ceiling",
+}
+
+
+def train(out: Path, overrides: list[str]) -> Path:
+    """Run the demo's training as a user would, in its own process; returns the adapter."""
+    folder = out / "train"
+    command = [sys.executable, "-m", "imvideoedit.train", "+experiment=demo", f"hydra.run.dir={folder}", *overrides]
+    if subprocess.run(command, check=False).returncode:
+        raise UserError(f"the demo's training failed; its log is in {folder}")
+    return folder / "adapter.safetensors"
+
+
+def compare(editors: dict[str, Editor], edits: list[Edit], frames: int) -> dict[str, dict]:
+    """Score every editor on the same held-out videos."""
+    with Progress() as progress:
+        bar = progress.add_task(f"editing {len(edits)} held-out videos", total=len(edits) * len(editors))
+        return {name: evaluate(run, edits, frames, lambda: progress.advance(bar)) for name, run in editors.items()}
+
+
+def show(result: dict[str, dict], edits: list[Edit], frames: int) -> None:
+    """Print the table: PSNR against the exact answer."""
+    title = f"{len(edits)} held-out nano videos, {frames} frames, ten tasks: PSNR against the exact answer (dB)"
+    table = Table("", "changed region", "kept region", "whole frame", title=title)
+    for name, label in ROWS.items():
+        table.add_row(label, *(f"{result[name][key]:.1f}" for key in SCORES))
+    Console().print(table)
+
+
+def pictures(editors: dict[str, Editor], edits: list[Edit], frames: int, out: Path) -> list[Path]:
+    """A strip a task, and one mp4 of all tasks: source, exact answer, edit."""
+    written, clips = [], []
+    for edit in edits:
+        source, exact, _ = edit.render(frames)
+        edited = editors["bundled"](source, edit)
+        written.append(out / f"{edit.task}.png")
+        write_strip(written[-1], {"source": source, "exact": exact, "edited": edited})
+        clips.append(np.kron(side_by_side(source, exact, edited), np.ones((1, 3, 3, 1), np.uint8)))
+    written.append(out / "edits.mp4")
+    write_video(written[-1], np.concatenate(clips), fps=8)
+    return written
+
+
+@exit_cleanly
+def main() -> None:
+    """Train, compare, write ``result.json`` and the pictures."""
+    parser = argparse.ArgumentParser(prog="python -m imvideoedit.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo"))
+    parser.add_argument("--per-task", type=int, default=4, help="held-out videos of each of the ten tasks")
+    parser.add_argument("--frames", type=int, default=17, help="4k + 1")
+    parser.add_argument("overrides", nargs="*", help="training settings, such as data.pairs=1000")
+    args = parser.parse_args()
+    adapter = train(args.out, args.overrides)
+    backbone = load_backbone("nano")
+    editors = {
+        "copy": copy_source,
+        "demo": adapter_editor(EditPipeline.from_pretrained(adapter=adapter)),
+        "bundled": adapter_editor(EditPipeline.from_pretrained(adapter="bundled")),
+        "ceiling": ceiling(backbone),
+    }
+    edits = held_out_edits(args.per_task)
+    result = compare(editors, edits, args.frames)
+    with replacing(args.out / "result.json") as path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    written = pictures(editors, edits[:: args.per_task], args.frames, args.out)
+    show(result, edits, args.frames)
+    print("the numbers:", args.out / "result.json")
+    print("the pictures:", *written[:-1])
+    print("the video (source, exact answer, edit):", written[-1])
+
+
+if __name__ == "__main__":
+    main()
