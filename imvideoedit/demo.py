@@ -7,16 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from .backbone import load_backbone
 from .data.strips import side_by_side, write_strip
 from .data.video import write_video
 from .errors import UserError, exit_cleanly
 from .evaluation.editors import adapter_editor, ceiling, copy_source
-from .evaluation.exact import SCORES, Editor, evaluate, held_out_edits
+from .evaluation.exact import Editor, held_out_edits
+from .evaluation.nano_suite import compare, show
 from .files import replacing
 from .nano.edits import Edit
 from .pipeline import EditPipeline
@@ -36,22 +34,6 @@ def train(out: Path, overrides: list[str]) -> Path:
     if subprocess.run(command, check=False).returncode:
         raise UserError(f"the demo's training failed; its log is in {folder}")
     return folder / "adapter.safetensors"
-
-
-def compare(editors: dict[str, Editor], edits: list[Edit], frames: int) -> dict[str, dict]:
-    """Score every editor on the same held-out videos."""
-    with Progress() as progress:
-        bar = progress.add_task(f"editing {len(edits)} held-out videos", total=len(edits) * len(editors))
-        return {name: evaluate(run, edits, frames, lambda: progress.advance(bar)) for name, run in editors.items()}
-
-
-def show(result: dict[str, dict], edits: list[Edit], frames: int) -> None:
-    """Print the table: PSNR against the exact answer."""
-    title = f"{len(edits)} held-out nano videos, {frames} frames, ten tasks: PSNR against the exact answer (dB)"
-    table = Table("", "changed region", "kept region", "whole frame", title=title)
-    for name, label in ROWS.items():
-        table.add_row(label, *(f"{result[name][key]:.1f}" for key in SCORES))
-    Console().print(table)
 
 
 def pictures(editors: dict[str, Editor], edits: list[Edit], frames: int, out: Path) -> list[Path]:
@@ -86,11 +68,11 @@ def main() -> None:
         "ceiling": ceiling(backbone),
     }
     edits = held_out_edits(args.per_task)
-    result = compare(editors, edits, args.frames)
+    result = compare(editors, args.per_task, args.frames)
     with replacing(args.out / "result.json") as path:
         path.write_text(json.dumps(result, indent=2) + "\n")
     written = pictures(editors, edits[:: args.per_task], args.frames, args.out)
-    show(result, edits, args.frames)
+    show(result, ROWS, f"{len(edits)} held-out nano videos, {args.frames} frames, ten tasks")
     print("the numbers:", args.out / "result.json")
     print("the pictures:", *written[:-1])
     print("the video (source, exact answer, edit):", written[-1])

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra
 import lightning
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import UMT5Config, UMT5EncoderModel
 
 from ..backbone import Backbone
+from ..composition import command
 from ..errors import UserError
 from ..files import replacing
 from ..sampling import guided, shifted_sigmas, solve
@@ -111,8 +111,7 @@ def save(backbone: Backbone, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
-@hydra.main(version_base=None, config_path="../../conf", config_name="pretrain")
-def main(cfg: DictConfig) -> None:
+def pretrain(cfg: DictConfig) -> None:
     """Run both stages, write the folder, measure it and write ``quality.json``."""
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but no GPU is there; use device=cpu")
@@ -147,6 +146,9 @@ def _stage_arguments(stage: DictConfig) -> tuple[int, float, list]:
 def _machine() -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     return f"{platform.machine()}, {device}, torch {torch.__version__}"
+
+
+main = command("pretrain", pretrain)
 
 
 if __name__ == "__main__":

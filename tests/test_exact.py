@@ -1,0 +1,48 @@
+"""Scores against the exact answer."""
+
+import numpy as np
+import pytest
+
+from imvideoedit.data.records import TASKS
+from imvideoedit.evaluation.editors import copy_source
+from imvideoedit.evaluation.exact import PSNR_CAP, evaluate, held_out_edits, psnr, score
+from imvideoedit.nano.scenes import is_held_out
+
+
+def test_psnr_of_a_known_error():
+    assert psnr(np.full(10, 25.5**2)) == pytest.approx(20.0)
+    assert psnr(np.zeros(3)) == PSNR_CAP
+    assert np.isnan(psnr(np.zeros(0)))
+
+
+def test_regions_are_scored_apart():
+    exact = np.full((2, 4, 4, 3), 100, np.uint8)
+    edited, mask = exact.copy(), np.zeros((2, 4, 4), bool)
+    mask[:, :2] = True
+    edited[:, :2] += 51
+    rows = score(edited, exact, mask)
+    assert rows["changed_psnr"] == pytest.approx(20 * np.log10(255 / 51))
+    assert rows["kept_psnr"] == PSNR_CAP
+    assert rows["frame_psnr"] == pytest.approx(rows["changed_psnr"] + 10 * np.log10(2))
+
+
+def test_a_video_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="shape|is"):
+        score(np.zeros((1, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), bool))
+
+
+def test_held_out_edits_are_ten_tasks_of_test_compositions_and_the_same_each_time():
+    edits = held_out_edits(2)
+    assert [e.task for e in edits[::2]] == list(TASKS)
+    assert edits == held_out_edits(2)
+    assert edits[::2] == held_out_edits(1)
+    assert all(is_held_out(e.source.things[0].color, e.source.things[0].kind) for e in edits)
+
+
+def test_copying_keeps_what_is_kept_and_fails_where_something_changes_while_the_answer_scores_the_cap():
+    edits = held_out_edits(1)
+    copied = evaluate(copy_source, edits, 5)
+    answered = evaluate(lambda source, edit: edit.render(5)[1], edits, 5)
+    assert copied["kept_psnr"] > 50 and copied["changed_psnr"] < 15
+    assert answered["changed_psnr"] == answered["kept_psnr"] == answered["frame_psnr"] == PSNR_CAP
+    assert set(copied["tasks"]) == set(TASKS)

@@ -1,0 +1,101 @@
+"""Making the nano backbone: autoencoder geometry, closed form, the whole command at toy size, the pixel classifier."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanPipeline
+
+from imvideoedit.backbone import load_backbone
+from imvideoedit.nano.autoencoder import NanoAutoencoder
+from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
+from imvideoedit.nano.measure import _shares, measure, plain_scene
+from imvideoedit.nano.render import render
+from imvideoedit.nano.world import WorldBatches
+
+TOY = [
+    "autoencoder.steps=2", "transformer.steps=4", "autoencoder.model.width=8", "transformer.model.num_layers=1",
+    "transformer.model.ffn_dim=32", "transformer.model.attention_head_dim=12", "text_encoder.d_model=16",
+    "text_encoder.d_kv=8", "text_encoder.d_ff=16", "text_encoder.num_layers=1", "autoencoder.shapes=[[2,1],[1,5]]",
+    "transformer.shapes=[[2,1],[1,5]]", "measure.samples=2", "measure.steps=1", "checkpoint_every=2",
+    "precision=32-true",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def started() -> NanoAutoencoder:
+    autoencoder = NanoAutoencoder(width=16, encoder_blocks=1, decoder_blocks=1)
+    fit_start(autoencoder, seed=0, clips=80)
+    return autoencoder.eval()
+
+
+@torch.no_grad()
+def test_a_still_image_and_a_still_clip_have_the_same_latent(started):
+    image = torch.rand(1, 3, 1, 64, 64) * 2 - 1
+    latents = started.encode(image.expand(-1, -1, 9, -1, -1)).latent_dist.mode()
+    assert latents.shape == (1, 16, 3, 16, 16)
+    first = started.encode(image).latent_dist.mode()
+    assert torch.allclose(latents, first.expand_as(latents), atol=1e-5)
+
+
+@torch.no_grad()
+def test_latent_frames_are_coded_apart(started):
+    video = torch.rand(1, 3, 9, 32, 48) * 2 - 1
+    changed = video.clone()
+    changed[:, :, 5:] *= -1
+    a, b = (started.encode(v).latent_dist.mode() for v in (video, changed))
+    assert torch.equal(a[:, :, :2], b[:, :, :2]) and not torch.allclose(a[:, :, 2], b[:, :, 2])
+    assert started.decode(a).sample.shape == video.shape
+    assert torch.equal(started.decode(a).sample[:, :, :5], started.decode(b).sample[:, :, :5])
+
+
+def test_the_closed_form_alone_round_trips_test_compositions(started):
+    assert round_trip_psnr(started, 17, clips=6) > 26
+    assert round_trip_psnr(NanoAutoencoder(width=16), 17, clips=2) < 15
+
+
+def test_other_lengths_are_refused(started):
+    with pytest.raises(ValueError, match="4k \\+ 1"):
+        started.encode(torch.zeros(1, 3, 4, 64, 64))
+
+
+def test_batches_depend_on_their_index_alone():
+    whole, later = WorldBatches(3, 6, [(2, 1), (1, 5)]), WorldBatches(3, 6, [(2, 1), (1, 5)], start=4)
+    assert [b["video"].shape[2] for b in whole.loader()] == [1, 5, 1, 5, 1, 5] and len(later) == 2
+    assert torch.equal(whole[4]["video"], later[0]["video"]) and whole[5]["text"] == later[1]["text"]
+
+
+def test_the_classifier_sees_exact_renderings_rightly_and_wrong_ones_wrongly():
+    rng = np.random.default_rng(5)
+    scenes = [plain_scene(rng) for _ in range(40)]
+    videos = np.stack([render(scene, 17) for scene in scenes])
+    right, wrong = _shares(videos, scenes), _shares(np.roll(videos, 1, axis=0), scenes)
+    assert right["both_colors"] >= 0.95 and right["motion"] == 1.0
+    assert wrong["background_color"] < 0.4 and wrong["object_color"] < 0.4
+    still = _shares(np.repeat(videos[:, :1], 17, axis=1), scenes)
+    assert still["motion"] == 0.0
+
+
+def test_noise_is_measured_as_noise():
+    shares = measure(lambda prompts, f: np.random.default_rng(0).integers(0, 255, (len(prompts), f, 64, 64, 3)), 20)
+    assert shares["generated"]["both_colors"] < 0.3 and shares["exact"]["both_colors"] > 0.9
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_wan_pipeline_folder_and_goes_on_after_an_interruption(tmp_path):
+    def run(out, *more):
+        command = [sys.executable, "-m", "imvideoedit.nano.pretrain", f"out={out}", *TOY, *more]
+        subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+        return load_backbone(str(out))
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "parts", "transformer.steps=2")
+    resumed = run(tmp_path / "parts", "resume=true")
+    assert {"quality", "config", "seconds"} <= set(json.loads((tmp_path / "parts/quality.json").read_text()))
+    assert resumed.transformer.dtype == torch.float32 and whole.pixel_multiple == 8
+    pipeline = WanPipeline.from_pretrained(tmp_path / "whole")
+    video = pipeline("a red ball", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
+    assert video.shape == (1, 5, 64, 64, 3)
