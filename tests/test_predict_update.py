@@ -23,6 +23,31 @@ def installed(awake=True, num_layers=2, **options):
     return transformer, method
 
 
+@pytest.mark.parametrize("update_init", ["zero_out", "paper"])
+@pytest.mark.parametrize("stream", ["cached", "joint"])
+def test_a_block_follows_the_equations(stream, update_init):
+    """Eq. 4 to 10 spelled out on both streams; a cached source has A_2d = 0, so its R is its A_3d."""
+    transformer, method = installed(source_stream=stream, update_init=update_init)
+    block = method.blocks[1]
+    h, a_3d = torch.randn(2, 2, 18, 24)
+    text = torch.randn(2, 5, 24)
+    context = transformer.rope(torch.empty(1, 4, 3, 4, 6)).inside_block(text, torch.empty(0))
+    seen = torch.tensor([1.0, 1.0 if stream == "joint" else 0.0]).reshape(2, 1, 1)
+
+    a_2d = seen * block.phi_1(h, None, context.grid, context.plane("running"))
+    h_pred = a_3d + seen * block.w_0(a_2d)
+    delta = block.phi_2(h_pred - a_2d, None, context.grid, context.plane("running"))
+    gate = torch.sigmoid(block.gate.projection(block.gate.attention(block.gate.norm(delta), text)))
+    expected = h_pred + gate * (block.zero_out(delta) if update_init == "zero_out" else delta)
+
+    if stream == "joint":
+        torch.testing.assert_close(block.edit(h, a_3d, context, (None, None)), expected)
+    else:
+        context = context.inside_block(text[:1], torch.empty(0))
+        ours = block.edit(h[:1], a_3d[:1], context, (h[1:], a_3d[1:]))
+        torch.testing.assert_close(ours, expected[:1])
+
+
 @pytest.mark.parametrize("stream", ["cached", "joint"])
 def test_without_w0_the_prediction_is_the_frozen_attention(stream):
     """W₀ = 0 gives H_pred = A_3d, whatever Φ₁ has become."""
