@@ -8,6 +8,7 @@ context of its own forward pass, whatever ran in between.
 Shapes: B batch, C channels, F frames, L tokens, T text tokens, D width, S rows of a rotary table.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,7 +75,7 @@ class TokenContext(tuple):
         return inner
 
 
-class AdaptedProcessor(nn.Module):
+class AdaptedProcessor(nn.Module, ABC):
     """An attention processor that runs the one it replaces and then changes the result.
 
     Subclasses implement :meth:`adapt`. All they register is trained and saved.
@@ -91,9 +92,9 @@ class AdaptedProcessor(nn.Module):
         # Kept from nn.Module's eyes: the replaced processor is not ours to train or save.
         self.__dict__["inner"] = None
 
+    @abstractmethod
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         """Return what replaces the output A_3d of the frozen self-attention for its input H."""
-        raise NotImplementedError
 
     def forward(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None) -> Tensor:
         a_3d_BLD = self.inner(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)

@@ -3,6 +3,7 @@
 Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class EditBatch:
     mask_BFHW: Tensor | None = None
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base of all methods. Whatever a method registers is trained and saved; it has no weights until installed.
 
     Subclasses set ``name`` and implement :meth:`build_processor`, :meth:`velocity` and :meth:`config`.
@@ -48,18 +49,19 @@ class Method(nn.Module):
         self._handles: list[RemovableHandle] = []
         self.__dict__["transformer"] = None
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """The resolved constructor arguments, JSON-able, that rebuild the installed modules."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AdaptedProcessor:
         """Make the processor of one block, with its trained weights in ``dtype`` on the block's device."""
-        raise NotImplementedError
 
     def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
         """What is worth computing once for all steps and both guidance branches; None where nothing is."""
         return None
 
+    @abstractmethod
     def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, observed: Any = None) -> Velocity:
         """The velocity of the target, given the batch's source and text.
 
@@ -72,7 +74,6 @@ class Method(nn.Module):
         Returns:
             ``(x_BCFHW, sigma_B) -> v_BCFHW``, differentiable in the trained weights.
         """
-        raise NotImplementedError
 
     def losses(
         self,

@@ -6,6 +6,7 @@ run alone, as the plain frozen backbone at timestep 0: it depends neither on the
 is computed once for an edit, without a gradient, and the target reads what it left.
 """
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,7 @@ class TwoStreamProcessor(AdaptedProcessor):
         super().__init__(index)
         self.position = position
 
+    @abstractmethod
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
         """Return what replaces A_3d.
 
@@ -39,7 +41,6 @@ class TwoStreamProcessor(AdaptedProcessor):
             h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is ``(None, None)``, else the target's.
             source: recorded (H, A_3d) of the source, or ``(None, None)``.
         """
-        raise NotImplementedError
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         call: EditCall = context.call
