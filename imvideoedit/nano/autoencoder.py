@@ -124,6 +124,20 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         return x.unflatten(0, (batch, -1)).unflatten(2, (3, group)).transpose(1, 2).flatten(2, 3)
 
     @torch.no_grad()
+    def weigh_channels(self) -> None:
+        """Rescale every latent channel by what it is worth in pixels (the norm of its column of the linear decoder).
+
+        Round trips stay as they are, but equal errors in the latents are then about equal errors in the picture, so
+        that whoever learns to predict the latents spends itself on what is seen.
+        """
+        worth_Z = self.linear_out.weight.flatten(1).norm(dim=0)
+        for conv in (self.linear_in, self.encoder[-1]):
+            conv.weight.mul_(worth_Z[:, None, None, None])
+            conv.bias.mul_(worth_Z)
+        for conv in (self.linear_out, self.decoder[0]):
+            conv.weight.div_(worth_Z[None, :, None, None])
+
+    @torch.no_grad()
     def fit_linear(self, videos_BCFHW: Tensor) -> None:
         """Set the linear maps to the principal components of ``videos``' blocks, whitened (closed form)."""
         x, group = videos_BCFHW, self.config.scale_factor_temporal

@@ -47,11 +47,16 @@ def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int = 600) -> None
 
 @torch.no_grad()
 def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int = 400) -> None:
-    """Write the latents' mean and spread of training clips into the autoencoder's config."""
+    """Weigh the latent channels, and write their mean and spread in training clips into the config.
+
+    One spread serves all channels: each on its own would undo the weights.
+    """
+    autoencoder.weigh_channels()
     rng = np.random.default_rng((seed, 2 << 30))
     parts = [videos([sample_scene(rng, "train") for _ in range(20)], 9) for _ in range(clips // 20)]
     latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts]).transpose(0, 1).flatten(1)
-    autoencoder.register_to_config(latents_mean=latents.mean(1).tolist(), latents_std=latents.std(1).tolist())
+    spread = latents.std(1).square().mean().sqrt().item()
+    autoencoder.register_to_config(latents_mean=latents.mean(1).tolist(), latents_std=[spread] * len(latents))
 
 
 @torch.no_grad()
