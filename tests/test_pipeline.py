@@ -97,8 +97,7 @@ def test_on_nano_the_grammar_writes_the_prompt(pipeline, backbone, monkeypatch):
     monkeypatch.setattr(backbone, "name", "nano")
     assert pipeline.expand("make the red box blue") == "a blue box"
     assert pipeline.expand("make the red box blue", "day light, a red box") == "day light, a blue box"
-    with pytest.raises(UserError, match="make it rain"):
-        pipeline(noise_video(1), "make it rain")
+    assert pipeline.expand("make it rain") == "make it rain"
     assert pipeline(noise_video(1), "make it rain", prompt="rain").prompt == "rain"
 
 
