@@ -30,6 +30,7 @@ from .autoencoder import NanoAutoencoder
 from .fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
 from .fit_text_to_video import TextToVideoFit
 from .measure import measure
+from .start import start_local
 from .text import build_tokenizer
 
 
@@ -42,6 +43,7 @@ def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
         text_dim=cfg.text_encoder.d_model,
         **cfg.transformer.model,
     )
+    start_local(transformer)
     text_config = UMT5Config(vocab_size=len(tokenizer), dropout_rate=0.0, **cfg.text_encoder)
     text_encoder = UMT5EncoderModel(text_config)
     return Backbone("nano", None, transformer, autoencoder, text_encoder, tokenizer, cfg.transformer.shift)
