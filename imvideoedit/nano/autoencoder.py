@@ -131,10 +131,12 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         that whoever learns to predict the latents spends itself on what is seen.
         """
         worth_Z = self.linear_out.weight.flatten(1).norm(dim=0)
-        for conv in (self.linear_in, self.encoder[-1]):
+        into: tuple[Any, ...] = (self.linear_in, self.encoder[-1])
+        out_of: tuple[Any, ...] = (self.linear_out, self.decoder[0])
+        for conv in into:
             conv.weight.mul_(worth_Z[:, None, None, None])
             conv.bias.mul_(worth_Z)
-        for conv in (self.linear_out, self.decoder[0]):
+        for conv in out_of:
             conv.weight.div_(worth_Z[None, :, None, None])
 
     @torch.no_grad()

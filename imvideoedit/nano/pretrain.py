@@ -24,9 +24,9 @@ from transformers import UMT5Config, UMT5EncoderModel
 from ..backbone import Backbone
 from ..composition import command
 from ..errors import UserError
-from ..files import replacing
 from ..sampling import guided, shifted_sigmas, solve
 from .autoencoder import NanoAutoencoder
+from .card import write_card
 from .fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
 from .fit_text_to_video import TextToVideoFit
 from .measure import measure
@@ -114,12 +114,11 @@ def save(backbone: Backbone, folder: Path) -> None:
 
 
 def pretrain(cfg: DictConfig) -> None:
-    """Run both stages, write the folder, measure it and write ``quality.json``."""
+    """Run both stages, then measure and write the folder."""
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but no GPU is there; use device=cpu")
     torch.set_num_threads(cfg.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
-    out = Path(cfg.out)
     autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
     fit_start(autoencoder, cfg.seed)
     stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)
@@ -131,13 +130,19 @@ def pretrain(cfg: DictConfig) -> None:
     video_stage = TextToVideoFit(backbone, *_stage_arguments(cfg.transformer), seed=cfg.seed)
     seconds["transformer"] = fit_stage(video_stage, "transformer", cfg.transformer.steps, cfg, [average])
     video_stage.requires_grad_(False).eval()
-    quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(autoencoder, f), 2) for f in (1, 17, 49)}
-    draw = generator(backbone, cfg.measure.steps, cfg.measure.guidance)
-    quality["text_to_video"] = measure(draw, cfg.measure.samples)
-    save(backbone, out)
-    report = {"config": OmegaConf.to_container(cfg), "quality": quality, "seconds": seconds, "machine": _machine()}
-    with replacing(out / "quality.json") as path:
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    finish(backbone, cfg, seconds)
+
+
+def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float]) -> None:
+    """Measure the frozen backbone, write its folder and card, and print the quality."""
+    lengths = (1, 17, 49)
+    quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(backbone.vae, f), 2) for f in lengths}
+    quality["text_to_video"] = measure(
+        generator(backbone, cfg.measure.steps, cfg.measure.guidance), cfg.measure.samples
+    )
+    save(backbone, Path(cfg.out))
+    config = OmegaConf.to_container(cfg)
+    write_card(Path(cfg.out), {"config": config, "quality": quality, "seconds": seconds, "machine": _machine()})
     print(json.dumps(quality, indent=2))
 
 

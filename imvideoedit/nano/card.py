@@ -1,0 +1,62 @@
+"""The model card of a nano backbone, written beside its weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..files import replacing
+
+_TEXT = """# Nano backbone
+
+A tiny Wan for text-to-video of the nano world: procedural 64×64 scenes, made by `python -m imvideoedit.nano.pretrain`.
+A diffusers `WanPipeline` folder in half precision. It draws nano scenes and nothing else.
+
+**Data.** Rendered on the fly from `imvideoedit.nano.scenes`, training compositions only: one (colour, kind) pair in
+seven never appears. Images and videos of up to {frames} frames; captions are full prompts (70 %), parts of them
+(20 %) or empty (10 %).
+
+**Steps.** Autoencoder {ae_steps}, text-to-video {t2v_steps}, seed {seed}, on {machine}; {minutes} minutes in this run.
+
+**Quality**, on test compositions:
+
+| measure | value |
+|---|---|
+{rows}
+
+The colour and motion rows are shares of {samples} samples, by the pixel classifier of `imvideoedit.nano.measure`; the
+same shares of exact renderings stand in brackets.
+
+## Config
+
+```yaml
+{config}```
+"""
+
+
+def write_card(folder: Path, report: dict[str, Any]) -> None:
+    """Write ``quality.json`` (the report itself) and ``README.md`` into ``folder``.
+
+    Args:
+        report: ``config``, ``quality``, ``seconds`` by stage and ``machine``, as pretraining gathers them.
+    """
+    with replacing(folder / "quality.json") as path:
+        path.write_text(json.dumps(report, indent=2) + "\n")
+    config, quality = report["config"], report["quality"]
+    drawn, exact = quality["text_to_video"]["generated"], quality["text_to_video"]["exact"]
+    rows = [f"| autoencoder round trip, {f} frames | {quality[f'round_trip_psnr_{f}f']:.1f} dB |" for f in (1, 17, 49)]
+    rows += [f"| {key.replace('_', ' ')} | {100 * drawn[key]:.0f} % ({100 * exact[key]:.0f} %) |" for key in drawn]
+    text = _TEXT.format(
+        frames=max(frames for _, frames in config["transformer"]["shapes"]),
+        ae_steps=config["autoencoder"]["steps"],
+        t2v_steps=config["transformer"]["steps"],
+        seed=config["seed"],
+        machine=report["machine"],
+        minutes=round(sum(report["seconds"].values()) / 60),
+        rows="\n".join(rows),
+        samples=quality["text_to_video"]["samples"],
+        config=yaml.safe_dump(config, sort_keys=False),
+    )
+    with replacing(folder / "README.md") as path:
+        path.write_text(text)
