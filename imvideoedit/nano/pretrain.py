@@ -135,11 +135,10 @@ def pretrain(cfg: DictConfig) -> None:
 
 def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float]) -> None:
     """Measure the frozen backbone, write its folder and card, and print the quality."""
-    lengths = (1, 17, 49)
-    quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(backbone.vae, f), 2) for f in lengths}
-    quality["text_to_video"] = measure(
-        generator(backbone, cfg.measure.steps, cfg.measure.guidance), cfg.measure.samples
-    )
+    vae: Any = backbone.vae
+    quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(vae, f), 2) for f in (1, 17, 49)}
+    draw = generator(backbone, cfg.measure.steps, cfg.measure.guidance)
+    quality["text_to_video"] = measure(draw, cfg.measure.samples)
     save(backbone, Path(cfg.out))
     config = OmegaConf.to_container(cfg)
     write_card(Path(cfg.out), {"config": config, "quality": quality, "seconds": seconds, "machine": _machine()})
