@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ ROWS = {
 def train(out: Path, overrides: list[str]) -> Path:
     """Run the demo's training as a user would, in its own process; returns the adapter."""
     folder = out / "train"
-    command = [sys.executable, "-m", "imvideoedit.train", "+experiment=demo", f"hydra.run.dir={folder}", *overrides]
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier demo; training refuses to write over a run
+    command = [sys.executable, "-m", "imvideoedit.train", "+experiment=demo", f"run_dir={folder}", *overrides]
     if subprocess.run(command, check=False).returncode:
         raise UserError(f"the demo's training failed; its log is in {folder}")
     return folder / "adapter.safetensors"
