@@ -128,7 +128,7 @@ def train(folder: Path, run: Path, resume: Path | None = None, **limits) -> list
         enable_model_summary=False,
         **limits,
     )
-    trainer.fit(model, module(folder), ckpt_path=resume, weights_only=False)
+    trainer.fit(model, module(folder), ckpt_path=resume, weights_only=True)
     return model.seen
 
 

@@ -1,9 +1,9 @@
 """A better start than random for a small Wan transformer: open gates, and half of the heads looking at a neighbour.
 
-Wan's rotary frequencies suit grids far larger than nano's, so that from a random start a small model needs thousands of
-steps to find out that tokens have neighbours. Here the biases of queries and keys give some heads a peak at a fixed
-offset from the first step on: with q = k = b, a pair of channels of frequency θ adds cos(θ·(j - i - offset)) to the
-score of token j for query i. Everything stays trainable.
+Wan's rotary frequencies suit grids far larger than nano's: over eight tokens only the two fastest of an axis change.
+Here the biases of queries and keys give some heads a peak at a fixed offset from the first step on: with q = k = b, a
+pair of channels of frequency θ adds cos(θ·(j - i - offset)) to the score of token j for query i. Everything stays
+trainable. In trials of 300 steps the gain over a random start was within the noise; longer ones were not compared.
 """
 
 import itertools
