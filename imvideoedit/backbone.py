@@ -3,11 +3,8 @@
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
 """
 
-import importlib.resources
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +16,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 
 from imvideoedit.errors import UserError
 from imvideoedit.hashing import hash_tensors
+from imvideoedit.locations import locate, remedy
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 
-WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
-WAN_1_3B_REVISION = "0fad780a534b6463e45facd96134c9f345acfa5b"
-# transformer/config.json of that repository; what it leaves out is the class's default.
+# transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
 DEFAULT_SHIFT = 5.0
 PARTS = ("vae", "text_encoder")
@@ -172,7 +168,7 @@ def load_backbone(
     Raises:
         UserError: nothing there, or not loadable.
     """
-    place, revision = _locate(name, revision)
+    place, revision = locate(name, revision)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
@@ -187,7 +183,7 @@ def load_backbone(
             tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
         shift = _read_shift(source)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {_remedy(name)}") from error
+        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {remedy(name)}") from error
     for module in (transformer, vae, text_encoder):
         if module is not None:
             module.requires_grad_(False).eval().to(device)
@@ -210,28 +206,6 @@ def parameter_hash(transformer: WanTransformer3DModel) -> str:
     """
     own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
     return hash_tensors(own, torch.bfloat16)
-
-
-def _locate(name: str, revision: str | None) -> tuple[str, str | None]:
-    if name == "nano":
-        folder = importlib.resources.files("imvideoedit.nano") / "weights"
-        if not folder.is_dir():
-            raise UserError(f"the bundled nano weights are missing from {folder}; reinstall imvideoedit")
-        return str(folder), None
-    if name == "wan_1_3b":
-        local = os.environ.get("IMVIDEOEDIT_WAN")
-        return (local, None) if local else (WAN_1_3B_HUB, revision or WAN_1_3B_REVISION)
-    if Path(name).is_dir():
-        return name, None
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"backbone folder {name} does not exist; give nano, wan_1_3b, a diffusers folder or a hub id")
-    return name, revision
-
-
-def _remedy(name: str) -> str:
-    if name == "wan_1_3b":
-        return f"check the network, or download {WAN_1_3B_HUB} and set IMVIDEOEDIT_WAN to its folder"
-    return "it must hold transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ as diffusers' WanPipeline does"
 
 
 def _read_shift(source: dict[str, Any]) -> float:

@@ -6,13 +6,12 @@ import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
 from imvideoedit.backbone import (
-    WAN_1_3B_HUB,
-    WAN_1_3B_REVISION,
     load_backbone,
     meta_transformer,
     parameter_hash,
 )
 from imvideoedit.errors import UserError
+from imvideoedit.locations import WAN_1_3B_HUB, WAN_1_3B_REVISION
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from tests.conftest import TINY_TRANSFORMER, tiny_transformer
@@ -188,6 +187,12 @@ def test_without_a_network_a_hub_id_tells_what_to_do(monkeypatch):
     with pytest.raises(UserError, match="IMVIDEOEDIT_WAN") as caught:
         load_backbone("wan_1_3b", revision="0" * 40, device="cpu")
     assert WAN_1_3B_HUB in str(caught.value)
+
+
+def test_an_environment_that_names_no_folder_is_said_to(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMVIDEOEDIT_WAN", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="IMVIDEOEDIT_WAN, but that is no folder"):
+        load_backbone("wan_1_3b", device="cpu")
 
 
 def test_the_environment_names_a_local_wan(monkeypatch, wan_folder):

@@ -13,12 +13,13 @@ from imvideoedit.backbone import load_backbone
 from imvideoedit.layers.rope import apply_rotary
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
-from imvideoedit.nano.measure import _shares, measure, plain_scene
+from imvideoedit.nano.measure import _shares, clean_scene, measure
 from imvideoedit.nano.render import render
 from imvideoedit.nano.start import OFFSETS, start_local
 from imvideoedit.nano.world import WorldBatches
 
 TOY = [
+    "devices=1",
     "autoencoder.steps=2", "transformer.steps=4", "autoencoder.model.width=8", "transformer.model.num_layers=1",
     "transformer.model.ffn_dim=32", "transformer.model.attention_head_dim=12", "text_encoder.d_model=16",
     "text_encoder.d_kv=8", "text_encoder.d_ff=16", "text_encoder.num_layers=1", "autoencoder.shapes=[[2,1],[1,5]]",
@@ -72,13 +73,16 @@ def test_batches_depend_on_their_index_alone():
 
 def test_the_classifier_sees_exact_renderings_rightly_and_wrong_ones_wrongly():
     rng = np.random.default_rng(5)
-    scenes = [plain_scene(rng) for _ in range(40)]
+    scenes = [clean_scene(rng) for _ in range(40)]
     videos = np.stack([render(scene, 17) for scene in scenes])
     right, wrong = _shares(videos, scenes), _shares(np.roll(videos, 1, axis=0), scenes)
     assert right["both_colors"] >= 0.95 and right["motion"] == 1.0
     assert wrong["background_color"] < 0.4 and wrong["object_color"] < 0.4
     still = _shares(np.repeat(videos[:, :1], 17, axis=1), scenes)
     assert still["motion"] == 0.0
+    others = np.roll(videos, 7, axis=0)
+    flicker = np.where((np.arange(17) % 2 == 0)[None, :, None, None, None], videos, others)
+    assert _shares(flicker, scenes)["motion"] <= 0.2
 
 
 def test_noise_is_measured_as_noise():

@@ -22,11 +22,14 @@ class AutoencoderFit(lightning.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         video = batch["video"]
         latents = self.autoencoder.encode(video).latent_dist.mode()
-        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(self.global_step)).to(latents)
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(self._place())).to(latents)
         rebuilt = self.autoencoder.decode(latents + LATENT_NOISE * noise).sample
         error = (rebuilt.float() - video).square().mean()
         self.log("autoencoder/psnr", 10 * torch.log10(4 / error), prog_bar=True)
         return error + 1e-4 * latents.float().square().mean()
+
+    def _place(self) -> int:
+        return self.global_step * self.trainer.world_size + self.global_rank
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.autoencoder.parameters(), self.lr, betas=(0.9, 0.98), weight_decay=0.0)
@@ -36,7 +39,8 @@ class AutoencoderFit(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train_dataloader(self):
-        return WorldBatches(self.seed, self.steps, self.shapes, self.trainer.global_step).loader()
+        start, ranks = self.trainer.global_step, self.trainer.world_size
+        return WorldBatches(self.seed, self.steps, self.shapes, start, ranks).loader()
 
 
 def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int = 600) -> None:

@@ -9,11 +9,15 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..backbone import Backbone
+from ..optimizer import MuonWithAdamW
+from .readouts import Readouts
 from .world import WorldBatches
+
+PLAIN = (0.8, 0.3)  # shares of plain scenes at the first and the last step: what is simple is learnt first
 
 
 class TextToVideoFit(lightning.LightningModule):
-    """Flow matching (Eq. 1-3 without a source) of the transformer together with its text encoder.
+    """Flow matching (Eq. 1-3 without a source) of the transformer together with its text encoder, and readouts.
 
     The weights that are kept are an exponential average of the trained ones (a Lightning callback).
     """
@@ -26,13 +30,15 @@ class TextToVideoFit(lightning.LightningModule):
         self.backbone, self.steps, self.lr, self.shapes, self.seed = backbone, steps, lr, shapes, seed
         self.transformer, self.text_encoder = backbone.transformer, backbone.text_encoder
         self.tokenizer = backbone.tokenizer
+        self.readouts = Readouts(self.transformer)
         for part in (self.transformer, self.text_encoder):
             part.requires_grad_(True).train()
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         with torch.no_grad():
             latents = self.backbone.encode_video(batch["video"])
-        generator = torch.Generator().manual_seed(self.seed + self.global_step)
+        place = self.global_step * self.trainer.world_size + self.global_rank
+        generator = torch.Generator().manual_seed(self.seed + place)
         uniform = torch.rand(len(latents), generator=generator)
         uniform = (uniform + torch.arange(len(latents))) / len(latents)  # stratified: less noise in the gradient
         sigma_B = self.backbone.shift * uniform / (1 + (self.backbone.shift - 1) * uniform)
@@ -45,7 +51,9 @@ class TextToVideoFit(lightning.LightningModule):
             velocity = self.transformer(noisy, 1000 * sigma_B, text, return_dict=False)[0]
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
-        return loss
+        readings = self.readouts.losses(batch["labels"])
+        self.log_dict({f"t2v/{name}": reading for name, reading in readings.items()})
+        return loss + torch.stack(list(readings.values())).sum()
 
     def _embed(self, captions: list[str]) -> Tensor:
         """As ``Backbone.encode_text``, with gradients: ``[B, T, D]``, zeros after each text's end."""
@@ -55,14 +63,14 @@ class TextToVideoFit(lightning.LightningModule):
         return text * tokens.attention_mask[..., None]
 
     def configure_optimizers(self):
-        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        other = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": other, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, self.lr, betas=(0.9, 0.98))
+        blocks = list(self.transformer.blocks.parameters())
+        inner = {id(p) for p in blocks}
+        optimizer = MuonWithAdamW(blocks, self.lr, plain=[p for p in self.parameters() if id(p) not in inner])
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1, (step + 1) / 200) * max(1 - step / self.steps, 0.0) ** 0.5
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train_dataloader(self):
-        return WorldBatches(self.seed, self.steps, self.shapes, self.trainer.global_step).loader()
+        start, ranks = self.trainer.global_step, self.trainer.world_size
+        return WorldBatches(self.seed, self.steps, self.shapes, start, ranks, PLAIN).loader()

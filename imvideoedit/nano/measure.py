@@ -7,9 +7,11 @@ import torch
 
 from .grammar import describe
 from .render import render
-from .scenes import BACKGROUND_COLORS, OBJECT_COLORS, Scene, sample_scene
+from .scenes import BACKGROUND_COLORS, OBJECT_COLORS, Scene, plain_scene
 
-MOTION_THRESHOLD = 8.0  # mean |first - later frame| over the most changed twentieth of pixels, of 255
+MOVED = 2.0  # pixels from its first place, at least, that count as motion
+JUMPED = 6.0  # pixels from frame to frame, more than which is flicker: nothing in the world is that fast
+SMALLEST = 12  # pixels that a thing must show in every frame
 
 
 def tones(background: str) -> np.ndarray:
@@ -20,36 +22,45 @@ def tones(background: str) -> np.ndarray:
     return np.linspace(pixels[brightness.argmin()], pixels[brightness.argmax()], 5)
 
 
-def seen_colors(video_FHWC: np.ndarray) -> tuple[str, str]:
-    """``(background, object)`` colour names that most pixels of a plainly lit, natural-style video are nearest to.
+def name_pixels(video_FHWC: np.ndarray) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """What each pixel of a plainly lit, natural-style video is nearest to.
 
-    Every pixel votes for the nearest of all palette tones; the background is the background colour with most votes,
-    the object's colour the object colour with most.
+    Returns labels ``("background" or "object", colour)`` and ``[F, H, W]`` indices into them.
     """
     palette = [(("background", name), tone) for name in BACKGROUND_COLORS for tone in tones(name)]
     palette += [(("object", name), np.array(color)) for name, color in OBJECT_COLORS.items()]
     points = np.stack([color for _, color in palette])
-    pixels = video_FHWC[::4].reshape(-1, 3) / 255.0
-    nearest = ((pixels[:, None] - points[None]) ** 2).sum(-1).argmin(1)
-    votes: dict[tuple[str, str], int] = {}
-    for (label, _), count in zip(palette, np.bincount(nearest, minlength=len(palette)), strict=True):
-        votes[label] = votes.get(label, 0) + int(count)
-    best = {kind: max((v, n) for (k, n), v in votes.items() if k == kind)[1] for kind in ("background", "object")}
+    pixels = video_FHWC.astype(np.float32)[..., None, :] / 255.0
+    nearest = ((pixels - points.astype(np.float32)) ** 2).sum(-1).argmin(-1)
+    labels = sorted({label for label, _ in palette})
+    return labels, np.array([labels.index(label) for label, _ in palette])[nearest]
+
+
+def seen_colors(video_FHWC: np.ndarray) -> tuple[str, str]:
+    """``(background, object)``: the background colour and the object colour that most pixels are nearest to."""
+    labels, named = name_pixels(video_FHWC[::4])
+    votes = dict(zip(labels, np.bincount(named.ravel(), minlength=len(labels)), strict=True))
+    best = {kind: max((n, name) for (k, name), n in votes.items() if k == kind)[1] for kind in ("background", "object")}
     return best["background"], best["object"]
 
 
 def moves(video_FHWC: np.ndarray) -> bool:
-    """Whether something visible changes place between the first and the middle frame."""
-    change = np.abs(video_FHWC[0].astype(np.float32) - video_FHWC[len(video_FHWC) // 2]).mean(-1).ravel()
-    return bool(np.sort(change)[-len(change) // 20 :].mean() > MOTION_THRESHOLD)
+    """Whether the thing that is seen changes place, smoothly, and never vanishes; flicker is no motion."""
+    labels, named = name_pixels(video_FHWC)
+    mask_FHW = named == labels.index(("object", seen_colors(video_FHWC)[1]))
+    if mask_FHW.sum((1, 2)).min() < SMALLEST:
+        return False
+    places_F2 = np.array([np.argwhere(mask_HW).mean(0) for mask_HW in mask_FHW])
+    jumps = np.linalg.norm(np.diff(places_F2, axis=0), axis=1)
+    moved = np.linalg.norm(places_F2 - places_F2[0], axis=1)
+    return bool(moved.max() >= MOVED and jumps.max() <= JUMPED)
 
 
-def plain_scene(rng: np.random.Generator) -> Scene:
+def clean_scene(rng: np.random.Generator) -> Scene:
     """A plainly lit scene of the test split with one clean, moving, matte object."""
-    scene = sample_scene(rng, "test", (1, 1))
+    scene = plain_scene(rng, "test")
     motion = scene.things[0].motion if scene.things[0].motion != "still" else "circling"
-    plain = Scene(scene.background, scene.pattern, scene.things)
-    return plain.with_thing(0, material="matte", state="plain", motion=motion)
+    return scene.with_thing(0, material="matte", state="plain", motion=motion)
 
 
 @torch.no_grad()
@@ -62,7 +73,7 @@ def measure(
         generate: (prompts, frames) to ``[B, F, H, W, 3]`` uint8.
     """
     rng = np.random.default_rng(seed)
-    scenes = [plain_scene(rng) for _ in range(samples)]
+    scenes = [clean_scene(rng) for _ in range(samples)]
     drawn = np.concatenate([generate([describe(s) for s in scenes[i : i + 20]], frames) for i in range(0, samples, 20)])
     exact = np.stack([render(scene, frames) for scene in scenes])
     return {"generated": _shares(drawn, scenes), "exact": _shares(exact, scenes), "samples": samples}

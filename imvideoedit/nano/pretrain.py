@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 from transformers import UMT5Config, UMT5EncoderModel
 
-from ..backbone import Backbone
+from ..backbone import Backbone, load_backbone
 from ..composition import command
 from ..errors import UserError
 from ..sampling import guided, shifted_sigmas, solve
@@ -57,7 +57,8 @@ def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: Dic
     trainer = lightning.Trainer(
         max_steps=steps,
         accelerator=cfg.device,
-        devices=1,
+        devices=cfg.devices,
+        strategy="ddp" if cfg.devices > 1 else "auto",
         precision=cfg.precision,
         gradient_clip_val=1.0,
         callbacks=[saver, RichProgressBar(), *callbacks],
@@ -119,23 +120,34 @@ def pretrain(cfg: DictConfig) -> None:
         raise UserError("device=cuda, but no GPU is there; use device=cpu")
     torch.set_num_threads(cfg.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
-    autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
-    fit_start(autoencoder, cfg.seed)
-    stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)
-    seconds = {"autoencoder": fit_stage(stage, "autoencoder", cfg.autoencoder.steps, cfg)}
-    autoencoder.requires_grad_(False).eval()
-    fit_statistics(autoencoder, cfg.seed)
+    seconds: dict[str, float] = {}
+    autoencoder = _autoencoder(cfg, seconds)
     backbone = build_backbone(cfg, autoencoder)
     average = EMAWeightAveraging(decay=cfg.transformer.ema_decay)
     video_stage = TextToVideoFit(backbone, *_stage_arguments(cfg.transformer), seed=cfg.seed)
     seconds["transformer"] = fit_stage(video_stage, "transformer", cfg.transformer.steps, cfg, [average])
     video_stage.requires_grad_(False).eval()
-    finish(backbone, cfg, seconds)
+    if video_stage.global_rank == 0:
+        finish(backbone, cfg, seconds)
+
+
+def _autoencoder(cfg: DictConfig, seconds: dict[str, float]) -> NanoAutoencoder:
+    """The first stage, or the autoencoder of the folder that is to stand for it; frozen."""
+    if cfg.autoencoder.take_from:
+        return load_backbone(cfg.autoencoder.take_from).vae
+    autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
+    fit_start(autoencoder, cfg.seed)
+    stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)
+    seconds["autoencoder"] = fit_stage(stage, "autoencoder", cfg.autoencoder.steps, cfg)
+    autoencoder.requires_grad_(False).eval()
+    fit_statistics(autoencoder, cfg.seed)
+    return autoencoder
 
 
 def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float]) -> None:
     """Measure the frozen backbone, write its folder and card, and print the quality."""
     vae: Any = backbone.vae
+    torch.set_num_threads(cfg.threads * cfg.devices)
     quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(vae, f), 2) for f in (1, 17, 49)}
     draw = generator(backbone, cfg.measure.steps, cfg.measure.guidance)
     quality["text_to_video"] = measure(draw, cfg.measure.samples)

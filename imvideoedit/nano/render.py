@@ -31,6 +31,25 @@ def render(scene: Scene, frames: int = 1, size: tuple[int, int] = (64, 64)) -> n
     return np.ascontiguousarray((canvas * 255 + 0.5).astype(np.uint8).transpose(1, 2, 3, 0))
 
 
+def which_thing(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What is seen at each point of a coarse grid: 0 for the background, i + 1 for the scene's thing i.
+
+    Args:
+        times: frame numbers, which may lie between frames.
+        size: points in height and width.
+
+    Returns ``[len(times), H, W]`` integers.
+    """
+    time_F = np.asarray(times, np.float32)[:, None, None]
+    x_FHW, y_FHW = _camera_rays(scene, time_F, size)
+    seen = np.zeros(x_FHW.shape, np.int64)
+    for number, thing in enumerate(scene.things, start=1):
+        cx, cy = centre(thing, time_F)
+        radius = np.float32(thing.radius)
+        seen[_distance(thing, time_F, (x_FHW - cx) / radius, (y_FHW - cy) / radius) < 0] = number
+    return seen
+
+
 def centre(thing: Thing, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """World position ``(x, y)`` of a thing's centre at each time; straight movers turn round at the frame's edge."""
     x, y = np.full_like(time, thing.x), np.full_like(time, thing.y)

@@ -145,3 +145,9 @@ def sample_scene(rng: np.random.Generator, split: str, counts: tuple[int, int] =
         view=str(rng.choice(VIEWS)) if rng.random() < 0.25 else "normal",
         style=str(rng.choice(STYLES)) if rng.random() < 0.25 else "natural",
     )
+
+
+def plain_scene(rng: np.random.Generator, split: str) -> Scene:
+    """A plainly lit scene of ``split`` in natural style with one thing, seen by a static camera."""
+    scene = sample_scene(rng, split, (1, 1))
+    return Scene(scene.background, scene.pattern, scene.things)

@@ -1,0 +1,61 @@
+"""Where the files of a backbone are: in the package, in a folder, or on the hub."""
+
+import importlib.resources
+import os
+from pathlib import Path
+
+import huggingface_hub
+
+from imvideoedit.errors import UserError
+
+WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+WAN_1_3B_REVISION = "0fad780a534b6463e45facd96134c9f345acfa5b"
+HUB_TIMEOUT = 10.0  # seconds
+
+
+def locate(name: str, revision: str | None = None) -> tuple[str, str | None]:
+    """Where a backbone's files are: a folder and None, or a hub repository and its revision.
+
+    Raises:
+        UserError: no such folder, or a repository that is neither cached nor within reach.
+    """
+    if name == "nano":
+        folder = importlib.resources.files("imvideoedit.nano") / "weights"
+        if not folder.is_dir():
+            raise UserError(f"the bundled nano weights are missing from {folder}; reinstall imvideoedit")
+        return str(folder), None
+    if name == "wan_1_3b":
+        local = os.environ.get("IMVIDEOEDIT_WAN")
+        if local and not Path(local).is_dir():
+            raise UserError(
+                f"backbone 'wan_1_3b' is to be in {local} by IMVIDEOEDIT_WAN, but that is no folder; "
+                f"set it to one that holds {WAN_1_3B_HUB}"
+            )
+        if local:
+            return local, None
+        _reach_hub(WAN_1_3B_HUB, revision or WAN_1_3B_REVISION, name)
+        return WAN_1_3B_HUB, revision or WAN_1_3B_REVISION
+    if Path(name).is_dir():
+        return name, None
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(f"backbone folder {name} does not exist; give nano, wan_1_3b, a diffusers folder or a hub id")
+    _reach_hub(name, revision, name)
+    return name, revision
+
+
+def _reach_hub(repository: str, revision: str | None, name: str) -> None:
+    """Raise a UserError at once where neither the hub's cache nor the hub has the files; loading retries for long."""
+    cached = huggingface_hub.try_to_load_from_cache(repository, "transformer/config.json", revision=revision)
+    if isinstance(cached, str):
+        return
+    try:
+        huggingface_hub.HfApi().model_info(repository, revision=revision, timeout=HUB_TIMEOUT)
+    except Exception as error:  # of the HTTP library, of the hub or of the system: the files are out of reach
+        raise UserError(f"backbone {name!r} cannot be found on the hub: {error}; {remedy(name)}") from error
+
+
+def remedy(name: str) -> str:
+    """What to do when a backbone's files are missing or do not load."""
+    if name == "wan_1_3b":
+        return f"check the network, or download {WAN_1_3B_HUB} and set IMVIDEOEDIT_WAN to its folder"
+    return "it must hold transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ as diffusers' WanPipeline does"
