@@ -8,6 +8,8 @@ context of its own forward pass, whatever ran in between.
 Shapes: B batch, C channels, F frames, L tokens, T text tokens, D width, S rows of a rotary table.
 """
 
+import contextlib
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,11 +17,13 @@ from typing import Any, Literal
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.hooks import RemovableHandle
 
 from imvideoedit.layers.rope import Position, plane_table
 from imvideoedit.layers.spatial_difference import Grid
 
+SHORT = 512  # tokens
 _CALL = "edit_call"
 
 
@@ -162,10 +166,18 @@ def denoise(
     latents = x_BCFHW.to(dtype).view_as(x_BCFHW)
     setattr(latents, _CALL, call)
     timestep_B = 1000 * sigma_B.float()
-    velocity_BCFHW = transformer(latents, timestep_B, text_BTD.to(dtype), return_dict=False)[0]
+    with _suited_kernel(transformer, x_BCFHW):
+        velocity_BCFHW = transformer(latents, timestep_B, text_BTD.to(dtype), return_dict=False)[0]
     if isinstance(call, EditCall) and not call.seen:
         raise RuntimeError("the adapter was not reached: no method is installed, or a wrapper copied the latents")
     return velocity_BCFHW.to(x_BCFHW.dtype)
+
+
+def _suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
+    """On a CPU the plain attention kernel beats the fused one for few tokens."""
+    tokens = math.prod(x_BCFHW.shape[2:]) // math.prod(transformer.config.patch_size)
+    short = x_BCFHW.device.type == "cpu" and tokens <= SHORT
+    return sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
 
 
 def _after_rope(rope: nn.Module, args: tuple[Tensor], rotary: tuple[Tensor, Tensor]) -> TokenContext:

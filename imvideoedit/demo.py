@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .backbone import load_backbone
-from .data.strips import side_by_side, write_strip
+from .data.strips import side_by_side, write_sheet, write_strip
 from .data.video import write_video
 from .errors import UserError, exit_cleanly
 from .evaluation.editors import adapter_editor, ceiling, copy_source
@@ -39,15 +39,18 @@ def train(out: Path, overrides: list[str]) -> Path:
 
 
 def pictures(editors: dict[str, Editor], edits: list[Edit], frames: int, out: Path) -> list[Path]:
-    """A strip a task, and one mp4 of all tasks: source, exact answer, edit."""
-    written, clips = [], []
+    """A strip a task, then all tasks as one sheet and as one mp4: source, exact answer, edit."""
+    written: list[Path] = []
+    together: dict[str, np.ndarray] = {}
     for edit in edits:
         source, exact, _ = edit.render(frames)
         edited = editors["bundled"](source, edit)
         written.append(out / f"{edit.task}.png")
         write_strip(written[-1], {"source": source, "exact": exact, "edited": edited})
-        clips.append(np.kron(side_by_side(source, exact, edited), np.ones((1, 3, 3, 1), np.uint8)))
-    written.append(out / "edits.mp4")
+        together[f"{edit.instruction} (source, exact answer, edit)"] = side_by_side(source, exact, edited)
+    write_sheet(out / "edits.png", together)
+    clips = [clip.repeat(3, axis=1).repeat(3, axis=2) for clip in together.values()]
+    written += [out / "edits.png", out / "edits.mp4"]
     write_video(written[-1], np.concatenate(clips), fps=8)
     return written
 

@@ -98,7 +98,7 @@ def test_the_command_makes_a_wan_pipeline_folder_and_goes_on_after_an_interrupti
         return load_backbone(str(out))
 
     whole = run(tmp_path / "whole")
-    run(tmp_path / "parts", "transformer.steps=2")
+    run(tmp_path / "parts", "transformer.steps=2", "devices=2")
     resumed = run(tmp_path / "parts", "resume=true")
     assert {"quality", "config", "seconds"} <= set(json.loads((tmp_path / "parts/quality.json").read_text()))
     assert resumed.transformer.dtype == torch.float32 and whole.pixel_multiple == 8

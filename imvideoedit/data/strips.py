@@ -32,11 +32,26 @@ def write_strip(path: Path | str, rows: dict[str, np.ndarray], columns: int = 6,
         scale: whole factor each pixel is enlarged by.
     """
     drawn = [_row(label, video, columns, scale) for label, video in rows.items()]
-    sheet = Image.new("RGB", (max(row.width for row in drawn), sum(row.height for row in drawn)), "white")
+    _write(path, [[row] for row in drawn])
+
+
+def write_sheet(path: Path | str, cells: dict[str, np.ndarray], across: int = 2, columns: int = 2) -> None:
+    """Write a PNG with labelled videos, ``across`` beside each other, ``columns`` frames of each, enlarged twice."""
+    drawn = [_row(label, video, columns, 2) for label, video in cells.items()]
+    _write(path, [drawn[i : i + across] for i in range(0, len(drawn), across)])
+
+
+def _write(path: Path | str, grid: list[list[Image.Image]]) -> None:
+    """Paste pictures row by row, each row as high as its highest, with gaps between its pictures."""
+    wide = max(sum(cell.width + 2 * _GAP for cell in row) - 2 * _GAP for row in grid)
+    sheet = Image.new("RGB", (wide, sum(max(cell.height for cell in row) for row in grid)), "white")
     top = 0
-    for row in drawn:
-        sheet.paste(row, (0, top))
-        top += row.height
+    for row in grid:
+        left = 0
+        for cell in row:
+            sheet.paste(cell, (left, top))
+            left += cell.width + 2 * _GAP
+        top += max(cell.height for cell in row)
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
 

@@ -17,7 +17,8 @@ A diffusers `WanPipeline` folder in half precision. It draws nano scenes and not
 seven never appears. Images and videos of up to {frames} frames; captions are full prompts (70 %), parts of them
 (20 %) or empty (10 %).
 
-**Steps.** Autoencoder {ae_steps}, text-to-video {t2v_steps}, seed {seed}, on {machine}; {minutes} minutes in this run.
+**Steps.** Autoencoder: {ae_steps}. Text-to-video: {t2v_steps} steps. Batches of {devices} process(es), seed {seed}, on
+{machine}; {minutes} minutes in this run.
 
 **Quality**, on test compositions:
 
@@ -47,9 +48,11 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
     drawn, exact = quality["text_to_video"]["generated"], quality["text_to_video"]["exact"]
     rows = [f"| autoencoder round trip, {f} frames | {quality[f'round_trip_psnr_{f}f']:.1f} dB |" for f in (1, 17, 49)]
     rows += [f"| {key.replace('_', ' ')} | {100 * drawn[key]:.0f} % ({100 * exact[key]:.0f} %) |" for key in drawn]
+    taken = config["autoencoder"]["take_from"]
     text = _TEXT.format(
         frames=max(frames for _, frames in config["transformer"]["shapes"]),
-        ae_steps=config["autoencoder"]["steps"],
+        ae_steps=f"that of {taken}, as it is" if taken else f"{config['autoencoder']['steps']} steps",
+        devices=config["devices"],
         t2v_steps=config["transformer"]["steps"],
         seed=config["seed"],
         machine=report["machine"],

@@ -23,6 +23,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from ..backbone import Backbone, load_backbone
 from ..composition import command
+from ..context import denoise
 from ..errors import UserError
 from ..sampling import guided, shifted_sigmas, solve
 from .autoencoder import NanoAutoencoder
@@ -87,10 +88,7 @@ def generator(backbone: Backbone, steps: int, guidance: float) -> Callable[[list
         ).to(backbone.device)
 
         def velocity(text_BTD):
-            def run(x_BCFHW, sigma_B):
-                return backbone.transformer(x_BCFHW, 1000 * sigma_B, text_BTD, return_dict=False)[0]
-
-            return run
+            return lambda x_BCFHW, sigma_B: denoise(backbone.transformer, x_BCFHW, sigma_B, text_BTD)
 
         latents = solve(guided(velocity(text), velocity(empty), guidance), noise, shifted_sigmas(steps, backbone.shift))
         pixels = (backbone.decode_video(latents).cpu() + 1) * 127.5
