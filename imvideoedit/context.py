@@ -166,17 +166,19 @@ def denoise(
     latents = x_BCFHW.to(dtype).view_as(x_BCFHW)
     setattr(latents, _CALL, call)
     timestep_B = 1000 * sigma_B.float()
-    with _suited_kernel(transformer, x_BCFHW):
-        velocity_BCFHW = transformer(latents, timestep_B, text_BTD.to(dtype), return_dict=False)[0]
+    velocity_BCFHW = transformer(latents, timestep_B, text_BTD.to(dtype), return_dict=False)[0]
     if isinstance(call, EditCall) and not call.seen:
         raise RuntimeError("the adapter was not reached: no method is installed, or a wrapper copied the latents")
     return velocity_BCFHW.to(x_BCFHW.dtype)
 
 
-def _suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
-    """On a CPU the plain attention kernel beats the fused one for few tokens."""
+def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
+    """For a training step on latents like ``x_BCFHW``: on a CPU the plain attention kernel beats the fused one there.
+
+    Blocks that are recomputed in the backward pass would meet another kernel outside, so they keep the usual one.
+    """
     tokens = math.prod(x_BCFHW.shape[2:]) // math.prod(transformer.config.patch_size)
-    short = x_BCFHW.device.type == "cpu" and tokens <= SHORT
+    short = x_BCFHW.device.type == "cpu" and tokens <= SHORT and not transformer.gradient_checkpointing
     return sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
 
 

@@ -13,9 +13,9 @@ from .backbone import load_backbone
 from .data.strips import side_by_side, write_sheet, write_strip
 from .data.video import write_video
 from .errors import UserError, exit_cleanly
+from .evaluation.compare import compare, show
 from .evaluation.editors import adapter_editor, ceiling, copy_source
 from .evaluation.exact import Editor, held_out_edits
-from .evaluation.nano_suite import compare, show
 from .files import replacing
 from .nano.edits import Edit
 from .pipeline import EditPipeline

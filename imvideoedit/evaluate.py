@@ -1,6 +1,5 @@
 """``python -m imvideoedit.evaluate +suite=nano [adapter=FILE] [out=DIR]``: score an adapter, write ``result.json``."""
 
-import json
 from pathlib import Path
 
 from hydra.utils import instantiate
@@ -8,7 +7,6 @@ from omegaconf import DictConfig
 
 from imvideoedit.composition import command
 from imvideoedit.errors import UserError
-from imvideoedit.files import replacing
 from imvideoedit.pipeline import EditPipeline
 
 
@@ -21,11 +19,8 @@ def evaluate(config: DictConfig) -> None:
     if "suite" not in config:
         raise UserError("no suite was named; add +suite=nano")
     suite = instantiate(config.suite)
-    result = suite(EditPipeline.from_pretrained(adapter=config.adapter, device=config.device))
-    path = Path(config.out) / "result.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-    print("the numbers:", path)
+    suite(EditPipeline.from_pretrained(adapter=config.adapter, device=config.device), Path(config.out))
+    print("the numbers:", Path(config.out) / "result.json")
 
 
 main = command("evaluate", evaluate)

@@ -46,7 +46,7 @@ class MuonWithAdamW(Optimizer):
         """Make the groups the parts' own dictionaries, so that whoever sets a learning rate sets it there."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of each part; the closure, if any, runs once."""
         loss = None
         if closure is not None:

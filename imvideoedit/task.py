@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from imvideoedit.backbone import Backbone
+from imvideoedit.context import suited_kernel
 from imvideoedit.errors import UserError
 from imvideoedit.methods.base import EditBatch, Method
 
@@ -96,7 +97,8 @@ class EditTask(LightningModule):
         self.batches += 1
         edits = self.encode(batch if isinstance(batch, EditBatch) else self._drop_texts(batch, generator))
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
-        losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+        with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
+            losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
         size = len(sigma_B)
         for name, loss_B in losses.items():
             self.log(f"train/{name}", loss_B.mean(), batch_size=size)

@@ -13,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from imvideoedit.methods.base import EditBatch
+from imvideoedit.pipeline import EditPipeline
 
 # Nothing here may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -99,3 +100,9 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=12
     )
+
+
+@pytest.fixture(scope="session")
+def bundled_pipeline() -> EditPipeline:
+    """The nano backbone and adapter of the package."""
+    return EditPipeline.from_pretrained(device="cpu")

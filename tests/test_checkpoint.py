@@ -82,7 +82,7 @@ def test_the_header_tells_the_whole_story(tmp_path):
             "source_stream": "joint",
             "adapter": "full",
             "rank": 32,
-            "position": "running",
+            "position": "aligned",
             "update_init": "paper",
             "gate": False,
             "update": True,

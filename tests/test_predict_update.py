@@ -34,9 +34,9 @@ def test_a_block_follows_the_equations(stream, update_init):
     context = transformer.rope(torch.empty(1, 4, 3, 4, 6)).inside_block(text, torch.empty(0))
     seen = torch.tensor([1.0, 1.0 if stream == "joint" else 0.0]).reshape(2, 1, 1)
 
-    a_2d = seen * block.phi_1(h, None, context.grid, context.plane("running"))
+    a_2d = seen * block.phi_1(h, None, context.grid, context.plane("aligned"))
     h_pred = a_3d + seen * block.w_0(a_2d)
-    delta = block.phi_2(h_pred - a_2d, None, context.grid, context.plane("running"))
+    delta = block.phi_2(h_pred - a_2d, None, context.grid, context.plane("aligned"))
     gate = torch.sigmoid(block.gate.projection(block.gate.attention(block.gate.norm(delta), text)))
     expected = h_pred + gate * (block.zero_out(delta) if update_init == "zero_out" else delta)
 

@@ -1,30 +1,45 @@
-"""The nano suite: an adapter beside copying and the autoencoder's ceiling, at several lengths."""
+"""NanoEdit-Bench: an adapter on held-out nano videos of all ten tasks, against the exact answers.
 
-from collections.abc import Sequence
+``result.json`` holds the means and their intervals, ``videos.parquet`` a row for every video of every editor.
+"""
 
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from ..errors import UserError
+from ..files import replacing
+from ..nano.edits import Edit
 from ..pipeline import EditPipeline
 from .editors import adapter_editor, ceiling, copy_source
-from .exact import SCORES, Editor, evaluate, held_out_edits
-
-TITLES = {"changed_psnr": "changed region", "kept_psnr": "kept region", "frame_psnr": "whole frame"}
+from .exact import Editor, held_out_edits
+from .measures import REGIONS, measure
+from .scoring import WEIGHTS, overall, parts
+from .summary import Row, summary
 
 
 def run(
     pipeline: EditPipeline,
-    per_task: int = 4,
-    frames: Sequence[int] = (1, 17, 49),
+    out: Path | str,
+    per_task: int = 25,
+    frames: Sequence[int] = (17, 49),
     steps: int | None = None,
     guidance: float | None = None,
-) -> dict[str, dict]:
-    """Score on ``per_task`` held-out videos of each task at every length; prints a table a length.
+) -> dict[str, Any]:
+    """Edit ``per_task`` videos of each task at every length, measure, write both files and print a table a length.
+
+    Beside the adapter, copying the source and the autoencoder's ceiling are measured on the same videos.
 
     Returns:
-        ``{length: {editor: scores}}``, see :func:`imvideoedit.evaluation.exact.evaluate`.
+        What is in ``result.json``: the adapter's :func:`summary`, with ``copy`` and ``ceiling`` beside it.
 
     Raises:
         UserError: the adapter's backbone is not the nano one, or a number is out of its range.
@@ -34,30 +49,69 @@ def run(
             f"the nano suite needs an adapter of the nano backbone; this one is of {pipeline.backbone.name}"
         )
     if per_task < 1 or not frames or min(frames) < 1:
-        raise UserError(f"suite.per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
+        raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
     editors = {
-        "copy": copy_source,
         "adapter": adapter_editor(pipeline, steps=steps, guidance=guidance),
+        "copy": copy_source,
         "ceiling": ceiling(pipeline.backbone),
     }
-    result = {}
-    for length in frames:
-        result[str(length)] = compare(editors, per_task, length)
-        show(result[str(length)], {name: name for name in editors}, f"{10 * per_task} held-out videos, {length} frames")
+    edits = held_out_edits(per_task)
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(f"{len(edits)} held-out videos", total=len(edits) * len(frames) * len(editors))
+        rows = [
+            {"editor": name, **row}
+            for name, editor in editors.items()
+            for length in frames
+            for row in examine(editor, edits, length, lambda: progress.advance(bar))
+        ]
+    result = {**summary(_of(rows, "adapter")), **{name: summary(_of(rows, name)) for name in ("copy", "ceiling")}}
+    write(result, rows, Path(out))
+    show(result, [int(length) for length in frames])
     return result
 
 
-def compare(editors: dict[str, Editor], per_task: int, frames: int) -> dict[str, dict]:
-    """Scores of every editor on the same held-out videos, with a progress bar."""
-    edits = held_out_edits(per_task)
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(f"editing {len(edits)} held-out videos", total=len(edits) * len(editors))
-        return {name: evaluate(run, edits, frames, lambda: progress.advance(bar)) for name, run in editors.items()}
+def examine(editor: Editor, edits: Iterable[Edit], frames: int, advance: Callable[[], None] | None = None) -> list[Row]:
+    """A row a video: ``task``, ``video`` (its number), ``frames``, ``seconds``, all measures, parts and ``overall``."""
+    rows = []
+    for number, edit in enumerate(edits):
+        source, exact, mask = edit.render(frames)
+        began = time.perf_counter()
+        edited = editor(source, edit)
+        seconds = time.perf_counter() - began
+        measures = measure(edited, exact, source, mask, edit.target)
+        points = parts(measures)
+        place = {"task": edit.task, "video": number, "frames": frames, "seconds": seconds}
+        rows.append({**place, **measures, **points, "overall": overall(points)})
+        if advance is not None:
+            advance()
+    return rows
 
 
-def show(result: dict[str, dict], labels: dict[str, str], title: str) -> None:
-    """Print one table: PSNR against the exact answer, a row an editor."""
-    table = Table("", *TITLES.values(), title=f"{title}: PSNR against the exact answer (dB)")
-    for name, label in labels.items():
-        table.add_row(label, *(f"{result[name][key]:.1f}" for key in SCORES))
-    Console().print(table)
+def _of(rows: Sequence[Row], editor: str) -> list[Row]:
+    return [row for row in rows if row["editor"] == editor]
+
+
+def write(result: dict[str, Any], rows: Sequence[Row], out: Path) -> None:
+    """Write ``result.json`` and ``videos.parquet`` into a folder."""
+    with replacing(out / "videos.parquet") as path:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    with replacing(out / "result.json") as path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def show(result: dict[str, Any], frames: Sequence[int]) -> None:
+    """Print a table a length: score, parts and PSNR of the adapter, of copying and of the ceiling."""
+    for length in frames:
+        editors = {"adapter": result, "copy": result["copy"], "ceiling": result["ceiling"]}
+        numbers = {name: summed["lengths"][str(length)] for name, summed in editors.items()}
+        title = f"{numbers['adapter']['videos']} held-out videos, {length} frames (PSNR in dB)"
+        table = Table("", "overall", "95 %", *WEIGHTS, *REGIONS, title=title)
+        for name, row in numbers.items():
+            scores = [row["parts"][part] for part in WEIGHTS] + [row[f"{region}_psnr"] for region in REGIONS]
+            low, high = row["interval"]
+            table.add_row(name, f"{row['overall']:.1f}", f"{low:.1f}-{high:.1f}", *map(_cell, scores))
+        Console().print(table)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -93,7 +93,7 @@ class PredictUpdate(TwoStreamMethod):
         source_stream: SourceStream = "cached",
         adapter: Adapter = "full",
         rank: int = 32,
-        position: Position = "running",
+        position: Position = "aligned",
         gate: bool = True,
         update: bool = True,
         objective: FlowMatching | None = None,

@@ -75,7 +75,7 @@ class TwoStreamMethod(Method):
         source_stream: SourceStream = "cached",
         adapter: Adapter = "full",
         rank: int = 32,
-        position: Position = "running",
+        position: Position = "aligned",
         objective: FlowMatching | None = None,
     ) -> None:
         super().__init__(objective)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..context import denoise
+from ..context import denoise, suited_kernel
 from ..optimizer import MuonWithAdamW
 from .readouts import Readouts
 from .world import WorldBatches
@@ -45,7 +45,8 @@ class TextToVideoFit(lightning.LightningModule):
         sigma = sigma_B[:, None, None, None, None]
         noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
         text = self._embed(batch["text"])
-        velocity = denoise(self.transformer, noisy, sigma_B, text)
+        with suited_kernel(self.transformer, noisy):
+            velocity = denoise(self.transformer, noisy, sigma_B, text)
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
         readings = self.readouts.losses(batch["labels"])

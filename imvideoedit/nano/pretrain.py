@@ -132,7 +132,11 @@ def pretrain(cfg: DictConfig) -> None:
 def _autoencoder(cfg: DictConfig, seconds: dict[str, float]) -> NanoAutoencoder:
     """The first stage, or the autoencoder of the folder that is to stand for it; frozen."""
     if cfg.autoencoder.take_from:
-        return load_backbone(cfg.autoencoder.take_from).vae
+        taken: Any = load_backbone(cfg.autoencoder.take_from, device="cpu", parts=("vae",)).vae
+        settings = {key: value for key, value in taken.config.items() if not key.startswith("_")}  # not where it was
+        copied = NanoAutoencoder(**settings)
+        copied.load_state_dict(taken.state_dict())
+        return copied.requires_grad_(False).eval()
     autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
     fit_start(autoencoder, cfg.seed)
     stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)

@@ -3,7 +3,8 @@
 Wan knows places only through rotary angles, which tell distances, and a small transformer needs very long to work out
 from them where "top left" is, or which token is to become the red box. Linear readouts ask for both after early
 blocks: first where each token is (row and column), then which colour and kind of thing it shows. They are trained
-along and thrown away; what they taught stays. Measured beside the same training without them: README of the weights.
+along and thrown away; what they taught stays. Without them (and with AdamW, and full scenes from the start) 3,250 steps
+of 16 images left the colours of things at chance; with them, Muon and plain scenes first, 2,250 steps of 32 did not.
 
 Shapes: B batch, F latent frames, h x w tokens of a frame, L = F*h*w, D width.
 """

@@ -1,0 +1,131 @@
+"""NanoEdit-Bench: editors whose faults are known get the scores they should."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from imvideoedit.errors import UserError
+from imvideoedit.evaluation.editors import copy_source
+from imvideoedit.evaluation.exact import held_out_edits
+from imvideoedit.evaluation.measures import measure
+from imvideoedit.evaluation.nano_suite import examine, run
+from imvideoedit.evaluation.scoring import WEIGHTS, overall, parts
+from imvideoedit.evaluation.summary import bootstrap, summary
+from imvideoedit.evaluation.tracks import motion_fidelity
+from imvideoedit.nano.scenes import Scene, Thing
+
+
+def exact_answer(source, edit):
+    return edit.render(len(source))[1]
+
+
+def frozen(source, edit):
+    return np.repeat(exact_answer(source, edit)[:1], len(source), axis=0)
+
+
+def shuffled(source, edit):
+    return exact_answer(source, edit)[np.random.default_rng(0).permutation(len(source))]
+
+
+def flickering(source, edit):
+    brighter = exact_answer(source, edit).astype(int) + 24 * (np.arange(len(source)) % 2)[:, None, None, None]
+    return brighter.clip(0, 255).astype(np.uint8)
+
+
+def other_video(source, edit):
+    return held_out_edits(1, seed=7)[0].render(len(source))[1]
+
+
+EDITORS = {f.__name__: f for f in (exact_answer, copy_source, frozen, shuffled, flickering, other_video)}
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    edits = held_out_edits(1)
+    return {name: summary(examine(editor, edits, 9)) for name, editor in EDITORS.items()}
+
+
+def test_the_exact_answer_scores_everything(ladder):
+    exact = ladder["exact_answer"]
+    assert exact["overall"] == pytest.approx(100, abs=0.01) and exact["interval"] == [100, 100]
+    assert exact["parts"] == pytest.approx(WEIGHTS, abs=0.01)
+    assert exact["artifact_rate"] == exact["changed_color"] == exact["difference_error"] == 0
+    assert exact["motion"] == 1
+
+
+def test_copying_keeps_everything_and_is_worth_little(ladder):
+    copied = ladder["copy_source"]
+    assert copied["overall"] < 40 and copied["parts"]["adherence"] == 0
+    assert copied["kept_psnr"] > 50 and copied["kept_ssim"] > copied["changed_ssim"] and copied["artifact_rate"] == 0
+
+
+def test_a_frozen_video_loses_time_and_a_shuffled_one_more(ladder):
+    temporal = {name: result["parts"]["temporal"] for name, result in ladder.items()}
+    assert temporal["exact_answer"] > temporal["frozen"] + 8 > temporal["shuffled"] + 8
+    assert temporal["flickering"] < temporal["exact_answer"] - 8
+    assert 0.7 < ladder["frozen"]["difference_error"] < 1.05
+
+
+def test_another_video_scores_least(ladder):
+    lost = ladder["other_video"]
+    assert lost["overall"] < 20 and lost["motion"] < 0.3 and lost["artifact_rate"] > 0.2
+    assert all(lost["overall"] < result["overall"] for name, result in ladder.items() if name != "other_video")
+
+
+def test_parts_are_monotone_in_what_they_measure():
+    good = {
+        "remaining": 0.3, "difference_error": 0.2, "motion": 0.9, "frame_ssim": 0.8, "kept_psnr": 28.0,
+        "artifact_rate": 0.02,
+    }  # fmt: skip
+    worse = {**good}
+    before = overall(parts(good))
+    for key, step in {"remaining": 0.1, "difference_error": 0.5, "motion": -0.2, "frame_ssim": -0.2,
+                      "kept_psnr": -4.0, "artifact_rate": 0.05}.items():  # fmt: skip
+        worse[key] += step
+        after = overall(parts(worse))
+        assert after < before - 0.5, key
+        before = after
+
+
+def test_a_single_frame_has_no_temporal_part_and_can_still_score_all():
+    edit = held_out_edits(1)[1]
+    source, exact, mask = edit.render(1)
+    points = parts(measure(exact, exact, source, mask, edit.target))
+    assert math.isnan(points["temporal"]) and overall(points) == pytest.approx(100)
+
+
+def test_tracks_tell_how_far_an_object_is_off():
+    scene = Scene("grey", "plain", (Thing("box", "red", x=0.4, y=0.5),))
+    shown = np.full((1, 64, 64, 3), 120, np.uint8)
+    shown[0, 27:38, 20:31] = (230, 30, 30)
+    moved = np.roll(shown, 4, axis=2)
+    gone = np.full_like(shown, 120)
+    nearness = [motion_fidelity(video, shown, scene) for video in (shown, moved, gone)]
+    assert nearness == pytest.approx([1.0, 0.5, 0.0])
+    assert math.isnan(motion_fidelity(shown, shown, Scene("grey", "plain")))
+
+
+def test_intervals_hold_the_mean_shrink_with_more_videos_and_repeat():
+    values = np.random.default_rng(3).normal(50, 10, 400)
+    few, many = bootstrap(values[:40]), bootstrap(values)
+    assert few[0] < values[:40].mean() < few[1] and many[1] - many[0] < 0.6 * (few[1] - few[0])
+    assert many == bootstrap(values)
+
+
+def test_the_bundled_adapter_runs_and_both_files_agree(tmp_path, bundled_pipeline):
+    result = run(bundled_pipeline, tmp_path, per_task=1, frames=(1, 5), steps=1, guidance=1)
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert {"overall", "parts", "changed_psnr", "kept_psnr", "frame_psnr", "seconds"} <= set(result)
+    assert set(result["lengths"]) == {"1", "5"} and len(result["tasks"]) == len(result["lengths"]["5"]["tasks"]) == 10
+    rows = pyarrow.parquet.read_table(tmp_path / "videos.parquet").to_pylist()
+    ours = [row["overall"] for row in rows if row["editor"] == "adapter"]
+    assert len(rows) == 3 * 20 and np.mean(ours) == pytest.approx(result["overall"], abs=1e-3)
+    assert result["ceiling"]["overall"] > result["copy"]["overall"]
+
+
+def test_senseless_numbers_are_refused(bundled_pipeline, tmp_path):
+    with pytest.raises(UserError, match="at least 1"):
+        run(bundled_pipeline, tmp_path, per_task=0)
