@@ -25,6 +25,8 @@ from .measures import REGIONS, measure
 from .scoring import WEIGHTS, overall, parts
 from .summary import Row, summary
 
+TABLE_WIDTH = 110  # characters
+
 
 def run(
     pipeline: EditPipeline,
@@ -101,6 +103,8 @@ def write(result: dict[str, Any], rows: Sequence[Row], out: Path) -> None:
 
 def show(result: dict[str, Any], frames: Sequence[int]) -> None:
     """Print a table a length: score, parts and PSNR of the adapter, of copying and of the ceiling."""
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)  # where the numbers go to a file or a narrow window, too
     for length in frames:
         editors = {"adapter": result, "copy": result["copy"], "ceiling": result["ceiling"]}
         numbers = {name: summed["lengths"][str(length)] for name, summed in editors.items()}
@@ -110,7 +114,7 @@ def show(result: dict[str, Any], frames: Sequence[int]) -> None:
             scores = [row["parts"][part] for part in WEIGHTS] + [row[f"{region}_psnr"] for region in REGIONS]
             low, high = row["interval"]
             table.add_row(name, f"{row['overall']:.1f}", f"{low:.1f}-{high:.1f}", *map(_cell, scores))
-        Console().print(table)
+        console.print(table)
 
 
 def _cell(value: float | None) -> str:
