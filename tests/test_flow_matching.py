@@ -65,3 +65,22 @@ def test_a_seed_fixes_the_levels():
 def test_wrong_settings_name_themselves(wrong):
     with pytest.raises(UserError, match=f"objective.{next(iter(wrong))}"):
         FlowMatching(**wrong)
+
+
+def test_change_share_moves_loss_to_where_the_pair_differs_and_keeps_its_size():
+    source = torch.randn(3, 4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    target = source.clone()
+    target[0, :, :, 0, :2] += 1.0  # 2 of 16 pixels
+    target[1] += 1.0
+    weights = FlowMatching(change_share=0.5).weights(source, target)
+    assert weights.shape == (3, 1, 1, 4, 4)
+    torch.testing.assert_close(weights.mean((1, 2, 3, 4)), torch.ones(3))
+    assert weights[0, 0, 0, 0, 0] == 0.5 + 0.5 * 8 and weights[0, 0, 0, 3, 3] == 0.5
+    assert (weights[1:] == 1).all()
+    assert FlowMatching().weights(source, target) is None
+    error = torch.zeros_like(source)
+    error[0, :, :, 0, 0] = 1.0
+    plain, weighted = (FlowMatching.loss(error, torch.zeros_like(error), w)[0] for w in (None, weights))
+    torch.testing.assert_close(weighted, 4.5 * plain)
+    with pytest.raises(UserError, match="change_share"):
+        FlowMatching(change_share=1.5)

@@ -101,7 +101,8 @@ class Method(nn.Module, ABC):
         noise_BCFHW = torch.randn(clean_BCFHW.shape, generator=generator, device=where, dtype=torch.float32)
         point = self.objective.path(clean_BCFHW.float(), noise_BCFHW.to(device), sigma_B)
         predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
-        return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW)}
+        weights = self.objective.weights(batch.source_BCFHW, clean_BCFHW)
+        return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
 
     def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
         """Freeze the transformer and put fresh trained modules into it.
