@@ -22,12 +22,13 @@ from imvideoedit.context import block_dtype
 from imvideoedit.errors import UserError
 from imvideoedit.files import replacing
 from imvideoedit.hashing import hash_tensors
+from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 
 FORMAT_VERSION = 1
-METHODS: dict[str, type[Method]] = {"predict_update": PredictUpdate, "parallel_2d": Parallel2D}
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D)}
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,20 @@ def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: to
         raise UserError(f"{path} does not fit its own settings: {misfit}; train or export it again")
     method.load_state_dict(state, strict=True)
     return method.requires_grad_(False).eval()
+
+
+def take_over(method: Method, path: Path | str) -> None:
+    """Give an installed method the weights of an adapter of the same backbone; what the file lacks stays.
+
+    Raises:
+        UserError: missing or damaged file, other backbone, or tensors that the method does not have in that shape.
+    """
+    _check_backbone(path, read_header(path), method.transformer)
+    state, own = read_state(path), method.state_dict()
+    misfit = _misfit({name: own[name] for name in own.keys() & state.keys()}, state)
+    if misfit:
+        raise UserError(f"{path} cannot start this method: {misfit}; check method and its settings")
+    method.load_state_dict(state, strict=False)
 
 
 def adapter_hash(adapter: Path | str | Mapping[str, Tensor]) -> str:

@@ -36,11 +36,13 @@ class EditCall:
             written down; ``read``: it is the target, which reads recorded features.
         features: per block index, the pair (H, A_3d) of the source: normalised modulated input and output of its
             frozen self-attention, each ``[B, L, D]``.
+        hidden_BLD: what the last block left, where the method asked for it with :func:`keep_hidden`.
     """
 
     mode: Literal["joint", "record", "read"]
     features: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     seen: bool = False
+    hidden_BLD: Tensor | None = None
 
 
 class TokenContext(tuple):
@@ -198,6 +200,17 @@ def _after_rope(rope: nn.Module, args: tuple[Tensor], rotary: tuple[Tensor, Tens
 def _before_block(block: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     hidden, text_BTD, temb, context = args
     return hidden, text_BTD, temb, context.inside_block(text_BTD, temb)
+
+
+def keep_hidden(transformer: WanTransformer3DModel) -> RemovableHandle:
+    """From now on leave the output of the last block in each pass's ``EditCall``."""
+
+    def after_block(block: nn.Module, args: tuple[Any, ...], hidden_BLD: Tensor) -> None:
+        call = args[3].call
+        if isinstance(call, EditCall):
+            call.hidden_BLD = hidden_BLD
+
+    return transformer.blocks[-1].register_forward_hook(after_block)
 
 
 def block_dtype(transformer: WanTransformer3DModel) -> torch.dtype:

@@ -38,6 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--source-prompt", help="full description before the edit")
     parser.add_argument("--steps", type=int, help="solver steps; the adapter's own by default")
     parser.add_argument("--guidance", type=float, help="text guidance, at least 1; the adapter's own by default")
+    parser.add_argument(
+        "--keep",
+        type=float,
+        metavar="LEVEL",
+        help="give back the source's own pixels where the edit differs by less than this many grey levels, 0 to 255; "
+        "0 for never; the adapter's own by default",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, …; the GPU if there is one by default")
     return parser
@@ -86,6 +93,8 @@ def _check(arguments: argparse.Namespace, output: Path) -> None:
         raise UserError(f"--steps is {arguments.steps}; it must be at least 1")
     if arguments.guidance is not None and not arguments.guidance >= 1:
         raise UserError(f"--guidance is {arguments.guidance}; it must be at least 1")
+    if arguments.keep is not None and not 0 <= arguments.keep <= 255:
+        raise UserError(f"--keep is {arguments.keep}; it is in grey levels, 0 to 255")
 
 
 def _load(arguments: argparse.Namespace) -> "EditPipeline":
@@ -115,6 +124,7 @@ def _edit(pipeline: "EditPipeline", video_FHWC: Any, arguments: argparse.Namespa
             source_prompt=arguments.source_prompt,
             steps=arguments.steps,
             guidance=arguments.guidance,
+            keep=arguments.keep,
             seed=arguments.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -131,6 +141,7 @@ def _metadata(pipeline: "EditPipeline", result: "EditResult", arguments: argpars
         "seed": result.seed,
         "steps": result.steps,
         "guidance": result.guidance,
+        "keep": result.keep,
         "adapter_hash": adapter_hash(arguments.adapter),
         "backbone": pipeline.backbone.name,
         "versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}},

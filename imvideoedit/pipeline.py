@@ -6,7 +6,7 @@ Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text w
 import importlib.resources
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 from imvideoedit.backbone import Backbone, load_backbone
 from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.errors import UserError
+from imvideoedit.keeping import blend, change_mask
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.nano.grammar import apply_instruction
 from imvideoedit.sampling import guided, shifted_sigmas, solve
@@ -38,6 +39,7 @@ class Defaults:
         max_frames: frames edited at a time, at most; of the form 4k + 1 for Wan.
         steps, guidance: of the sampler.
         shift: flow shift of the sampler; None for the backbone's own.
+        keep: grey levels of difference below which the source's own pixels are given back; 0 for never.
 
     Raises:
         UserError: a number is out of its range.
@@ -48,6 +50,7 @@ class Defaults:
     steps: int = 50
     guidance: float = 5.0
     shift: float | None = None
+    keep: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.max_area, self.max_frames, self.steps, self.guidance) < 1 or (self.shift or 1) <= 0:
@@ -55,6 +58,8 @@ class Defaults:
                 "sampler.max_area, max_frames, steps and guidance must be at least 1 and shift above 0; got "
                 f"{self.max_area}, {self.max_frames}, {self.steps}, {self.guidance} and {self.shift}"
             )
+        if not 0 <= self.keep <= 255:
+            raise UserError(f"sampler.keep is {self.keep}; it is in grey levels, 0 to 255")
 
     @classmethod
     def read(cls, training: dict[str, Any]) -> "Defaults":
@@ -72,6 +77,7 @@ class EditResult:
     seed: int
     steps: int
     guidance: float
+    keep: float
 
 
 class EditPipeline:
@@ -122,6 +128,7 @@ class EditPipeline:
         source_prompt: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        keep: float | None = None,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> EditResult:
@@ -134,6 +141,8 @@ class EditPipeline:
             source_prompt: full description before the edit, which helps to make the prompt.
             steps: solver steps, at least 1.
             guidance: scale of classifier-free guidance, at least 1; 1 skips the unconditional branch.
+            keep: grey levels in [0, 255]: where the edit differs less from the source, blurred over a little area, the
+                source's own pixels are given back; 0 for never.
             seed: of the noise.
             progress: told after every solver step.
 
@@ -143,28 +152,25 @@ class EditPipeline:
         """
         if video_FHWC.dtype != np.uint8 or video_FHWC.ndim != 4 or video_FHWC.shape[3] != 3 or not video_FHWC.size:
             raise ValueError(f"need a uint8 video [F, H, W, 3]; got {video_FHWC.dtype} {video_FHWC.shape}")
-        steps = self.defaults.steps if steps is None else steps
-        guidance = self.defaults.guidance if guidance is None else guidance
-        if steps < 1 or guidance < 1:
-            raise UserError(f"steps and guidance must be at least 1; got {steps} and {guidance}")
+        given: dict[str, Any] = {"steps": steps, "guidance": guidance, "keep": keep}
+        chosen = replace(self.defaults, **{name: value for name, value in given.items() if value is not None})
         prompt = self.expand(instruction, source_prompt) if prompt is None else prompt
-        texts_BTD = self.backbone.encode_text([prompt, ""] if guidance != 1 else [prompt])
-        limit = self.defaults.max_frames
+        texts_BTD = self.backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt])
+        limit = chosen.max_frames
         chunks = [video_FHWC[start : start + limit] for start in range(0, len(video_FHWC), limit)]
-        shift = self.backbone.shift if self.defaults.shift is None else self.defaults.shift
-        sigmas = shifted_sigmas(steps, shift)
         generator = torch.Generator().manual_seed(seed)
         edited = []
         for index, chunk in enumerate(chunks):
             callback = None
             if progress is not None:
-                first = index * steps
+                first = index * chosen.steps
 
                 def callback(step: int, _: Tensor, first: int = first) -> None:
-                    progress(first + step + 1, len(chunks) * steps)
+                    progress(first + step + 1, len(chunks) * chosen.steps)
 
-            edited.append(self._edit(chunk, texts_BTD, sigmas, guidance, generator, callback))
-        return EditResult(np.concatenate(edited), prompt, source_prompt, seed, steps, guidance)
+            edited.append(self._edit(chunk, texts_BTD, chosen, generator, callback))
+        frames = np.concatenate(edited)
+        return EditResult(frames, prompt, source_prompt, seed, chosen.steps, chosen.guidance, chosen.keep)
 
     def expand(self, instruction: str, source_prompt: str | None = None) -> str:
         """The edited prompt: by the nano world's grammar on a nano backbone, where it knows the instruction.
@@ -174,19 +180,23 @@ class EditPipeline:
         prompt = apply_instruction(instruction, source_prompt) if self.backbone.name == "nano" else None
         return instruction if prompt is None else prompt
 
-    def _edit(self, video_FHWC, texts_BTD: Tensor, sigmas: Tensor, guidance: float, generator, callback) -> np.ndarray:
+    def _edit(self, video_FHWC, texts_BTD: Tensor, chosen: Defaults, generator, callback) -> np.ndarray:
         """Edit one chunk; shape and type stay."""
         frames, height, width = video_FHWC.shape[:3]
-        size = fit_size(height, width, self.defaults.max_area, self.backbone.pixel_multiple)
+        size = fit_size(height, width, chosen.max_area, self.backbone.pixel_multiple)
         group = self.backbone.vae_temporal
         padding = -(frames - 1) % group
         fitted = _resize(np.concatenate([video_FHWC, np.repeat(video_FHWC[-1:], padding, axis=0)]), size)
         pixels_BCFHW = torch.from_numpy(fitted).permute(3, 0, 1, 2)[None].to(self.backbone.device)
         source_BCFHW = self.backbone.encode_video(pixels_BCFHW.float() / 127.5 - 1)
-        latents_BCFHW = self._sample(source_BCFHW, texts_BTD, sigmas, guidance, generator, callback)
+        sigmas = shifted_sigmas(chosen.steps, self.backbone.shift if chosen.shift is None else chosen.shift)
+        latents_BCFHW = self._sample(source_BCFHW, texts_BTD, sigmas, chosen.guidance, generator, callback)
         decoded_CFHW = self.backbone.decode_video(latents_BCFHW)[0, :, :frames]
-        pixels_FHWC = ((decoded_CFHW + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0)
-        return _resize(pixels_FHWC.cpu().numpy(), (height, width))
+        pixels_FHWC = ((decoded_CFHW + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0).cpu().numpy()
+        edited_FHWC = _resize(pixels_FHWC, (height, width))
+        if chosen.keep == 0:
+            return edited_FHWC
+        return blend(video_FHWC, edited_FHWC, change_mask(fitted[:frames], pixels_FHWC, chosen.keep))
 
     def _sample(self, source_BCFHW, texts_BTD, sigmas, guidance, generator, callback) -> Tensor:
         transformer = self.backbone.transformer

@@ -7,15 +7,17 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from imvideoedit.backbone import Backbone
+from imvideoedit.checkpoint import take_over
 from imvideoedit.context import suited_kernel
 from imvideoedit.errors import UserError
 from imvideoedit.methods.base import EditBatch, Method
@@ -40,6 +42,9 @@ class EditTask(LightningModule):
         schedule: what follows: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
         ema_decay: of the moving average in [0, 1); the first steps use a smaller one, so that it follows.
         text_dropout: share of the prompts of pixel batches that are left empty in training, for guidance; in [0, 1].
+        auxiliary: makes a module of further losses from the transformer, such as ``ContentReadouts``; it is trained
+            along, where batches have labels, and thrown away.
+        start: adapter whose weights the method takes over where it has them; what it lacks starts as usual.
         gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
         seed: of initial weights, noise and noise levels.
 
@@ -56,6 +61,8 @@ class EditTask(LightningModule):
         schedule: Schedule = "constant",
         ema_decay: float = 0.999,
         text_dropout: float = 0.0,
+        auxiliary: Callable[..., nn.Module] | None = None,
+        start: Path | str | None = None,
         gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
@@ -73,6 +80,9 @@ class EditTask(LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method.install(backbone.transformer)
+            if start is not None:
+                take_over(method, start)
+            self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
         self.method = method.train()
@@ -105,7 +115,15 @@ class EditTask(LightningModule):
         total_B = torch.stack(list(losses.values())).sum(0)
         self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
         self._log_bins(sigma_B, total_B.detach().float())
-        return total_B.mean()
+        return total_B.mean() + self._auxiliary_loss(edits)
+
+    def _auxiliary_loss(self, edits: EditBatch) -> Tensor | float:
+        if self.auxiliary is None or edits.labels_BFhwA is None:
+            return 0.0
+        losses = {name: loss_B.mean() for name, loss_B in self.auxiliary.losses(edits.labels_BFhwA).items()}
+        for name, loss in losses.items():
+            self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
+        return torch.stack(list(losses.values())).sum()
 
     def _drop_texts(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
         prompts = batch["edited_prompt"]
@@ -166,7 +184,8 @@ class EditTask(LightningModule):
         return dataclasses.replace(batch, **{name: t.to(device) for name, t in moved.items() if t is not None})
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(self.trained())
+        helpers = [] if self.auxiliary is None else list(self.auxiliary.parameters())
+        optimizer = self.make_optimizer([*self.trained(), *helpers])
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._rate), "interval": "step"},

@@ -2,10 +2,12 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from imvideoedit.errors import UserError
 from imvideoedit.evaluation.editors import copy_source
@@ -13,7 +15,7 @@ from imvideoedit.evaluation.exact import held_out_edits
 from imvideoedit.evaluation.measures import measure
 from imvideoedit.evaluation.nano_suite import examine, run
 from imvideoedit.evaluation.scoring import WEIGHTS, overall, parts
-from imvideoedit.evaluation.summary import bootstrap, summary
+from imvideoedit.evaluation.summary import bootstrap, interval_over_seeds, summary
 from imvideoedit.evaluation.tracks import motion_fidelity
 from imvideoedit.nano.scenes import Scene, Thing
 
@@ -113,6 +115,55 @@ def test_intervals_hold_the_mean_shrink_with_more_videos_and_repeat():
     few, many = bootstrap(values[:40]), bootstrap(values)
     assert few[0] < values[:40].mean() < few[1] and many[1] - many[0] < 0.6 * (few[1] - few[0])
     assert many == bootstrap(values)
+
+
+def test_an_interval_over_seeds_repeats_and_grows_with_what_seeds_differ():
+    def rows(spread):
+        noise = np.random.default_rng(4).normal(0, 3, 40)
+        places = [(seed, video, length) for seed in range(3) for video in range(20) for length in (5, 9)]
+        return [
+            {"seed": seed, "task": "relighting", "video": video, "overall": 50 + noise[video] + spread * (seed - 1)}
+            for seed, video, length in places
+        ]
+
+    near, far = interval_over_seeds(rows(0)), interval_over_seeds(rows(6))
+    assert near == interval_over_seeds(rows(0)) and near[0] < np.mean([row["overall"] for row in rows(0)]) < near[1]
+    assert far[1] - far[0] > 2 * (near[1] - near[0])
+    # Copies of a video, at other lengths or by other seeds, are no new evidence.
+    assert near == interval_over_seeds([row for row in rows(0) if row["seed"] == 0][::2])
+
+
+def test_frames_are_scored_one_by_one_and_every_edited_video_is_handed_out():
+    kept = []
+    (row, *_) = examine(flickering, held_out_edits(1)[:2], 4, keep=lambda *videos: kept.append(videos))
+    assert row["psnr_by_frame"][::2] == [60, 60] and all(18 < psnr < 30 for psnr in row["psnr_by_frame"][1::2])
+    (edit, source, exact, edited), _ = kept
+    assert np.array_equal(edited, flickering(source, edit)) and np.array_equal(exact, exact_answer(source, edit))
+
+
+def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pipeline, tmp_path):
+    calls = []
+
+    class Negative:
+        backbone = bundled_pipeline.backbone
+
+        def __call__(self, source, instruction, **how):
+            calls.append(instruction)
+            return SimpleNamespace(frames=255 - source)
+
+    run(Negative(), tmp_path, per_task=2, frames=(1, 5))
+    edits = held_out_edits(2)
+    assert calls == 2 * [edit.instruction for edit in edits], "edited twice, or not at all"
+    assert {path.stem for path in (tmp_path / "strips").iterdir()} == {edit.task for edit in edits}
+    for edit in edits[::2]:
+        strip = np.asarray(Image.open(tmp_path / "strips" / f"{edit.task}.png"))
+        assert strip.shape[1] == 128, "the first length has one frame"
+        pixels = strip[-4 - 128 : -4 : 2, ::2]  # the last row, at its own size
+        assert np.array_equal(pixels, 255 - edit.render(1)[0][0])
+    assert Image.open(tmp_path / "sheet.png").height > 5 * 128
+    rows = pyarrow.parquet.read_table(tmp_path / "videos.parquet").to_pylist()
+    assert all(len(row["psnr_by_frame"]) == row["frames"] for row in rows)
+    assert "psnr_by_frame" not in (tmp_path / "result.json").read_text()
 
 
 def test_the_bundled_adapter_runs_and_both_files_agree(tmp_path, bundled_pipeline):

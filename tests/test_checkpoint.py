@@ -19,7 +19,6 @@ from imvideoedit.checkpoint import (
     read_state,
     save_adapter,
 )
-from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
@@ -27,7 +26,7 @@ SIGMA = torch.tensor([0.3, 0.8])
 TRAINING = {"steps": 12, "seed": 3, "max_area": 4096, "sampler": {"steps": 50, "guidance": 5.0, "shift": 5.0}}
 BUILDS = [
     lambda stream=stream, adapter=adapter, kind=kind: kind(source_stream=stream, adapter=adapter, rank=4)
-    for stream, adapter, kind in itertools.product(("cached", "joint"), ("full", "lora"), (PredictUpdate, Parallel2D))
+    for stream, adapter, kind in itertools.product(("cached", "joint"), ("full", "lora"), METHODS.values())
 ]
 
 

@@ -69,7 +69,7 @@ def test_safetensors_of_something_else_are_refused(tmp_path):
         ({"format_version": None}, "no imvideoedit adapter"),
         ({"format_version": "two"}, "no imvideoedit adapter"),
         ({"surprise": 1}, "no imvideoedit adapter"),
-        ({"method": "magic"}, "method 'magic'; this imvideoedit knows predict_update, parallel_2d"),
+        ({"method": "magic"}, "method 'magic'; this imvideoedit knows predict_update, aligned_update, parallel_2d"),
         ({"config": {"magic": 1}}, "does not know"),
         ({"config": {"adapter": "magic"}}, "method.adapter is 'magic'"),
         ({"config": ["lora"]}, "no imvideoedit adapter"),

@@ -12,6 +12,7 @@ from torch import nn
 from imvideoedit.backbone import parameter_hash
 from imvideoedit.context import denoise
 from imvideoedit.errors import UserError
+from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -31,7 +32,12 @@ EXTRAS: list[dict[str, Any]] = [
 VARIANTS: list[tuple[type[Method], dict[str, Any]]] = [
     (PredictUpdate, streams | extra) for streams in STREAMS for extra in EXTRAS
 ]
-VARIANTS += [(Parallel2D, streams | extra) for streams in STREAMS for extra in ({}, {"position": "aligned"})]
+VARIANTS += [
+    (kind, streams | {"position": position})
+    for kind in (Parallel2D, AlignedUpdate)
+    for streams in STREAMS
+    for position in ("running", "aligned")
+]
 # The paper's start is not the base model, by its own definition.
 EXACT_STARTS = [(kind, options) for kind, options in VARIANTS if options.get("update_init") != "paper"]
 SIGMA = torch.tensor([0.3, 0.8])
@@ -114,11 +120,15 @@ def test_the_source_reaches_the_target(variant):
 
 
 @every([variant for variant in VARIANTS if variant[1]["adapter"] == "full"])
-def test_the_source_reaches_the_target_through_phi_only(variant):
+def test_the_source_reaches_the_target_through_the_adapter_only(variant):
     transformer, method = installed(variant)
+    # What all that reads the source passes through.
+    last = (".out", "anchor.1") if isinstance(method, AlignedUpdate) else ("to_out",)
     for name, module in method.named_modules():
-        if name.endswith("to_out") and "gate" not in name:
+        if name.endswith(last) and "gate" not in name:
             nn.init.zeros_(module.weight)
+            if name == "anchor.1":  # a constant pull would draw to the source, too
+                nn.init.zeros_(module.bias)
     batch = tiny_batch()
     other = replace(batch, source_BCFHW=torch.randn_like(batch.source_BCFHW))
     one, two = (method.velocity(transformer, each)(batch.target_BCFHW, SIGMA) for each in (batch, other))
@@ -241,7 +251,7 @@ def test_the_adapter_registers_only_what_it_trains(variant):
         assert inherited and all("delta" in name for name in inherited)
 
 
-@pytest.mark.parametrize("kind", [PredictUpdate, Parallel2D])
+@pytest.mark.parametrize("kind", [PredictUpdate, Parallel2D, AlignedUpdate])
 @pytest.mark.parametrize("option", ["source_stream", "adapter", "position"])
 def test_unknown_choices_name_the_option(kind, option):
     with pytest.raises(UserError, match=f"method.{option} is 'other'; choose"):

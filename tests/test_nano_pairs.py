@@ -5,20 +5,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.backbone import load_backbone
 from imvideoedit.errors import UserError
+from imvideoedit.nano.edits import sample_compound
+from imvideoedit.nano.encoded import EncodedPairs, encode_pairs
 from imvideoedit.nano.grammar import apply_instruction
-from imvideoedit.nano.pairs import EncodedPairs, NanoPairs, PairBatches, StepSampler, encode_pairs, sample_pair
+from imvideoedit.nano.mix import PairMix, sample_pair
+from imvideoedit.nano.pair_cache import cached_pairs, load_pairs
+from imvideoedit.nano.pairs import NanoPairs, PairBatches, StepSampler
 from imvideoedit.nano.scenes import is_held_out
 from imvideoedit.nano.world import to_tensor
 
 
 def numbered_pairs(count: int) -> EncodedPairs:
     numbers = torch.arange(count, dtype=torch.float16).reshape(-1, 1, 1, 1, 1)
-    return EncodedPairs(numbers, -numbers, [0] * count, [torch.ones(2, 3).half()], tokens=4)
+    return EncodedPairs(numbers, -numbers, numbers.byte(), [0] * count, [torch.ones(2, 3).half()], tokens=4)
 
 
 def test_pairs_follow_from_the_seed_and_the_index():
@@ -35,6 +39,57 @@ def test_texts_come_in_their_shares():
         kinds = {edit.edited_prompt: "full", apply_instruction(edit.instruction): "instruction", "": "empty"}
         counts[kinds[text]] += 1
     assert 120 <= counts["full"] <= 160 and 25 <= counts["instruction"] <= 55 and 8 <= counts["empty"] <= 35
+
+
+def test_a_mix_has_its_shares_and_every_text_its_kind():
+    mix = PairMix(compound=0.5, identity=0.2, partial=0.1, imperative=0.3, empty=0.1)
+    pairs = [sample_pair(1, index, "train", mix) for index in range(200)]
+    tasks = [edit.task for edit, _ in pairs]
+    assert 75 <= tasks.count("compound") <= 125 and 20 <= tasks.count("identity") <= 60
+    assert all(
+        (edit.source == edit.target) == (edit.task == "identity") for edit, _ in pairs if edit.task != "compound"
+    )
+    texts = [
+        {edit.edited_prompt: "full", edit.instruction: "typed", "": "empty"}.get(t, "partial") for edit, t in pairs
+    ]
+    assert 75 <= texts.count("full") <= 140 and 25 <= texts.count("typed") <= 75
+    assert 5 <= texts.count("partial") <= 35 and 8 <= texts.count("empty") <= 35
+    assert sample_pair(1, 3, "test", mix) == sample_pair(1, 3, "test")
+
+
+@pytest.mark.parametrize("wrong", [{"compound": -0.1}, {"compound": 0.7, "identity": 0.4}, {"empty": 0.9}])
+def test_shares_that_cannot_be_are_named(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        PairMix(**wrong)
+
+
+@given(seed=st.integers(0, 10**6), count=st.integers(2, 5))
+@settings(max_examples=40, deadline=None)
+def test_a_compound_instruction_leads_to_the_very_prompt(seed, count):
+    edit = sample_compound(np.random.default_rng(seed), "train", count)
+    assert len(edit.instruction.split(" and ")) == count
+    found = apply_instruction(edit.instruction, edit.source_prompt)
+    assert sorted(found.split(", ")) == sorted(edit.edited_prompt.split(", "))
+    assert not any(is_held_out(thing.color, thing.kind) for thing in edit.target.things)
+
+
+def test_cached_pairs_are_the_encoded_ones_and_another_mix_is_another_file(wan_folder, tmp_path, monkeypatch):
+    backbone = load_backbone(str(wan_folder), device="cpu")
+    arguments = {"seed": 5, "count": 3, "split": "train", "resolution": 32}
+    fresh = cached_pairs(None, backbone, **arguments, mix=PairMix())
+    first = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone, "encode_video", None)  # what is on disk needs no encoder
+        again = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
+    for pairs in (first, again):
+        assert pairs.batch([2, 0]).source_BCFHW.equal(fresh.batch([2, 0]).source_BCFHW)
+        assert pairs.batch([1]).text_BTD.equal(fresh.batch([1]).text_BTD) and len(pairs) == 3
+    cached_pairs(tmp_path, backbone, **arguments, mix=PairMix(compound=1.0))
+    (kept,) = set(tmp_path.iterdir()) - {max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)}
+    kept.write_bytes(kept.read_bytes()[:40])
+    mended = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
+    assert mended.batch([2]).target_BCFHW.equal(fresh.batch([2]).target_BCFHW)
+    assert load_pairs(kept).batch([2]).target_BCFHW.equal(fresh.batch([2]).target_BCFHW)
 
 
 def test_training_never_shows_a_held_out_composition_and_validation_always_does():

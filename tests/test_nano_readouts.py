@@ -33,9 +33,9 @@ def test_later_things_hide_earlier_ones():
 def test_labels_name_colour_and_kind_where_the_thing_is_and_follow_it():
     thing = Thing("box", "pink", size="large", motion="moving right", x=0.2, y=0.2)
     labels = label_tokens(Scene("grey", "plain", (thing,)), 5, (8, 8))
-    assert labels.shape == (5, 8, 8, 2)
-    assert labels[0, 1, 1].tolist() == [1 + list(OBJECT_COLORS).index("pink"), 1 + KINDS.index("box")]
-    assert labels[0, 6, 6].tolist() == [0, 0]
+    assert labels.shape == (5, 8, 8, 4)
+    assert labels[0, 1, 1].tolist() == [1 + list(OBJECT_COLORS).index("pink"), 1 + KINDS.index("box"), 1, 1]
+    assert labels[0, 6, 6].tolist() == [0, 0, 0, 0]
     columns = [labels[k, ..., 0].nonzero()[:, 1].float().mean() for k in range(5)]
     assert columns == sorted(columns) and columns[4] > columns[0] + 1
 
@@ -43,19 +43,19 @@ def test_labels_name_colour_and_kind_where_the_thing_is_and_follow_it():
 def test_losses_fall_when_the_transformer_knows_and_reach_into_it():
     transformer = tiny_transformer()
     readouts = Readouts(transformer)
-    labels = torch.randint(0, 9, (2, 1, 2, 3, 2), generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 5, (2, 1, 2, 3, 4), generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam([*transformer.parameters(), *readouts.parameters()], 3e-3)
     noise = torch.randn(2, 4, 1, 4, 6, generator=torch.Generator().manual_seed(1))
     totals = []
     for _ in range(60):
         transformer(noise, torch.full((2,), 500.0), torch.zeros(2, 5, 16))
         losses = readouts.losses(labels)
-        total = torch.stack(list(losses.values())).sum()
+        total = torch.stack(list(losses.values())).mean(1).sum()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         totals.append(total.item())
-    assert set(losses) == {"place", "color", "kind"} and totals[-1] < 0.3 * totals[0]
+    assert set(losses) == {"place", "color", "kind", "material", "state"} and totals[-1] < 0.3 * totals[0]
     assert transformer.patch_embedding.weight.grad.abs().sum() > 0
 
 
@@ -66,7 +66,7 @@ def test_batches_of_two_processes_differ_have_one_shape_at_a_time_and_get_less_p
     assert not torch.equal(batches[0]["video"], batches[1]["video"])
     later = WorldBatches(3, 4, [(6, 1), (2, 5)], start=1, ranks=2, plain=(1.0, 0.0))
     assert torch.equal(batches[3]["video"], later[1]["video"]) and batches[3]["text"] == later[1]["text"]
-    assert batches[2]["labels"].shape == (2, 2, 8, 8, 2)
+    assert batches[2]["labels"].shape == (2, 2, 8, 8, 4)
     many = WorldBatches(0, 100, [(40, 1)], plain=(1.0, 0.0))
     one_thing = [np.mean([text.count(" at the ") == 1 for text in many[i]["text"] if "style" in text]) for i in (0, 99)]
     assert one_thing[0] > 0.95 and one_thing[1] < 0.6

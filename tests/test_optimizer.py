@@ -35,8 +35,10 @@ def test_it_is_torchs_muon_on_matrices_and_adamw_elsewhere():
     ]
     descend(ours, [MuonWithAdamW(ours.parameters(), 0.01, weight_decay=0.1)], 4)
     descend(theirs, parts, 4)
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    assert not torch.equal(next(ours.parameters()), next(model().parameters()))
+    for a, b, start in zip(ours.parameters(), theirs.parameters(), model().parameters(), strict=True):
+        moved = (b - start).norm()
+        # torch rounds its updates to bfloat16, of eight bits
+        assert 0 < moved and (a - b).norm() < (0.05 if a.ndim == 2 else 1e-3) * moved
 
 
 def test_plain_parameters_go_to_adamw_whatever_their_shape():

@@ -1,6 +1,7 @@
 """The training task: it learns, leaves the backbone alone, averages, and goes on exactly where it stopped."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from imvideoedit.errors import UserError
 from imvideoedit.methods.base import EditBatch
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.nano.pairs import StepSampler
+from imvideoedit.nano.readouts import ContentReadouts
 from imvideoedit.pipeline import Defaults
 from imvideoedit.task import EditTask
 from tests.conftest import tiny_batch, tiny_transformer
@@ -29,7 +31,9 @@ class Batches(LightningDataModule):
         self.different = different
 
     def __getitem__(self, index: int) -> EditBatch:
-        return tiny_batch(batch=4, frames=1, seed=index % self.different)
+        batch = tiny_batch(batch=4, frames=1, seed=index % self.different)
+        labels = torch.randint(0, 5, (4, 1, 2, 3, 4), generator=torch.Generator().manual_seed(index))
+        return replace(batch, labels_BFhwA=labels)
 
     def train_dataloader(self) -> DataLoader:
         repeats = self.trainer.accumulate_grad_batches
@@ -114,9 +118,9 @@ def test_a_checkpoint_holds_no_backbone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt"]
 
 
-@pytest.mark.parametrize("repeats", [1, 2])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats):
-    options = {"schedule": "cosine", "ema_decay": 0.9}
+@pytest.mark.parametrize(("repeats", "auxiliary"), [(1, None), (2, None), (1, ContentReadouts)])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats, auxiliary):
+    options = {"schedule": "cosine", "ema_decay": 0.9, "auxiliary": auxiliary}
     whole = tiny_task(**options)
     trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2).fit(whole, Batches())
 
@@ -132,6 +136,19 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats):
     assert run.global_step == 6
     expected, found = state(whole), state(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_an_auxiliary_module_teaches_the_method_and_is_thrown_away(tmp_path):
+    plain, taught = tiny_task(), tiny_task(auxiliary=ContentReadouts)
+    start = [p.clone() for p in taught.auxiliary.parameters()]
+    for task in (plain, taught):
+        trainer(tmp_path, 2).fit(task, Batches())
+    assert taught.method.state_dict().keys() == plain.method.state_dict().keys()
+    assert any(not torch.equal(a, b) for a, b in zip(plain.ema, taught.ema, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(start, taught.auxiliary.parameters(), strict=True))
+    assert taught.backbone.parameter_hash() == plain.backbone.parameter_hash()
+    without = replace(Batches()[0], labels_BFhwA=None)
+    assert taught._auxiliary_loss(without) == 0.0
 
 
 def test_the_average_follows_its_formula(tmp_path):

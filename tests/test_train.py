@@ -1,8 +1,10 @@
 """The training command, run as a user runs it: every experiment composes, a killed run resumes exactly."""
 
 import csv
+import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -126,6 +128,62 @@ def test_a_run_is_not_overwritten(finished, wan_folder):
     code, stderr = train(finished.parents[1], *TINY, f"backbone.name={wan_folder}")
     assert code == 2 and "resume=true" in stderr.splitlines()[-1] and "Traceback" not in stderr
     assert (finished / "adapter.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_alone_and_other_settings_go_on(finished, wan_folder, tmp_path):
+    folder = shutil.copytree(finished.parents[1], tmp_path / "copy")
+    adapter = folder / "runs" / "nano" / "adapter.safetensors"
+    before = adapter.read_bytes(), adapter.stat().st_mtime_ns
+    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}", "resume=true")
+    assert code == 0, stderr
+    assert (adapter.read_bytes(), adapter.stat().st_mtime_ns) == before
+    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}", "resume=true", "trainer.max_steps=10")
+    assert code == 0, stderr
+    assert read_header(adapter).training["steps"] == 10
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_does_the_rest_and_redoes_nothing(tmp_path):
+    sweep = (
+        "-m",
+        "+experiment=ablation",
+        "hydra.sweeper.params.seed=0",
+        "hydra.sweeper.params.method=no_update,parallel_2d",
+        "data.pairs=4",
+        "data.validation_pairs=1",
+        "data.batch_size=2",
+        "trainer.max_steps=2",
+        "trainer.accelerator=cpu",
+        "afterwards.score.per_task=1",
+        "afterwards.score.frames=[1]",
+    )
+    runs = tmp_path / "runs" / "ablation"
+    process = start(tmp_path, *sweep)
+    while not list(runs.glob("*/finished.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    (first,) = (path.parent for path in runs.glob("*/finished.json"))
+    assert "method-no_update" in first.name and (first / "scores" / "result.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*.safetensors")}
+    code, stderr = train(tmp_path, *sweep)
+    assert code == 0, stderr
+    assert before and {path: path.stat().st_mtime_ns for path in first.rglob("*.safetensors")} == before
+    (second,) = runs.glob("*method-parallel_2d*")
+    assert json.loads((second / "scores" / "result.json").read_text())["videos"] == 10
+    assert len(list((tmp_path / "runs" / "encoded").iterdir())) == 2  # train and validation pairs, encoded once
+
+
+def test_launchers_compose_for_a_sweep():
+    for launcher in ("basic", "joblib", "slurm", "ray_cluster"):
+        with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+            overrides = ["+experiment=ablation", f"hydra/launcher={launcher}"]
+            config = compose("train", overrides, return_hydra_config=True)
+        target = config.hydra.launcher._target_
+        assert target.startswith("hydra") and target.endswith("Launcher")
+        if launcher != "ray_cluster":  # Ray itself is left to those who have a cluster
+            assert callable(get_class(target))
 
 
 @pytest.mark.slow

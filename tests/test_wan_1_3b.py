@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from imvideoedit.backbone import WAN_1_3B, meta_transformer, parameter_hash
+from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import EditBatch
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -37,6 +38,14 @@ def test_the_ablations_leave_their_parts_out():
     assert trained(PredictUpdate(update_init="paper", gate=False)) == full - BLOCKS * gate
     assert trained(PredictUpdate(update=False)) == BLOCKS * (attention + LINEAR + 2 * WIDTH)
     assert trained(Parallel2D()) == BLOCKS * 2 * attention
+
+
+def test_the_aligned_update_is_as_large_as_the_papers_adapter():
+    # Two attentions, two maps of four widths each (gate and value), one map out, four layer norms; at the end the pull.
+    glu = 2 * (4 * WIDTH + 1) * WIDTH
+    pull = 2 * WIDTH + (WIDTH + 1) * 4 * 16
+    assert trained(AlignedUpdate()) == pull + BLOCKS * (2 * (4 * LINEAR + 2 * WIDTH) + glu + LINEAR + 4 * 2 * WIDTH)
+    assert trained(AlignedUpdate()) == pytest.approx(trained(PredictUpdate()), rel=0.07)
 
 
 def test_the_low_rank_adapter_is_tens_of_megabytes():

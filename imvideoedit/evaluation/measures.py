@@ -4,13 +4,15 @@ Regions: ``changed`` (pixels the exact edit changes), ``kept`` (the others) and 
 empty or a video too short for a measure.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from ..nano.scenes import Scene
-from .exact import score
+from .exact import psnr, score
 from .tracks import motion_fidelity
 
 REGIONS = ("changed", "kept", "frame")
@@ -18,7 +20,9 @@ STILL = 4.0  # squared grey levels of frame difference that count as nothing mov
 ARTIFACT = 20.0  # CIEDE2000 from both the exact answer and the source
 
 
-def measure(edited: np.ndarray, exact: np.ndarray, source: np.ndarray, mask: np.ndarray, scene: Scene) -> dict:
+def measure(
+    edited: np.ndarray, exact: np.ndarray, source: np.ndarray, mask: np.ndarray, scene: Scene
+) -> dict[str, Any]:
     """All measures of one edit.
 
     Args:
@@ -31,12 +35,12 @@ def measure(edited: np.ndarray, exact: np.ndarray, source: np.ndarray, mask: np.
         of copying's root mean square error that is left in the changed region; ``motion`` in [0, 1] (see
         ``motion_fidelity``); ``difference_error``, the energy of the error of the frame differences over the energy
         of the exact ones (1 for a frozen video); ``artifact_rate``, the share of pixels that look neither like the
-        exact answer nor like the source.
+        exact answer nor like the source; and ``psnr_by_frame``, a list of the F whole frames' PSNR (dB).
 
     Raises:
         ValueError: the shapes differ.
     """
-    rows = score(edited, exact, mask)
+    rows: dict[str, Any] = {**score(edited, exact, mask), "psnr_by_frame": _psnr_by_frame(edited, exact)}
     near = _color_distance(edited, exact)
     maps = {"ssim": _ssim_map(edited, exact), "color": near}
     regions = dict(zip(REGIONS, (mask, ~mask, np.ones_like(mask)), strict=True))
@@ -47,6 +51,10 @@ def measure(edited: np.ndarray, exact: np.ndarray, source: np.ndarray, mask: np.
     rows["difference_error"] = _difference_error(edited, exact)
     rows["artifact_rate"] = float(((near > ARTIFACT) & (_color_distance(edited, source) > ARTIFACT)).mean())
     return rows
+
+
+def _psnr_by_frame(edited: np.ndarray, exact: np.ndarray) -> list[float]:
+    return [psnr((ours.astype(np.float32) - right) ** 2) for ours, right in zip(edited, exact, strict=True)]
 
 
 def _mean(values: np.ndarray) -> float:

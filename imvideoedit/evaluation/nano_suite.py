@@ -1,20 +1,24 @@
 """NanoEdit-Bench: an adapter on held-out nano videos of all ten tasks, against the exact answers.
 
-``result.json`` holds the means and their intervals, ``videos.parquet`` a row for every video of every editor.
+``result.json`` holds the means and their intervals, ``videos.parquet`` a row for every video of every editor,
+``strips/`` and ``sheet.png`` show one edited video of each task.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from ..data.strips import side_by_side, write_sheet, write_strip
 from ..errors import UserError
 from ..files import replacing
 from ..nano.edits import Edit
@@ -27,6 +31,10 @@ from .summary import Row, summary
 
 TABLE_WIDTH = 110  # characters
 
+Shown = tuple[str, np.ndarray, np.ndarray, np.ndarray]  # instruction; source, exact answer and edited video
+Keep = Callable[[Edit, np.ndarray, np.ndarray, np.ndarray], None]
+"""Given an edit with its source, exact answer and edited video, each uint8 ``[F, H, W, 3]``."""
+
 
 def run(
     pipeline: EditPipeline,
@@ -35,10 +43,12 @@ def run(
     frames: Sequence[int] = (17, 49),
     steps: int | None = None,
     guidance: float | None = None,
+    keep: float | None = None,
 ) -> dict[str, Any]:
-    """Edit ``per_task`` videos of each task at every length, measure, write both files and print a table a length.
+    """Edit ``per_task`` videos of each task at every length, measure, write the files and print a table a length.
 
-    Beside the adapter, copying the source and the autoencoder's ceiling are measured on the same videos.
+    Beside the adapter, copying the source and the autoencoder's ceiling are measured on the same videos. The pictures
+    are of the adapter on the first video of each task at the first length.
 
     Returns:
         What is in ``result.json``: the adapter's :func:`summary`, with ``copy`` and ``ceiling`` beside it.
@@ -53,27 +63,42 @@ def run(
     if per_task < 1 or not frames or min(frames) < 1:
         raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
     editors = {
-        "adapter": adapter_editor(pipeline, steps=steps, guidance=guidance),
+        "adapter": adapter_editor(pipeline, steps=steps, guidance=guidance, keep=keep),
         "copy": copy_source,
         "ceiling": ceiling(pipeline.backbone),
     }
     edits = held_out_edits(per_task)
+    shown: dict[str, Shown] = {}
+    collect, pictured = keep_first(shown), ("adapter", frames[0])
     with Progress(transient=True) as progress:
         bar = progress.add_task(f"{len(edits)} held-out videos", total=len(edits) * len(frames) * len(editors))
+        advance = partial(progress.advance, bar)
         rows = [
             {"editor": name, **row}
             for name, editor in editors.items()
             for length in frames
-            for row in examine(editor, edits, length, lambda: progress.advance(bar))
+            for row in examine(editor, edits, length, advance, collect if (name, length) == pictured else None)
         ]
     result = {**summary(_of(rows, "adapter")), **{name: summary(_of(rows, name)) for name in ("copy", "ceiling")}}
+    write_pictures(shown, Path(out))
     write(result, rows, Path(out))
     show(result, [int(length) for length in frames])
     return result
 
 
-def examine(editor: Editor, edits: Iterable[Edit], frames: int, advance: Callable[[], None] | None = None) -> list[Row]:
-    """A row a video: ``task``, ``video`` (its number), ``frames``, ``seconds``, all measures, parts and ``overall``."""
+def examine(
+    editor: Editor,
+    edits: Iterable[Edit],
+    frames: int,
+    advance: Callable[[], None] | None = None,
+    keep: Keep | None = None,
+) -> list[Row]:
+    """A row a video: ``task``, ``video`` (its number), ``frames``, ``seconds``, all measures, parts and ``overall``.
+
+    Args:
+        advance: called after every video.
+        keep: handed every edited video.
+    """
     rows = []
     for number, edit in enumerate(edits):
         source, exact, mask = edit.render(frames)
@@ -84,9 +109,29 @@ def examine(editor: Editor, edits: Iterable[Edit], frames: int, advance: Callabl
         points = parts(measures)
         place = {"task": edit.task, "video": number, "frames": frames, "seconds": seconds}
         rows.append({**place, **measures, **points, "overall": overall(points)})
+        if keep is not None:
+            keep(edit, source, exact, edited)
         if advance is not None:
             advance()
     return rows
+
+
+def keep_first(shown: dict[str, Shown]) -> Keep:
+    """Puts the first video of every task into ``shown``."""
+
+    def keep(edit: Edit, source: np.ndarray, exact: np.ndarray, edited: np.ndarray) -> None:
+        shown.setdefault(edit.task, (edit.instruction, source, exact, edited))
+
+    return keep
+
+
+def write_pictures(shown: dict[str, Shown], out: Path) -> None:
+    """Write ``strips/<task>.png`` for every task and all of them as one ``sheet.png``."""
+    sheet = {}
+    for task, (instruction, source, exact, edited) in shown.items():
+        write_strip(out / "strips" / f"{task}.png", {"source": source, "exact answer": exact, "edited": edited})
+        sheet[f"{instruction} (source, exact answer, edited)"] = side_by_side(source, exact, edited)
+    write_sheet(out / "sheet.png", sheet)
 
 
 def _of(rows: Sequence[Row], editor: str) -> list[Row]:

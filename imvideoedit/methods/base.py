@@ -26,12 +26,14 @@ class EditBatch:
         target_BCFHW: clean edited target; None when it is to be sampled.
         text_BTD: edited prompt, which describes the scene after the edit.
         mask_BFHW: region to edit, for methods that are given one.
+        labels_BFhwA: what each token of the target shows, where the data know it; for auxiliary losses of training.
     """
 
     source_BCFHW: Tensor
     target_BCFHW: Tensor | None
     text_BTD: Tensor
     mask_BFHW: Tensor | None = None
+    labels_BFhwA: Tensor | None = None
 
 
 class Method(nn.Module, ABC):

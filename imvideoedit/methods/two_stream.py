@@ -118,17 +118,23 @@ class TwoStreamMethod(Method):
         assert features is not None
 
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-            return denoise(transformer, x_BCFHW, sigma_B, batch.text_BTD, EditCall("read", features))
+            call = EditCall("read", features)
+            v_BCFHW = denoise(transformer, x_BCFHW, sigma_B, batch.text_BTD, call)
+            return self.finish(v_BCFHW, x_BCFHW, sigma_B, batch.source_BCFHW, call)
 
         return velocity
 
-    @staticmethod
-    def _joint_velocity(transformer: WanTransformer3DModel, batch: EditBatch) -> Velocity:
+    def finish(self, v_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor, call: EditCall) -> Tensor:
+        """The velocity that the method gives, from the transformer's own; the same, unless a method says otherwise."""
+        return v_BCFHW
+
+    def _joint_velocity(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Velocity:
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
             streams = torch.cat([x_BCFHW, batch.source_BCFHW.to(x_BCFHW.dtype)])
             sigmas = torch.cat([sigma_B.float(), _zeros(batch)])
-            both = denoise(transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint"))
-            return both.chunk(2)[0]
+            call = EditCall("joint")
+            both = denoise(transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), call)
+            return self.finish(both.chunk(2)[0], x_BCFHW, sigma_B, batch.source_BCFHW, call)
 
         return velocity
 

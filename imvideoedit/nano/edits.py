@@ -73,6 +73,19 @@ def sample_edit(rng: np.random.Generator, split: str, task: str | None = None) -
             return edit
 
 
+def sample_compound(rng: np.random.Generator, split: str, count: int) -> Edit:
+    """A random edit of ``count`` steps, each of a random task on what the one before left; its task is ``compound``."""
+    edit = sample_edit(rng, split)
+    while count > 1:
+        task = str(rng.choice(TASKS)) if edit.target.things else "object_addition"
+        made = _MAKERS[task](rng, edit.target, split)
+        if made is not None:
+            target, instruction = made
+            edit = Edit("compound", edit.source, target, f"{edit.instruction} and {instruction}")
+            count -= 1
+    return edit
+
+
 _Made = tuple[Scene, str] | None
 
 

@@ -49,7 +49,7 @@ class TextToVideoFit(lightning.LightningModule):
             velocity = denoise(self.transformer, noisy, sigma_B, text)
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
-        readings = self.readouts.losses(batch["labels"])
+        readings = {name: loss_B.mean() for name, loss_B in self.readouts.losses(batch["labels"]).items()}
         self.log_dict({f"t2v/{name}": reading for name, reading in readings.items()})
         return loss + torch.stack(list(readings.values())).sum()
 

@@ -79,15 +79,22 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
 def apply_instruction(instruction: str, source_prompt: str | None = None) -> str | None:
     """The edited prompt that an instruction asks for, given the source prompt where there is one.
 
-    Without a source prompt the result describes only what the instruction itself says.
+    Without a source prompt the result describes only what the instruction itself says. Several instructions are joined
+    by "and", each for what the one before leaves.
     Returns None when the instruction is not of this world's language.
     """
-    text = " ".join(instruction.lower().strip(" .!").split())
-    parts = [p.strip() for p in (source_prompt or "").split(",") if p.strip()]
+    parts: list[str] | None = [p.strip() for p in (source_prompt or "").split(",") if p.strip()]
+    for text in " ".join(instruction.lower().strip(" .!").split()).split(" and "):
+        parts = None if parts is None else _apply(text, parts)
+    return None if parts is None else ", ".join(parts)
+
+
+def _apply(text: str, parts: list[str]) -> list[str] | None:
+    """The clauses after one instruction, or None if no rule knows it."""
     for rule in (_style, _view, _light, _background, _add, _remove, _replace, _state, _appearance):
         edited = rule(text, list(parts))
         if edited is not None:
-            return ", ".join(edited)
+            return edited
     return None
 
 

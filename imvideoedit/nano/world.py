@@ -28,7 +28,7 @@ def videos(scenes: Sequence[Scene], frames: int, size: tuple[int, int] = (64, 64
 class WorldBatches(Dataset):
     """``steps`` batches of training scenes for each of ``ranks`` processes, in the order of a distributed sampler.
 
-    A batch is ``{"video": [B, 3, F, H, W], "text": B captions, "labels": [B, F', h, w, 2]}`` (see ``label_tokens``).
+    A batch is ``{"video": [B, 3, F, H, W], "text": B captions, "labels": [B, F', h, w, 4]}`` (see ``label_tokens``).
 
     Args:
         shapes: (batch size, frames) pairs, taken in turn; every rank has the same one at a time.

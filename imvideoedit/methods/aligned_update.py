@@ -1,0 +1,109 @@
+"""Our own block: every target token compares itself with the source token at its place, and with the text.
+
+Predict-update reaches the source through softmax attention alone and lets the text only scale what comes of it. Here
+the source token of the same frame and place is read as it is, which copies exactly, and text is read as a value too,
+which can write what the source does not show:
+
+    A_2d = Φ₁(LN₁(H))                                 as the paper's Eq. 4
+    S    = CrossAttn(LN(H + H_src), text)             what the text says of this place
+    x    = [LN(H) ; LN(H_src) ; A_2d ; S]
+    H_out = A_3d + W_o (σ(W_g x) ⊙ W_v x)             W_o starts at zero: training starts at the frozen model
+
+A transformer rounds off whatever passes through it, so what is kept would still be redrawn. The last hidden state
+therefore also says, for each latent value, how far its clean estimate is to be drawn to the source z_src:
+
+    x̂ = x_t - t v,   v' = v + M (x̂ - z_src) / max(t, t_0),   M = tanh(W_m LN(hidden))       W_m starts at zero
+
+Shapes: B batch (2B where the streams are stacked), L tokens, D width; C channels, F frames, H W of latents.
+"""
+
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+
+from imvideoedit.context import EditCall, TokenContext, keep_hidden
+from imvideoedit.layers.attention import Attention
+from imvideoedit.layers.spatial_difference import SpatialDifference
+from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+
+LOWEST_SIGMA = 0.1  # t_0: below it the pull fades, since a wrong one would cost 1 / t²
+
+
+class AlignedUpdateProcessor(TwoStreamProcessor):
+    """The adapter of one block; ``block`` gives it weights to inherit."""
+
+    def __init__(self, index: int, block: Any, options: "AlignedUpdate", dtype: torch.dtype) -> None:
+        super().__init__(index, options.position)
+        width = block.attn1.to_q.in_features
+        hidden = options.rank if options.adapter == "lora" else width
+        where = {"device": block.attn1.to_q.weight.device, "dtype": dtype}
+
+        def norm() -> nn.LayerNorm:
+            return nn.LayerNorm(width, eps=block.norm1.eps, **where)
+
+        def attention(base: Any) -> Attention:
+            return Attention(base, options.adapter, options.rank, dtype)
+
+        self.phi_1 = SpatialDifference(attention(block.attn1), norm())
+        self.norm_target, self.norm_source, self.norm_query = norm(), norm(), norm()
+        self.read_text = attention(block.attn2)
+        self.gate = nn.Linear(4 * width, hidden, **where)
+        self.value = nn.Linear(4 * width, hidden, **where)
+        self.out = nn.Linear(hidden, width, **where)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+        h_source_BLD, _ = source
+        # Eq. 4: A_2d = Φ₁(LN₁(H))
+        a_2d_BLD = self.meet(self.phi_1, h_BLD, h_source_BLD, context)
+        # Stacked streams are each other's source.
+        other_BLD = torch.cat(h_BLD.chunk(2)[::-1]) if h_source_BLD is None else h_source_BLD
+        text_BLD = self.read_text(self.norm_query(h_BLD + other_BLD), context.text_BTD)
+        seen = torch.cat([self.norm_target(h_BLD), self.norm_source(other_BLD), a_2d_BLD, text_BLD], dim=-1)
+        return a_3d_BLD + self.out(torch.sigmoid(self.gate(seen)) * self.value(seen))
+
+
+class AlignedUpdate(TwoStreamMethod):
+    """The method of this project; all options are those of :class:`TwoStreamMethod`."""
+
+    name = "aligned_update"
+    anchor: nn.Module  # W_m; there while installed
+
+    def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AlignedUpdateProcessor:
+        return AlignedUpdateProcessor(index, block, self, dtype)
+
+    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
+        super().install(transformer, dtype)
+        out = transformer.proj_out
+        where = {"device": out.weight.device, "dtype": dtype}
+        linear = nn.Linear(out.in_features, out.out_features, **where)
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        self.anchor = nn.Sequential(nn.LayerNorm(out.in_features, **where), linear)
+        self._handles.append(keep_hidden(transformer))
+
+    def uninstall(self) -> None:
+        if self.transformer is not None:
+            del self.anchor
+        super().uninstall()
+
+    def finish(self, v_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor, call: EditCall) -> Tensor:
+        """Draw the clean estimate to the source by M, for each latent value."""
+        transformer: Any = self.transformer
+        assert call.hidden_BLD is not None
+        pull_BLP = torch.tanh(self.anchor(call.hidden_BLD[: len(x_BCFHW)]))
+        pull_BCFHW = unpatched(pull_BLP, x_BCFHW.shape, transformer.config.patch_size)
+        sigma_B1111 = sigma_B.to(v_BCFHW.dtype).reshape(-1, 1, 1, 1, 1)
+        clean_BCFHW = x_BCFHW - sigma_B1111 * v_BCFHW
+        return v_BCFHW + pull_BCFHW * (clean_BCFHW - source_BCFHW) / sigma_B1111.clamp(min=LOWEST_SIGMA)
+
+
+def unpatched(x_BLP: Tensor, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor:
+    """Values of tokens, as the transformer's last layer orders them, to latents of ``shape`` ``[B, C, F, H, W]``."""
+    batch, channels = shape[:2]
+    sizes = [size // side for size, side in zip(shape[2:], patch, strict=True)]
+    x = x_BLP.reshape(batch, *sizes, *patch, channels)
+    return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(shape)

@@ -1,0 +1,79 @@
+"""Which pairs training sees: one edit or several at once, nothing to edit at all, and which text comes with it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+from .edits import Edit, sample_compound, sample_edit
+from .grammar import apply_instruction
+
+SPLITS = ("train", "test")
+MOST_STEPS = 4  # edits in a compound one
+
+
+@dataclass(frozen=True)
+class PairMix:
+    """Shares in [0, 1] of the training pairs.
+
+    Args:
+        compound: pairs of two to ``MOST_STEPS`` edits at once, which say more about each text than a single edit.
+        identity: pairs whose target is the source, to learn what keeping means.
+        partial: texts that say only what the instruction says, instead of the whole edited prompt.
+        imperative: texts that are the instruction itself.
+        empty: empty texts, which guidance needs.
+
+    Raises:
+        UserError: a share is out of [0, 1], or shares that exclude each other exceed 1.
+    """
+
+    compound: float = 0.0
+    identity: float = 0.0
+    partial: float = 0.2
+    imperative: float = 0.0
+    empty: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = vars(self)
+        if min(shares.values()) < 0 or max(self.compound + self.identity, self.texts()) > 1:
+            raise UserError(f"data.mix is {shares}; shares are in [0, 1], and those of one kind add up to at most 1")
+
+    def texts(self) -> float:
+        """Share of the pairs without the whole edited prompt."""
+        return self.partial + self.imperative + self.empty
+
+
+def sample_pair(seed: int, index: int, split: str = "train", mix: PairMix | None = None) -> tuple[Edit, str]:
+    """Pair ``index`` of a seed: an edit of the split's compositions and the text that training sees with it.
+
+    The test split is always single edits with the edited prompt.
+    """
+    mix = mix or PairMix()
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    if split == "test":
+        edit = sample_edit(rng, split)
+        return edit, edit.edited_prompt
+    edit = _edit(rng, mix)
+    return edit, _text(edit, rng.random(), mix)
+
+
+def _edit(rng: np.random.Generator, mix: PairMix) -> Edit:
+    draw = rng.random()
+    if draw < mix.compound:
+        return sample_compound(rng, "train", int(rng.integers(2, MOST_STEPS + 1)))
+    edit = sample_edit(rng, "train")
+    if draw < mix.compound + mix.identity:
+        return Edit("identity", edit.source, edit.source, "keep everything as it is")
+    return edit
+
+
+def _text(edit: Edit, draw: float, mix: PairMix) -> str:
+    if draw < mix.empty:
+        return ""
+    if edit.source == edit.target or draw >= mix.texts():
+        return edit.edited_prompt
+    if draw < mix.empty + mix.imperative:
+        return edit.instruction
+    partial = apply_instruction(edit.instruction)
+    assert partial is not None, f"the grammar does not read its own instruction {edit.instruction!r}"
+    return partial

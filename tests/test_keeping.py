@@ -1,0 +1,67 @@
+"""The source's own pixels where nothing changed, the edit where something did."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imvideoedit.errors import UserError
+from imvideoedit.keeping import RAMP, blend, change_mask
+from imvideoedit.pipeline import Defaults
+
+LEVEL = 14.0
+
+
+def noisy(clip: np.ndarray, amplitude: int, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(-amplitude, amplitude + 1, clip.shape)
+    return (clip.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
+
+
+def grey(frames: int = 5, size: int = 64) -> np.ndarray:
+    return np.full((frames, size, size, 3), 120, np.uint8)
+
+
+def test_small_errors_give_the_source_back_and_a_real_change_stays():
+    source, edited = grey(), noisy(grey(), 9)
+    edited[:, 20:44, 20:44] = (250, 20, 20)
+    kept = blend(source, edited, change_mask(source, edited, LEVEL))
+    assert np.array_equal(kept[:, 26:38, 26:38], edited[:, 26:38, 26:38])
+    assert np.array_equal(kept[:, :8], source[:, :8]) and np.array_equal(kept[:, :, 56:], source[:, :, 56:])
+    assert (edited[:, :8] != source[:, :8]).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(difference=st.integers(0, 120), level=st.floats(1, 60))
+def test_an_even_difference_counts_by_its_size(difference, level):
+    source = grey(3, 16)
+    mask = change_mask(source, source + np.uint8(difference), level)
+    assert mask.dtype == np.float32 and mask.shape == (3, 16, 16)
+    assert mask.min() == pytest.approx(mask.max(), abs=1e-4)
+    if difference <= level:
+        assert mask.max() < 1e-4
+    if difference >= RAMP * level:
+        assert mask.min() > 1 - 1e-4
+
+
+def test_a_mask_of_any_size_spreads_over_the_frame():
+    source, edited = grey(2, 40), grey(2, 40) + np.uint8(100)
+    mask = np.zeros((2, 4, 4), np.float32)
+    mask[:, :, 2:] = 1
+    mixed = blend(source, edited, mask)
+    assert np.array_equal(mixed[:, :, :12], source[:, :, :12]) and np.array_equal(mixed[:, :, 28:], edited[:, :, 28:])
+    assert (np.diff(mixed[0, 0, :, 0].astype(int)) >= 0).all()
+
+
+def test_the_pipeline_keeps_what_the_edit_left_alone(bundled_pipeline):
+    source = np.full((1, 96, 64, 3), (90, 90, 120), np.uint8)
+    free = bundled_pipeline(source, "turn it into natural style", steps=2, keep=0).frames
+    kept = bundled_pipeline(source, "turn it into natural style", steps=2, keep=255).frames
+    assert not np.array_equal(free, source) and np.array_equal(kept, source)
+
+
+@pytest.mark.parametrize("keep", [-1.0, 300.0])
+def test_a_level_out_of_range_is_named(bundled_pipeline, keep):
+    with pytest.raises(UserError, match="keep"):
+        bundled_pipeline(grey(1), "anything", keep=keep)
+    with pytest.raises(UserError, match="keep"):
+        Defaults(keep=keep)
