@@ -148,8 +148,8 @@ def test_an_interrupted_sweep_does_the_rest_and_redoes_nothing(tmp_path):
     sweep = (
         "-m",
         "+experiment=ablation",
-        "hydra.sweeper.params.seed=0",
-        "hydra.sweeper.params.method=no_update,parallel_2d",
+        "seed=0",
+        "method=no_update,parallel_2d",
         "data.pairs=4",
         "data.validation_pairs=1",
         "data.batch_size=2",
