@@ -18,7 +18,9 @@ from imvideoedit.checkpoint import (
     read_header,
     read_state,
     save_adapter,
+    take_over,
 )
+from imvideoedit.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
@@ -177,3 +179,25 @@ def test_a_failed_save_leaves_the_old_file(adapter):
         save_adapter(method, adapter, header)
     assert adapter.read_bytes() == before
     assert list(adapter.parent.iterdir()) == [adapter]
+
+
+def test_training_starts_from_an_adapter_and_what_it_lacks_starts_as_usual(tmp_path):
+    path = tmp_path / "paper.safetensors"
+    saved(path, PredictUpdate(update_init="paper"))
+    method = PredictUpdate(update_init="zero_out")
+    method.install(tiny_transformer())
+    start = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    take_over(method, path)
+    stored = read_state(path)
+    lacking = start.keys() - stored.keys()
+    assert lacking and all("zero_out" in name for name in lacking)
+    for name, tensor in method.state_dict().items():
+        assert torch.equal(tensor, stored.get(name, start[name])), name
+    for other, word in ((PredictUpdate(adapter="lora", rank=4), "unknown"), (PredictUpdate(update=False), "unknown")):
+        other.install(tiny_transformer())
+        with pytest.raises(UserError, match=f"cannot start this method: .*{word}"):
+            take_over(other, path)
+    elsewhere = PredictUpdate()
+    elsewhere.install(tiny_transformer(seed=9))
+    with pytest.raises(UserError, match="parameter hash"):
+        take_over(elsewhere, path)
