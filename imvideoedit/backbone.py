@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from imvideoedit.autoencoding import decode_parts, encode_parts, without_gradient
 from imvideoedit.errors import UserError
 from imvideoedit.hashing import hash_tensors
 from imvideoedit.locations import locate, remedy
@@ -87,25 +88,33 @@ class Backbone:
         Raises:
             ValueError: F, H or W does not fit.
         """
-        vae = _present(self.vae, "vae")
         frames, height, width = video_BCFHW.shape[2:]
         if frames % self.vae_temporal != 1 % self.vae_temporal:
             raise ValueError(f"{frames} frames; the autoencoder takes {self.vae_temporal}*k + 1")
         if height % self.pixel_multiple or width % self.pixel_multiple:
             raise ValueError(f"{height}x{width} pixels; both must be multiples of {self.pixel_multiple}")
-        parameter = next(vae.parameters())
-        posterior = vae.encode(video_BCFHW.to(parameter.device, parameter.dtype)).latent_dist
-        mean, std = self._latent_statistics(posterior.mode().device)
-        return (posterior.mode().float() - mean) / std
+        return torch.cat(list(self.encode_parts([video_BCFHW])), dim=2)
 
     @torch.no_grad()
     def decode_video(self, latents_BCFHW: Tensor) -> Tensor:
         """Inverse of :meth:`encode_video`: float32 video in [-1, 1] on the autoencoder's device."""
+        return torch.cat(list(self.decode_parts([latents_BCFHW])), dim=2)
+
+    def encode_parts(self, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
+        """:meth:`encode_video` of a video in parts: first vae_temporal * k + 1 frames, then vae_temporal * k each."""
         vae = _present(self.vae, "vae")
-        parameter = next(vae.parameters())
-        mean, std = self._latent_statistics(parameter.device)
-        raw_BCFHW = latents_BCFHW.to(parameter.device).float() * std + mean
-        return vae.decode(raw_BCFHW.to(parameter.dtype)).sample.float().clamp(-1, 1)
+        like = next(vae.parameters())
+        mean, std = self._latent_statistics(like.device)
+        parts = encode_parts(vae, (part.to(like.device, like.dtype) for part in parts_BCFHW))
+        return ((latents.float() - mean) / std for latents in without_gradient(parts))
+
+    def decode_parts(self, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
+        """:meth:`decode_video` of latents in parts."""
+        vae = _present(self.vae, "vae")
+        like = next(vae.parameters())
+        mean, std = self._latent_statistics(like.device)
+        raw = ((part.to(like.device).float() * std + mean).to(like.dtype) for part in parts_BCFHW)
+        return (video.float() for video in without_gradient(decode_parts(vae, raw)))
 
     @torch.no_grad()
     def encode_text(self, prompts: list[str]) -> Tensor:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from imvideoedit.checkpoint import AdapterHeader, save_adapter
 from imvideoedit.files import replacing
-from imvideoedit.pipeline import Defaults
+from imvideoedit.settings import Defaults
 
 Precision = Literal["32-true", "bf16-mixed"]
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 import imvideoedit
 from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.settings import Defaults
 
 if TYPE_CHECKING:
     from imvideoedit.pipeline import EditPipeline, EditResult
@@ -38,6 +39,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--source-prompt", help="full description before the edit")
     parser.add_argument("--steps", type=int, help="solver steps; the adapter's own by default")
     parser.add_argument("--guidance", type=float, help="text guidance, at least 1; the adapter's own by default")
+    parser.add_argument(
+        "--source-guidance",
+        type=float,
+        metavar="SCALE",
+        help="above 1 holds on to the source more, below 1 less, for another pass; the adapter's own by default",
+    )
+    parser.add_argument(
+        "--strength", type=float, help="below 1 starts from the noised source, whose layout then stays; up to 1"
+    )
     parser.add_argument(
         "--keep",
         type=float,
@@ -89,12 +99,15 @@ def _check(arguments: argparse.Namespace, output: Path) -> None:
         raise UserError(f"the output {output} is the input; give another --output")
     if not output.parent.is_dir():
         raise UserError(f"the folder {output.parent} of the output does not exist; make it, or change --output")
-    if arguments.steps is not None and arguments.steps < 1:
-        raise UserError(f"--steps is {arguments.steps}; it must be at least 1")
-    if arguments.guidance is not None and not arguments.guidance >= 1:
-        raise UserError(f"--guidance is {arguments.guidance}; it must be at least 1")
-    if arguments.keep is not None and not 0 <= arguments.keep <= 255:
-        raise UserError(f"--keep is {arguments.keep}; it is in grey levels, 0 to 255")
+    try:
+        Defaults().with_given(**_settings(arguments))
+    except UserError as error:
+        raise UserError("--" + str(error).replace("_", "-")) from error
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What of the settings was given."""
+    return {name: getattr(arguments, name) for name in ("steps", "guidance", "source_guidance", "strength", "keep")}
 
 
 def _load(arguments: argparse.Namespace) -> "EditPipeline":
@@ -122,11 +135,9 @@ def _edit(pipeline: "EditPipeline", video_FHWC: Any, arguments: argparse.Namespa
             arguments.instruction,
             prompt=arguments.prompt,
             source_prompt=arguments.source_prompt,
-            steps=arguments.steps,
-            guidance=arguments.guidance,
-            keep=arguments.keep,
             seed=arguments.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            **_settings(arguments),
         )
 
 
@@ -139,9 +150,7 @@ def _metadata(pipeline: "EditPipeline", result: "EditResult", arguments: argpars
         "prompt": result.prompt,
         "source_prompt": result.source_prompt,
         "seed": result.seed,
-        "steps": result.steps,
-        "guidance": result.guidance,
-        "keep": result.keep,
+        "settings": vars(result.settings),
         "adapter_hash": adapter_hash(arguments.adapter),
         "backbone": pipeline.backbone.name,
         "versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}},

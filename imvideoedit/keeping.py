@@ -4,14 +4,23 @@ Shapes: F frames, H W pixels, C colours.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from imvideoedit.geometry import resized
+
 BLUR = 1 / 21  # of the frame's mean side: what is smaller than that does not decide on its own
 BLUR_FRAMES = 1.0  # in time, so that the border does not flicker
 RAMP = 1.7  # times the level: from there on the edit stands alone
+REACH = 4  # frames before and after that count, which is where the filter is cut off
+BLOCK = 16  # frames mixed at a time
+
+Views = tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]  # one frame: the source, the source at the model's size, the edit there
 
 
 def change_mask(source_FHWC: np.ndarray, edited_FHWC: np.ndarray, level: float) -> np.ndarray:
@@ -50,3 +59,31 @@ def blend(source_FHWC: np.ndarray, edited_FHWC: np.ndarray, mask_FHW: np.ndarray
         start = source.astype(np.float32)
         mixed[frame] = (start + share * (edited - start)).round().clip(0, 255)
     return mixed
+
+
+def keep_source(frames: Iterable[Views], level: float) -> Iterator[np.ndarray]:
+    """Frames of an edit with the source's own pixels where nothing changed, a few in memory at a time.
+
+    Args:
+        frames: source uint8 ``[H, W, 3]``, source and edit as the model sees them, uint8 ``[h, w, 3]``.
+        level: grey levels, above 0.
+
+    Returns:
+        uint8 ``[H, W, 3]`` each, as :func:`change_mask` and :func:`blend` make them of the whole video.
+    """
+    held: list[Views] = []
+    before = 0  # of the held frames, that are done already
+    for views in frames:
+        held.append(views)
+        if len(held) == before + BLOCK + REACH:
+            yield from _mixed(held, before, before + BLOCK, level)
+            held, before = held[before + BLOCK - REACH :], REACH
+    if len(held) > before:
+        yield from _mixed(held, before, len(held), level)
+
+
+def _mixed(held: list[Views], first: int, last: int, level: float) -> np.ndarray:
+    source, fitted, edited = (np.stack(views) for views in zip(*held, strict=True))
+    mask_FHW = change_mask(fitted, edited, level)[first:last]
+    larger = np.stack(list(resized(edited[first:last], source.shape[1:3])))
+    return blend(source[first:last], larger, mask_FHW)

@@ -18,6 +18,8 @@ from imvideoedit.composition import command
 from imvideoedit.errors import UserError
 from imvideoedit.files import replacing
 
+FIXED = ("seed", "backbone", "method", "data")  # settings that a run cannot change when it goes on
+
 
 def fit(config: DictConfig) -> Trainer | None:
     """Train as composed, then do what is to be done ``afterwards``; returns the trainer, or None for a finished run.
@@ -32,6 +34,7 @@ def fit(config: DictConfig) -> Trainer | None:
     if config.resume and not last.exists():
         print(f"no checkpoint in {run}; starting at step 0")
     settings = _settings(config)
+    _check_same(run, settings, last.exists())
     if finished.exists() and json.loads(finished.read_text()) == settings:
         print(f"{run} is finished, with these very settings; nothing to do")
         return None
@@ -55,6 +58,22 @@ def _train(config: DictConfig, last: Path) -> Trainer:
     trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
     trainer.save_checkpoint(last)
     return trainer
+
+
+def _check_same(run: Path, settings: dict[str, Any], resumed: bool) -> None:
+    """Keep what a run is begun with, and refuse to go on with another model or other data."""
+    begun = run / "begun.json"
+    if resumed and begun.exists():
+        before = json.loads(begun.read_text())
+        changed = [key for key in FIXED if before[key] != settings[key]]
+        if changed:
+            raise UserError(
+                f"{run} was begun with other settings of {', '.join(changed)} (see {begun}); "
+                "give those again, or begin another run with name=ANOTHER"
+            )
+        return
+    with replacing(begun) as path:
+        path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from imvideoedit.backbone import load_backbone
 from imvideoedit.checkpoint import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.data.video import probe, read_metadata, read_video, write_video
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.pipeline import Defaults
+from imvideoedit.settings import Defaults
 from tests.conftest import awaken, tiny_transformer
 
 CHECKOUT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_rate_length_and_size_stay_and_the_file_says_how_it_was_made(clip, adapt
     assert both.shape == (7, 36, 100, 3)
     assert np.abs(both[:, :, :50].astype(int) - source).mean() < np.abs(both[:, :, 50:].astype(int) - source).mean()
     facts = json.loads(read_metadata(output)["imvideoedit"])
-    assert facts["seed"] == 5 and facts["steps"] == 2 and facts["adapter_hash"] == adapter_hash(adapter)
+    assert facts["seed"] == 5 and facts["settings"]["steps"] == 2 and facts["adapter_hash"] == adapter_hash(adapter)
     assert facts["prompt"] == facts["instruction"] == "a red ball" and facts["source_prompt"] == "snow"
     assert set(facts["versions"]) == {"imvideoedit", "torch", "diffusers"}
     assert "4/4 steps" in done.stderr

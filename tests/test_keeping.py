@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.errors import UserError
-from imvideoedit.keeping import RAMP, blend, change_mask
-from imvideoedit.pipeline import Defaults
+from imvideoedit.keeping import BLOCK, RAMP, REACH, blend, change_mask, keep_source
+from imvideoedit.settings import Defaults
 
 LEVEL = 14.0
 
@@ -50,6 +50,15 @@ def test_a_mask_of_any_size_spreads_over_the_frame():
     mixed = blend(source, edited, mask)
     assert np.array_equal(mixed[:, :, :12], source[:, :, :12]) and np.array_equal(mixed[:, :, 28:], edited[:, :, 28:])
     assert (np.diff(mixed[0, 0, :, 0].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("frames", [1, 3, BLOCK + REACH - 1, BLOCK + REACH, 2 * BLOCK + 3 * REACH + 1])
+def test_a_stream_keeps_what_the_whole_video_would(frames):
+    source = np.random.default_rng(1).integers(0, 256, (frames, 24, 20, 3), np.uint8)
+    edited = noisy(source, 40, seed=2)
+    edited[frames // 2 :, 4:12] //= 2
+    whole = blend(source, edited, change_mask(source, edited, LEVEL))
+    assert np.array_equal(np.stack(list(keep_source(zip(source, source, edited, strict=True), LEVEL))), whole)
 
 
 def test_the_pipeline_keeps_what_the_edit_left_alone(bundled_pipeline):

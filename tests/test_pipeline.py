@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from imvideoedit.backbone import Backbone, load_backbone
 from imvideoedit.checkpoint import AdapterHeader, save_adapter
 from imvideoedit.errors import UserError
+from imvideoedit.geometry import fit_size, from_model, to_model
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.pipeline import Defaults, EditPipeline, fit_size
+from imvideoedit.pipeline import EditPipeline
+from imvideoedit.settings import Defaults
 from tests.conftest import awaken
 
 DEFAULTS = Defaults(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
@@ -41,7 +43,7 @@ def pipeline(backbone) -> EditPipeline:
 def test_length_and_size_stay(pipeline, frames, height, width):
     result = pipeline(noise_video(frames, height, width), "a red ball")
     assert result.frames.shape == (frames, height, width, 3) and result.frames.dtype == np.uint8
-    assert (result.prompt, result.seed, result.steps, result.guidance) == ("a red ball", 0, 2, 2.0)
+    assert (result.prompt, result.seed, result.settings) == ("a red ball", 0, DEFAULTS)
 
 
 def test_the_seed_decides(pipeline):
@@ -58,10 +60,10 @@ def test_source_and_text_reach_the_result(pipeline):
     assert np.array_equal(result, pipeline(noise_video(5), "anything", prompt="a red ball").frames)
 
 
-def test_progress_counts_every_step_of_every_chunk(pipeline):
+def test_progress_counts_every_step_of_every_window(pipeline):
     seen = []
-    pipeline(noise_video(11), "snow", progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 6) for done in range(1, 7)]
+    pipeline(noise_video(9), "snow", overlap=4, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 4) for done in range(1, 5)]  # two windows of two latent frames, two steps
 
 
 @pytest.mark.parametrize(("guidance", "passes"), [(1.0, 1 + 3), (2.0, 1 + 6)])
@@ -75,8 +77,43 @@ def test_the_source_runs_once_and_guidance_one_skips_a_branch(pipeline, guidance
     assert len(calls) == passes
 
 
-def test_a_longer_video_of_one_chunk_begins_as_padded(pipeline):
-    """Frames 4 and 5 of a chunk of four are the same frame, so its edit is that of the padded five."""
+def test_a_stream_gives_the_frames_of_the_whole_video_and_opens_it_as_often_as_needed(pipeline):
+    video, opened = noise_video(11, 33, 47), []
+
+    def open_frames():
+        opened.append(1)
+        return iter(video)
+
+    for keep in (0.0, 20.0):
+        opened.clear()
+        chosen = pipeline.defaults.with_given(keep=keep)
+        streamed = np.stack(list(pipeline.stream(open_frames, "snow", chosen, seed=3)))
+        assert np.array_equal(streamed, pipeline(video, "snow", seed=3, keep=keep).frames)
+        assert len(opened) == (1 if keep == 0 else 3)
+
+
+def test_source_guidance_goes_from_the_text_alone_to_more_than_the_source_says(pipeline):
+    video, other = noise_video(5), noise_video(5, seed=1)
+    ignored = [pipeline(v, "snow", source_guidance=0.0).frames for v in (video, other)]
+    assert np.array_equal(*ignored)
+    frames = {scale: pipeline(video, "snow", source_guidance=scale).frames.astype(int) for scale in (0.0, 1.0, 2.0)}
+    assert np.array_equal(frames[1.0], pipeline(video, "snow").frames)
+    farther = np.abs(frames[2.0] - frames[0.0]).mean()
+    assert farther > np.abs(frames[1.0] - frames[0.0]).mean() > 0
+
+
+def test_strength_holds_on_to_the_source(pipeline):
+    video = noise_video(5)
+    rebuilt = pipeline.backbone.decode_video(pipeline.backbone.encode_video(to_model(list(video))))
+    distances = [
+        np.abs(pipeline(video, "snow", strength=strength).frames.astype(int) - from_model(rebuilt)).mean()
+        for strength in (0.02, 0.5, 1.0)
+    ]
+    assert distances == sorted(distances) and distances[0] < 0.5 * distances[2]
+
+
+def test_a_longer_video_of_one_window_begins_as_padded(pipeline):
+    """Frames 4 and 5 of a window of four are the same frame, so its edit is that of the padded five."""
     video = noise_video(4)
     padded = np.concatenate([video, video[-1:]])
     assert np.array_equal(pipeline(video, "snow").frames, pipeline(padded, "snow").frames[:4])
@@ -106,6 +143,12 @@ def test_numbers_out_of_range_are_refused(pipeline, wrong):
     with pytest.raises(UserError, match="at least 1"):
         pipeline(noise_video(1), "snow", **wrong)
     with pytest.raises(UserError, match="at least 1"):
+        Defaults(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"source_guidance": -1.0}, {"overlap": -1}])
+def test_other_numbers_out_of_range_are_named(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
         Defaults(**wrong)
 
 

@@ -18,7 +18,7 @@ from imvideoedit.methods.base import EditBatch
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.nano.pairs import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
-from imvideoedit.pipeline import Defaults
+from imvideoedit.settings import Defaults
 from imvideoedit.task import EditTask
 from tests.conftest import tiny_batch, tiny_transformer
 

@@ -1,13 +1,18 @@
 """The editors that the nano benchmark compares: copying, the autoencoder's ceiling, and a trained adapter."""
 
+from typing import Any, Literal
+
 import numpy as np
 import torch
 
 from ..backbone import Backbone
+from ..errors import UserError
 from ..nano.edits import Edit
 from ..nano.world import to_tensor
 from ..pipeline import EditPipeline
 from .exact import Editor
+
+Text = Literal["prompt", "instruction"]
 
 
 def copy_source(source: np.ndarray, edit: Edit) -> np.ndarray:
@@ -28,11 +33,22 @@ def ceiling(backbone: Backbone) -> Editor:
     return run
 
 
-def adapter_editor(pipeline: EditPipeline, **sampler) -> Editor:
-    """The shipping pipeline, told the instruction and the source prompt; ``sampler`` overrides its defaults."""
+def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: Any) -> Editor:
+    """The shipping pipeline.
+
+    Args:
+        text: ``prompt`` tells the source prompt too, so that the whole edited prompt can be made; ``instruction`` gives
+            the instruction as it is typed.
+        settings: in place of the adapter's own.
+
+    Raises:
+        UserError: there is no such text.
+    """
+    if text not in ("prompt", "instruction"):
+        raise UserError(f"suite.text is {text!r}; choose prompt or instruction")
 
     def run(source: np.ndarray, edit: Edit) -> np.ndarray:
-        result = pipeline(source, edit.instruction, source_prompt=edit.source_prompt, **sampler)
-        return result.frames
+        typed = edit.instruction if text == "instruction" else None
+        return pipeline(source, edit.instruction, typed, edit.source_prompt, **settings).frames
 
     return run

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..files import replacing
 from ..nano.edits import Edit
 from ..pipeline import EditPipeline
-from .editors import adapter_editor, ceiling, copy_source
+from .editors import Text, adapter_editor, ceiling, copy_source
 from .exact import Editor, held_out_edits
 from .measures import REGIONS, measure
 from .scoring import WEIGHTS, overall, parts
@@ -41,14 +41,17 @@ def run(
     out: Path | str,
     per_task: int = 25,
     frames: Sequence[int] = (17, 49),
-    steps: int | None = None,
-    guidance: float | None = None,
-    keep: float | None = None,
+    text: Text = "prompt",
+    **settings: float | None,
 ) -> dict[str, Any]:
     """Edit ``per_task`` videos of each task at every length, measure, write the files and print a table a length.
 
     Beside the adapter, copying the source and the autoencoder's ceiling are measured on the same videos. The pictures
     are of the adapter on the first video of each task at the first length.
+
+    Args:
+        text: as in :func:`adapter_editor`.
+        settings: of the pipeline, in place of the adapter's own.
 
     Returns:
         What is in ``result.json``: the adapter's :func:`summary`, with ``copy`` and ``ceiling`` beside it.
@@ -63,7 +66,7 @@ def run(
     if per_task < 1 or not frames or min(frames) < 1:
         raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
     editors = {
-        "adapter": adapter_editor(pipeline, steps=steps, guidance=guidance, keep=keep),
+        "adapter": adapter_editor(pipeline, text, **settings),
         "copy": copy_source,
         "ceiling": ceiling(pipeline.backbone),
     }

@@ -98,19 +98,29 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         frames, group = x.shape[2], self.config.scale_factor_temporal
         if frames % group != 1:
             raise ValueError(f"got {frames} frames; the autoencoder takes {group}k + 1")
-        x = torch.cat([x[:, :, :1].expand(-1, -1, group, -1, -1), x[:, :, 1:]], dim=2)
-        blocks = self._fold(x)
-        latents = self.linear_in(blocks) + self.encoder(blocks)
-        posterior = PointPosterior(latents.unflatten(0, (x.shape[0], -1)).transpose(1, 2))
+        posterior = PointPosterior(self.encode_groups(self._with_whole_start(x)))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> Any:
         """Latents ``[B, z, F', H', W']`` to video ``[B, 3, 4(F'-1)+1, H, W]``."""
-        flat = z.transpose(1, 2).flatten(0, 1)
-        video = self._unfold(self.linear_out(flat) + self.decoder(flat), z.shape[0])
-        group = self.config.scale_factor_temporal
+        video, group = self.decode_groups(z), self.config.scale_factor_temporal
         video = torch.cat([video[:, :, :group].mean(2, keepdim=True), video[:, :, group:]], dim=2)
         return DecoderOutput(sample=video) if return_dict else (video,)
+
+    def encode_groups(self, x: Tensor) -> Tensor:
+        """Groups of four frames ``[B, 3, 4k, H, W]``, each by itself, to ``[B, z, k, H', W']``."""
+        blocks = self._fold(x)
+        latents = self.linear_in(blocks) + self.encoder(blocks)
+        return latents.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
+
+    def decode_groups(self, z: Tensor) -> Tensor:
+        """Inverse of :meth:`encode_groups`."""
+        flat = z.transpose(1, 2).flatten(0, 1)
+        return self._unfold(self.linear_out(flat) + self.decoder(flat), z.shape[0])
+
+    def _with_whole_start(self, x: Tensor) -> Tensor:
+        """The first frame as a group that stands still."""
+        return torch.cat([x[:, :, :1].expand(-1, -1, self.config.scale_factor_temporal, -1, -1), x[:, :, 1:]], dim=2)
 
     def _fold(self, x: Tensor) -> Tensor:
         """``[B, 3, 4k, H, W]`` to ``[B·k, 3·4·p·p, H/p, W/p]``."""
@@ -142,9 +152,7 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def fit_linear(self, videos_BCFHW: Tensor) -> None:
         """Set the linear maps to the principal components of ``videos``' blocks, whitened (closed form)."""
-        x, group = videos_BCFHW, self.config.scale_factor_temporal
-        x = torch.cat([x[:, :, :1].expand(-1, -1, group, -1, -1), x[:, :, 1:]], dim=2)
-        rows = self._fold(x).transpose(0, 1).flatten(1).T.double()
+        rows = self._fold(self._with_whole_start(videos_BCFHW)).transpose(0, 1).flatten(1).T.double()
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
         z_dim = self.config.z_dim

@@ -23,7 +23,14 @@ PROBED = 8  # pairs whose pixels and texts tell one state of the renderer and th
 
 
 def cached_pairs(
-    folder: Path | str | None, backbone: Backbone, seed: int, count: int, split: str, resolution: int, mix: PairMix
+    folder: Path | str | None,
+    backbone: Backbone,
+    seed: int,
+    count: int,
+    split: str,
+    resolution: int,
+    mix: PairMix,
+    frames: int = 1,
 ) -> EncodedPairs:
     """:func:`encode_pairs`, or its result from an earlier call with the same arguments.
 
@@ -32,11 +39,11 @@ def cached_pairs(
     """
 
     def encode() -> EncodedPairs:
-        return encode_pairs(backbone, seed, count, split, resolution, mix)
+        return encode_pairs(backbone, seed, count, split, resolution, mix, frames)
 
     if folder is None:
         return encode()
-    path = Path(folder) / f"{_key(backbone, seed, count, split, resolution, mix)}.safetensors"
+    path = Path(folder) / f"{_key(backbone, seed, count, split, resolution, mix, frames)}.safetensors"
     return _load_or(path, encode)
 
 
@@ -51,11 +58,11 @@ def _load_or(path: Path, encode: Callable[[], EncodedPairs]) -> EncodedPairs:
     return pairs
 
 
-def _key(backbone: Backbone, seed: int, count: int, split: str, resolution: int, mix: PairMix) -> str:
+def _key(backbone: Backbone, seed: int, count: int, split: str, resolution: int, mix: PairMix, frames: int) -> str:
     encoders = {f"{n}.{k}": v for n in ("vae", "text_encoder") for k, v in getattr(backbone, n).state_dict().items()}
     digest = hashlib.sha256(hash_tensors(encoders).encode())
     layout = [field.name for field in dataclasses.fields(EncodedPairs)]
-    digest.update(json.dumps([layout, seed, count, split, resolution, vars(mix)]).encode())
+    digest.update(json.dumps([layout, seed, count, split, resolution, vars(mix), frames]).encode())
     for index in range(min(PROBED, count)):
         edit, text = sample_pair(seed, index, split, mix)
         source, target, _ = edit.render(1, (resolution, resolution))
@@ -68,11 +75,12 @@ def save_pairs(pairs: EncodedPairs, path: Path | str) -> None:
     tensors = {
         "source": pairs.source_NCFHW,
         "target": pairs.target_NCFHW,
-        "labels": pairs.labels_NFhwA,
         "text_of_pair": torch.tensor(pairs.text_of_pair),
         "texts": torch.cat(pairs.texts_TD),
         "lengths": torch.tensor([len(text_TD) for text_TD in pairs.texts_TD]),
     }
+    if pairs.labels_NFhwA is not None:
+        tensors["labels"] = pairs.labels_NFhwA
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"tokens": str(pairs.tokens)})
 
@@ -87,5 +95,5 @@ def load_pairs(path: Path | str) -> EncodedPairs:
         read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         tokens = int(file.metadata()["tokens"])
     texts_TD = list(read["texts"].split(read["lengths"].tolist()))
-    latents = (read["source"], read["target"], read["labels"])
+    latents = (read["source"], read["target"], read.get("labels"))
     return EncodedPairs(*latents, read["text_of_pair"].tolist(), texts_TD, tokens)

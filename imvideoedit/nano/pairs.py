@@ -62,6 +62,7 @@ class NanoPairs(LightningDataModule):
         resolution: pixels of a side.
         validation_pairs: number of test-composition pairs for the fixed-timestep validation loss; at least 1.
         mix: which edits and texts the training pairs have; single edits, mostly with the edited prompt, if None.
+        frames: of a training pair, 4k + 1; above 1 a camera pans and zooms over its two stills.
         cache: folder of encoded pairs, for the next run with the same ones; None keeps them in memory only.
 
     Raises:
@@ -76,13 +77,16 @@ class NanoPairs(LightningDataModule):
         resolution: int = 64,
         validation_pairs: int = 64,
         mix: PairMix | None = None,
+        frames: int = 1,
         cache: Path | str | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"pairs": pairs, "batch_size": batch_size, "validation_pairs": validation_pairs}.items():
             if value < 1:
                 raise UserError(f"data.{name} is {value}; it must be at least 1")
-        self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
+        if frames < 1 or frames % 4 != 1:
+            raise UserError(f"data.frames is {frames}; the nano autoencoder takes 4k + 1")
+        self.pairs, self.batch_size, self.seed, self.frames = pairs, batch_size, seed, frames
         self.resolution, self.validation_pairs = resolution, validation_pairs
         self.mix, self.cache = mix or PairMix(), cache
         self._encoded: dict[str, EncodedPairs] = {}
@@ -98,8 +102,10 @@ class NanoPairs(LightningDataModule):
                 f"{backbone.pixel_multiple}"
             )
         for split, count in zip(SPLITS, (self.pairs, self.validation_pairs), strict=True):
-            mix = self.mix if split == "train" else PairMix()
-            self._encoded[split] = cached_pairs(self.cache, backbone, self.seed, count, split, self.resolution, mix)
+            mix, frames = (self.mix, self.frames) if split == "train" else (PairMix(), 1)
+            self._encoded[split] = cached_pairs(
+                self.cache, backbone, self.seed, count, split, self.resolution, mix, frames
+            )
 
     @property
     def _trainer(self) -> Any:

@@ -13,7 +13,8 @@ from imvideoedit.data.video import write_video
 from imvideoedit.evaluation.exact import held_out_edits
 from imvideoedit.files import replacing
 from imvideoedit.nano.edits import Edit
-from imvideoedit.pipeline import Defaults, EditPipeline
+from imvideoedit.pipeline import EditPipeline
+from imvideoedit.settings import Defaults
 
 ENLARGED = 2  # 64-pixel videos are hard to see
 FPS = 8
