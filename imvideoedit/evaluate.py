@@ -20,7 +20,7 @@ def evaluate(config: DictConfig) -> None:
     if "suite" not in config:
         raise UserError("no suite was named; add +suite=nano")
     suite = instantiate(config.suite)
-    out = Path(config.out)
+    out = Path(config.folder)
     suite(EditPipeline.from_pretrained(adapter=config.adapter, device=config.device), out)
     page = report(out, out / "report")
     print("the numbers:", out / "result.json")

@@ -19,15 +19,17 @@ from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.context import denoise
 from imvideoedit.geometry import fit_size, from_model, in_parts, resized, to_model
 from imvideoedit.keeping import keep_source
+from imvideoedit.memory import bytes_in, free_bytes
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.nano.grammar import apply_instruction
 from imvideoedit.objectives.flow_matching import FlowMatching
-from imvideoedit.sampling import Velocity, guided, shifted_sigmas, solve
+from imvideoedit.sampling import SOLVERS, Velocity, guided, shifted_sigmas
 from imvideoedit.settings import Defaults
 from imvideoedit.windows import blended, plan_windows
 
 BUNDLED = "bundled"
 PART = 2  # latent frames encoded or decoded at a time
+KEPT_SHARE = 0.5  # of the free memory that may hold what the source left in the windows
 Progress = Callable[[int, int], None]
 """Called with (passes done, passes in all): one for each window at each solver step."""
 Opener = Callable[[], Iterable[np.ndarray]]
@@ -174,23 +176,42 @@ class EditPipeline:
         texts_BTD = backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt]).to(backbone.device)
         length, overlap = -(-(chosen.max_frames - 1) // group) + 1, -(-chosen.overlap // group)
         windows = plan_windows(source_BCFHW.shape[2], length, overlap)
-        parts = [self._velocity(source_BCFHW[:, :, window], texts_BTD, chosen) for window in windows]
-        velocity = blended(parts, windows, _counter(progress, chosen.steps * len(windows)))
         shift = backbone.shift if chosen.shift is None else chosen.shift
         sigmas = shifted_sigmas(chosen.steps, shift, chosen.strength)
+        lowest = float(sigmas[round(chosen.guided_share * chosen.steps) - 1]) if chosen.guided_share else 2.0
+        parts = self._velocities([source_BCFHW[:, :, window] for window in windows], texts_BTD, chosen, lowest)
+        velocity = blended(parts, windows, _counter(progress, chosen.steps * len(windows)))
         generator = torch.Generator().manual_seed(seed)
         noise_BCFHW = torch.randn(source_BCFHW.shape, generator=generator).to(source_BCFHW)
         start = FlowMatching.path(source_BCFHW, noise_BCFHW, sigmas[:1].to(noise_BCFHW.device))
-        return solve(velocity, start.x_BCFHW, sigmas)
+        return SOLVERS[chosen.solver](velocity, start.x_BCFHW, sigmas)
 
-    def _velocity(self, source_BCFHW: Tensor, texts_BTD: Tensor, chosen: Defaults) -> Velocity:
-        """Of one window."""
+    def _velocities(self, sources: list[Tensor], texts_BTD: Tensor, chosen: Defaults, lowest: float) -> list[Velocity]:
+        """One a window, each knowing what its source left; where that would not fit, it is made anew at each step."""
+        first = self._observe(sources[0], texts_BTD)
+        room = KEPT_SHARE * free_bytes(self.backbone.device)
+        if len(sources) > 1 and bytes_in(first) * (len(sources) - 1) > room:
+            del first
+
+            def anew(source_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
+                observed = self._observe(source_BCFHW, texts_BTD)
+                return self._velocity(source_BCFHW, observed, texts_BTD, chosen, lowest)(x_BCFHW, sigma_B)
+
+            return [partial(anew, source_BCFHW) for source_BCFHW in sources]
+        known = [first, *(self._observe(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
+        return [self._velocity(s, o, texts_BTD, chosen, lowest) for s, o in zip(sources, known, strict=True)]
+
+    def _observe(self, source_BCFHW: Tensor, texts_BTD: Tensor) -> Any:
+        return self.method.observe(self.backbone.transformer, EditBatch(source_BCFHW, None, texts_BTD[:1]))
+
+    def _velocity(self, source_BCFHW, observed: Any, texts_BTD: Tensor, chosen: Defaults, lowest: float) -> Velocity:
+        """Of one window; guidance down to the noise level ``lowest``."""
         transformer = self.backbone.transformer
         batches = [EditBatch(source_BCFHW, None, text_TD[None]) for text_TD in texts_BTD]
-        observed = self.method.observe(transformer, batches[0])
         branches = [self.method.velocity(transformer, batch, observed) for batch in batches]
         without_source: Velocity = partial(_text_alone, transformer, texts_BTD[:1])
-        return guided(guided(branches[0], branches[-1], chosen.guidance), without_source, chosen.source_guidance)
+        by_text = guided(branches[0], branches[-1], chosen.guidance, lowest)
+        return guided(by_text, without_source, chosen.source_guidance, lowest)
 
 
 def adapter_path(adapter: Path | str) -> Path:

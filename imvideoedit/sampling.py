@@ -6,6 +6,7 @@ Time runs from 1 (noise) to 0 (clean); B batch, C channels, F frames.
 from collections.abc import Callable
 
 import torch
+from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -62,12 +63,39 @@ def solve(
     return x_BCFHW
 
 
-def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:
-    """Classifier-free guidance ``v_u + scale * (v_c - v_u)``; at scale 1 the second velocity is never called."""
+@torch.no_grad()
+def solve_unipc(
+    velocity: Velocity, noise_BCFHW: Tensor, sigmas: Tensor, callback: Callable[[int, Tensor], None] | None = None
+) -> Tensor:
+    """As :func:`solve`, with the second-order multistep solver UniPC (arXiv 2302.04867), diffusers' implementation."""
+    # The levels are shifted already.
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
+    scheduler.set_timesteps(sigmas=sigmas[:-1].double().cpu().numpy())
+    scheduler.set_begin_index(0)
+    x_BCFHW = noise_BCFHW
+    for step, (timestep, sigma) in enumerate(zip(scheduler.timesteps, sigmas.tolist(), strict=False)):
+        sigma_B = torch.full((x_BCFHW.shape[0],), sigma, device=x_BCFHW.device)
+        v_BCFHW = velocity(x_BCFHW, sigma_B).to(x_BCFHW.dtype)
+        x_BCFHW = scheduler.step(v_BCFHW, timestep, x_BCFHW, return_dict=False)[0]
+        if callback is not None:
+            callback(step, x_BCFHW)
+    return x_BCFHW
+
+
+SOLVERS = {"euler": solve, "unipc": solve_unipc}
+
+
+def guided(conditional: Velocity, unconditional: Velocity, scale: float, lowest_sigma: float = 0.0) -> Velocity:
+    """Classifier-free guidance ``v_u + scale * (v_c - v_u)``.
+
+    At scale 1, and at noise levels below ``lowest_sigma``, it is ``v_c`` and the second velocity is not called.
+    """
     if scale == 1:
         return conditional
 
     def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
+        if sigma_B.max() < lowest_sigma:
+            return conditional(x_BCFHW, sigma_B)
         without = unconditional(x_BCFHW, sigma_B)
         return without + scale * (conditional(x_BCFHW, sigma_B) - without)
 

@@ -2,10 +2,11 @@
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from imvideoedit.errors import UserError
 
+SOLVERS = ("euler", "unipc")
 _MOST = sys.float_info.max
 _LEAST = sys.float_info.min
 _RANGES = {
@@ -14,6 +15,7 @@ _RANGES = {
     "overlap": (0, _MOST, "0 frames or more"),
     "steps": (1, _MOST, "at least 1"),
     "guidance": (1, _MOST, "at least 1"),
+    "guided_share": (0, 1, "0 to 1"),
     "source_guidance": (0, _MOST, "0 or more"),
     "strength": (_LEAST, 1, "above 0 and at most 1"),
     "shift": (_LEAST, _MOST, "above 0"),
@@ -31,7 +33,9 @@ class Defaults:
             in windows of that length, which are blended at every step.
         overlap: frames that neighbouring windows share at least, below ``max_frames``.
         steps: of the solver.
+        solver: ``euler``, or ``unipc`` of second order.
         guidance: scale of classifier-free guidance by the text; 1 skips the branch without text.
+        guided_share: share of the steps, the first ones, that have guidance, in [0, 1].
         source_guidance: scale of guidance by the source, from what the frozen model makes of the text alone: above 1
             holds on to the source more, below 1 less, 0 ignores it; 1 skips that branch.
         strength: share of the way from noise that is run, in (0, 1]; below 1 it starts from the noised source, whose
@@ -47,7 +51,9 @@ class Defaults:
     max_frames: int = 81
     overlap: int = 16
     steps: int = 50
+    solver: Literal["euler", "unipc"] = "euler"
     guidance: float = 5.0
+    guided_share: float = 1.0
     source_guidance: float = 1.0
     strength: float = 1.0
     shift: float | None = None
@@ -58,6 +64,8 @@ class Defaults:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UserError(f"{name} is {value}; it must be {words}")
+        if self.solver not in SOLVERS:
+            raise UserError(f"solver is {self.solver!r}; choose {' or '.join(SOLVERS)}")
 
     @classmethod
     def read(cls, training: dict[str, Any]) -> "Defaults":

@@ -92,6 +92,13 @@ def test_a_stream_gives_the_frames_of_the_whole_video_and_opens_it_as_often_as_n
         assert len(opened) == (1 if keep == 0 else 3)
 
 
+def test_what_does_not_fit_is_made_anew_with_the_same_result(pipeline, monkeypatch):
+    video = noise_video(13)
+    kept = pipeline(video, "snow", overlap=4).frames
+    monkeypatch.setattr("imvideoedit.pipeline.free_bytes", lambda device: 0)
+    assert np.array_equal(pipeline(video, "snow", overlap=4).frames, kept)
+
+
 def test_source_guidance_goes_from_the_text_alone_to_more_than_the_source_says(pipeline):
     video, other = noise_video(5), noise_video(5, seed=1)
     ignored = [pipeline(v, "snow", source_guidance=0.0).frames for v in (video, other)]

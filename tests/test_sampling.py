@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imvideoedit.objectives.flow_matching import FlowMatching
-from imvideoedit.sampling import guided, shift_sigma, shifted_sigmas, solve
+from imvideoedit.sampling import SOLVERS, guided, shift_sigma, shifted_sigmas, solve
 
 shape = (2, 4, 1, 4, 4)
 
@@ -37,12 +37,34 @@ def test_a_shift_is_undone_by_its_inverse(u, shift):
     assert shift_sigma(shift_sigma(torch.tensor(u, dtype=torch.float64), shift), 1 / shift).item() == pytest.approx(u)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 7])
-def test_a_straight_path_is_solved_exactly(steps):
+def test_a_straight_path_is_solved_exactly(steps, solver):
     clean, noise = torch.randn(2, *shape)
-    point = FlowMatching().path(clean, noise, torch.ones(2))
-    result = solve(lambda x, sigma: point.velocity_BCFHW, noise, shifted_sigmas(steps))
-    torch.testing.assert_close(result, clean)
+    point, seen = FlowMatching().path(clean, noise, torch.ones(2)), []
+    result = SOLVERS[solver](
+        lambda x, sigma: point.velocity_BCFHW, noise, shifted_sigmas(steps), lambda step, x: seen.append(step)
+    )
+    torch.testing.assert_close(result, clean, rtol=1e-3, atol=1e-3)
+    assert seen == list(range(steps))
+
+
+def test_the_second_order_solver_is_closer_and_sees_the_same_levels():
+    # The posterior mean of a Gaussian of spread 0.5, whose path is curved and known.
+    noise, levels = torch.randn(shape, dtype=torch.float64), {name: [] for name in SOLVERS}
+
+    def velocity(x, sigma, name):
+        levels[name].append(sigma[0].item())
+        s = float(sigma[0])
+        clean = x * (1 - s) * 0.25 / ((1 - s) ** 2 * 0.25 + s**2)
+        return (x - clean) / s
+
+    errors = {}
+    for name, solver in SOLVERS.items():
+        result = solver(lambda x, sigma, name=name: velocity(x, sigma, name), noise, shifted_sigmas(24, 3.0))
+        errors[name] = (result - 0.5 * noise).abs().mean().item()
+    assert errors["unipc"] < errors["euler"]
+    assert levels["unipc"] == pytest.approx(levels["euler"])
 
 
 def test_a_run_can_begin_on_the_way():

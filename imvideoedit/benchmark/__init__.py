@@ -1,0 +1,1 @@
+"""Time and memory on this machine, as ratios within one run."""

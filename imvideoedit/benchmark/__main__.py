@@ -1,0 +1,59 @@
+"""``python -m imvideoedit.benchmark train|edit [--json FILE]``: what this machine needs, as ratios within one run."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from imvideoedit.benchmark import edit, train
+from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.files import replacing
+
+KINDS = {"train": train.measure, "edit": edit.measure}
+SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 1, "ffn_dim": 768}
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print a table, write the figures."""
+    parser = argparse.ArgumentParser(prog="python -m imvideoedit.benchmark", description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    parser.add_argument("--size", choices=("wan", "nano"), default="wan", help="width of the block, and its tokens")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    if arguments.repeats < 1:
+        raise UserError(f"--repeats is {arguments.repeats}; it must be at least 1")
+    device = torch.device(arguments.device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    options: dict[str, Any] = {"repeats": arguments.repeats}
+    if arguments.size == "nano":
+        options |= {"config": SMALL, "grid": (1 if arguments.kind == "train" else 5, 8, 8)}
+    figures = KINDS[arguments.kind](device, dtype, **options)
+    if arguments.json is not None:
+        with replacing(arguments.json) as path:
+            path.write_text(json.dumps(figures, indent=2) + "\n")
+    show(figures)
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the ratios, then the seconds behind them."""
+    console = Console()
+    table = Table("ratio", "")
+    for name, value in figures.items():
+        if not isinstance(value, dict):
+            table.add_row(name, f"{value:.3g}")
+    console.print(table)
+    rows = figures.get("rows") or {"pass": {name: {"seconds": s} for name, s in figures["seconds"].items()}}
+    for name, passes in rows.items():
+        for kind, numbers in passes.items():
+            console.print(f"{name} {kind}:", ", ".join(f"{key} {number:.4g}" for key, number in numbers.items()))
+
+
+if __name__ == "__main__":
+    main()

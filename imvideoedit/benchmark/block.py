@@ -1,0 +1,97 @@
+"""One block of a Wan transformer at its real width, plain and with each adapter, on random numbers.
+
+Shapes: B batch (one), L tokens, D width, T text tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+
+from imvideoedit.backbone import WAN_1_3B
+from imvideoedit.context import EditCall
+from imvideoedit.methods.two_stream import TwoStreamMethod
+
+Grid = tuple[int, int, int]
+STILL: Grid = (1, 30, 52)  # tokens of a frame of 480x832
+CLIP: Grid = (21, 30, 52)  # of 81 frames
+TEXT = 512  # tokens
+
+
+@dataclass
+class Block:
+    """A transformer of one block, frozen, and inputs of that block on a token grid.
+
+    Args:
+        grid: tokens in time, height and width.
+        config: of the transformer; Wan 1.3B's with one layer if None.
+    """
+
+    grid: Grid
+    config: dict[str, Any] | None = None
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        config = {**WAN_1_3B, "num_layers": 1} if self.config is None else self.config
+        self.transformer = WanTransformer3DModel(**config).requires_grad_(False).eval().to(self.device, self.dtype)
+        heads, size = self.transformer.config.num_attention_heads, self.transformer.config.attention_head_dim
+        self.width = heads * size
+        frames, height, width = self.grid
+        patch = self.transformer.config.patch_size
+        self.latents = torch.zeros(1, 1, frames * patch[0], height * patch[1], width * patch[2], device=self.device)
+        self.text_BTD = self._random(1, TEXT, self.width)
+
+    def hidden(self, streams: int, trained: bool) -> Tensor:
+        """Random tokens ``[streams, L, D]``; with ``trained`` a gradient flows on to earlier blocks."""
+        frames, height, width = self.grid
+        return self._random(streams, frames * height * width, self.width).requires_grad_(trained)
+
+    def run(self, hidden_BLD: Tensor, call: EditCall | None, per_token: bool = False) -> Tensor:
+        """The block's output; ``per_token`` gives every token a modulation of its own."""
+        batch, tokens, _ = hidden_BLD.shape
+        shape = (batch, tokens, 6, self.width) if per_token else (batch, 6, self.width)
+        latents = self.latents.view_as(self.latents)
+        latents.edit_call = call  # type: ignore[attr-defined]
+        rotary = self.transformer.rope(latents)
+        text_BTD = self.text_BTD.expand(batch, -1, -1)
+        return self.transformer.blocks[0](hidden_BLD, text_BTD, self._random(*shape), rotary)
+
+    def _random(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, device=self.device, dtype=self.dtype) * 0.1
+
+
+def plain_step(block: Block, backward: bool) -> Callable[[], None]:
+    """The stock block on one stream; backward through it to earlier blocks."""
+    hidden_BLD = block.hidden(1, backward)
+    return lambda: _run(block.run(hidden_BLD, None), backward)
+
+
+def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: bool = False) -> Callable[[], None]:
+    """What an edit costs in one block, with a method that is installed: both streams, or the source's once recorded.
+
+    Training (``backward``) runs a cached source anew at every step; sampling has it already.
+    """
+    method.requires_grad_(backward)
+    if method.source_stream == "joint":
+        both_BLD = block.hidden(2, backward)
+        return lambda: _run(block.run(both_BLD, EditCall("joint"), per_token), backward)
+    target_BLD, source_BLD = block.hidden(1, backward), block.hidden(1, False)
+
+    def record() -> EditCall:
+        call = EditCall("record")
+        with torch.no_grad():
+            block.run(source_BLD, call)
+        return EditCall("read", call.features)
+
+    known = record()
+    return lambda: _run(block.run(target_BLD, record() if backward else known), backward)
+
+
+def _run(output_BLD: Tensor, backward: bool) -> None:
+    if backward:
+        output_BLD.backward(torch.ones_like(output_BLD))

@@ -1,0 +1,50 @@
+"""An edit against plain text-to-video of the same backbone, length and steps: one block at the size of 81 frames.
+
+``best`` is exact: the source once, and the adapter in every pass. ``standard`` and ``draft`` take the passes that their
+presets take; the block's cost is what a pass costs.
+"""
+
+from typing import Any
+
+import torch
+
+from imvideoedit.benchmark.block import CLIP, Block, Grid, edit_step, plain_step
+from imvideoedit.benchmark.measure import fastest
+from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.methods.parallel_2d import Parallel2D
+from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.quality import PRESETS
+from imvideoedit.settings import Defaults
+
+
+def measure(
+    device: torch.device, dtype: torch.dtype, grid: Grid = CLIP, repeats: int = 1, config: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Seconds of a pass through the block, and what whole edits cost in text-to-video's of Wan's defaults."""
+    with torch.no_grad():
+        block = Block(grid, config, device, dtype)
+        plain = fastest(plain_step(block, False), repeats)
+        seconds = {"plain": plain}
+        kinds = {
+            "predict_update": PredictUpdate(),
+            "aligned_update": AlignedUpdate(),
+            "naive": Parallel2D(source_stream="joint"),
+        }
+        for name, method in kinds.items():
+            method.install(block.transformer, dtype)
+            seconds[name] = fastest(edit_step(block, method, False, per_token=name == "naive"), repeats)
+            method.uninstall()
+    own = Defaults()
+    whole = passes(own) * plain
+    figures: dict[str, Any] = {"seconds": seconds, "naive_vs_t2v": seconds["naive"] / plain}
+    for name, preset in PRESETS.items():
+        chosen = preset(own)
+        for kind in ("predict_update", "aligned_update"):
+            figures[f"{name}_vs_t2v_{kind}"] = (passes(chosen) * seconds[kind] + plain) / whole  # the source: one pass
+        figures[f"{name}_vs_t2v"] = figures[f"{name}_vs_t2v_predict_update"]
+    return figures
+
+
+def passes(chosen: Defaults) -> float:
+    """Of the transformer for one video: the steps, and those of them that have guidance once more."""
+    return chosen.steps + (round(chosen.steps * chosen.guided_share) if chosen.guidance != 1 else 0)

@@ -1,0 +1,24 @@
+"""Presets between quality and time, from an adapter's own settings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from imvideoedit.settings import Defaults
+
+
+def best(own: Defaults) -> Defaults:
+    """As the adapter wants to be run."""
+    return own
+
+
+def standard(own: Defaults) -> Defaults:
+    """Half the steps; guidance in the first half of them, where the layout is decided."""
+    return replace(own, steps=max(own.steps // 2, 1), solver="unipc", guided_share=0.5)
+
+
+def draft(own: Defaults) -> Defaults:
+    """A fifth of the steps, and no guidance."""
+    return replace(own, steps=max(own.steps // 5, 1), solver="unipc", guidance=1.0, source_guidance=1.0)
+
+
+PRESETS: dict[str, Callable[[Defaults], Defaults]] = {"draft": draft, "standard": standard, "best": best}

@@ -1,0 +1,58 @@
+"""The benchmark measures what it says: counted products, stored bytes, adapters that cost what they claim."""
+
+import json
+
+import pytest
+import torch
+
+from imvideoedit.benchmark.__main__ import SMALL, main
+from imvideoedit.benchmark.block import Block, edit_step
+from imvideoedit.benchmark.edit import passes
+from imvideoedit.benchmark.measure import cost, product_rate
+from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.quality import PRESETS
+from imvideoedit.settings import Defaults
+
+
+def test_products_and_stored_bytes_are_those_of_the_computation():
+    left, right = torch.randn(8, 16, requires_grad=True), torch.randn(16, 32, requires_grad=True)
+    found = cost(lambda: left @ right, repeats=1)
+    assert found.products == 2 * 8 * 16 * 32 and found.stored == 4 * (8 * 16 + 16 * 32) and found.seconds > 0
+    query = torch.randn(1, 2, 6, 4)
+    attention = cost(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query), repeats=1)
+    assert attention.products == 2 * 2 * 2 * 6 * 6 * 4
+    assert product_rate(torch.device("cpu"), torch.float32) > 1e8
+
+
+def test_a_cached_source_is_run_once_for_sampling_and_without_a_gradient_for_training():
+    block = Block((1, 4, 4), SMALL)
+    costs = {}
+    for stream in ("cached", "joint"):
+        method = PredictUpdate(source_stream=stream)
+        method.install(block.transformer)
+        with torch.no_grad():
+            costs[stream, "sampling"] = cost(edit_step(block, method, False), 1).products
+        costs[stream, "training"] = cost(edit_step(block, method, True), 1).products
+        assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
+        method.uninstall()
+    assert costs["cached", "sampling"] < 0.7 * costs["joint", "sampling"]
+    assert costs["cached", "training"] < 0.8 * costs["joint", "training"]
+    assert all(p.grad is None for p in block.transformer.parameters())
+
+
+def test_presets_take_fewer_passes_and_the_best_is_the_adapters_own():
+    own = Defaults()
+    taken = {name: passes(preset(own)) for name, preset in PRESETS.items()}
+    assert taken == {"draft": 10, "standard": 37, "best": 100} and PRESETS["best"](own) == own
+
+
+@pytest.mark.parametrize("kind", ["train", "edit"])
+def test_the_command_prints_and_writes_its_ratios(kind, tmp_path, capsys):
+    main([kind, "--size", "nano", "--device", "cpu", "--repeats", "1", "--json", str(tmp_path / "figures.json")])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    wanted = {
+        "train": {"cached_vs_naive", "joint_vs_naive", "cached_vs_floor"},
+        "edit": {"best_vs_t2v", "standard_vs_t2v", "draft_vs_t2v"},
+    }[kind]
+    assert wanted <= figures.keys() and all(figures[name] > 0 for name in wanted)
+    assert all(name in capsys.readouterr().out for name in [max(wanted)])
