@@ -64,3 +64,27 @@ def to_model(part: list[np.ndarray]) -> Tensor:
 def from_model(video_BCFHW: Tensor) -> np.ndarray:
     """A video of one sample in [-1, 1] to uint8 ``[F, H, W, 3]``."""
     return ((video_BCFHW[0] + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0).cpu().numpy()
+
+
+class Counted:
+    """Passes frames on and knows how many there were."""
+
+    def __init__(self, frames: Iterable[np.ndarray]) -> None:
+        self.frames, self.count = frames, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.frames:
+            self.count += 1
+            yield frame
+
+
+def peeked(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The first frame, and all of them."""
+    left = iter(frames)
+    first = next(left)
+    return first, (frame for part in ([first], left) for frame in part)
+
+
+def whole_groups(part: list[np.ndarray], group: int, with_first: bool) -> list[np.ndarray]:
+    """Filled up with its last frame to whole groups, after the video's first frame, which is by itself."""
+    return part + part[-1:] * (-(len(part) - with_first) % group)

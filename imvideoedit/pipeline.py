@@ -17,7 +17,7 @@ from torch import Tensor
 from imvideoedit.backbone import Backbone, load_backbone
 from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.context import denoise
-from imvideoedit.geometry import fit_size, from_model, in_parts, resized, to_model
+from imvideoedit.geometry import Counted, fit_size, from_model, in_parts, peeked, resized, to_model, whole_groups
 from imvideoedit.keeping import keep_source
 from imvideoedit.memory import bytes_in, free_bytes
 from imvideoedit.methods.base import EditBatch, Method
@@ -145,10 +145,10 @@ class EditPipeline:
             uint8 ``[H, W, 3]`` frames, as many and as large as the source's.
         """
         chosen = chosen or self.defaults
-        first, frames = _peeked(open_frames())
+        first, frames = peeked(open_frames())
         own = first.shape[0], first.shape[1]
         size = fit_size(*own, chosen.max_area, self.backbone.pixel_multiple)
-        counted = _Counted(frames)
+        counted = Counted(frames)
         source_BCFHW = torch.cat(list(self._encode(resized(counted, size))), dim=2)
         latents_BCFHW = self._sample(source_BCFHW, prompt, chosen, seed, progress)
         edited = self._decode(latents_BCFHW, counted.count)
@@ -161,7 +161,7 @@ class EditPipeline:
     def _encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         group = self.backbone.vae_temporal
         parts = in_parts(frames, 1 + PART * group, PART * group)
-        return self.backbone.encode_parts(to_model(_whole_groups(part, group, n == 0)) for n, part in enumerate(parts))
+        return self.backbone.encode_parts(to_model(whole_groups(part, group, n == 0)) for n, part in enumerate(parts))
 
     def _decode(self, latents_BCFHW: Tensor, frames: int) -> Iterator[np.ndarray]:
         done = 0
@@ -231,27 +231,3 @@ def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None
         return None
     done = iter(range(1, total + 1))
     return lambda: progress(next(done), total)
-
-
-class _Counted:
-    """Passes frames on and knows how many there were."""
-
-    def __init__(self, frames: Iterable[np.ndarray]) -> None:
-        self.frames, self.count = frames, 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in self.frames:
-            self.count += 1
-            yield frame
-
-
-def _peeked(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """The first frame, and all of them."""
-    left = iter(frames)
-    first = next(left)
-    return first, (frame for part in ([first], left) for frame in part)
-
-
-def _whole_groups(part: list[np.ndarray], group: int, with_first: bool) -> list[np.ndarray]:
-    """Filled up with its last frame to whole groups, after the video's first frame, which is by itself."""
-    return part + part[-1:] * (-(len(part) - with_first) % group)
