@@ -1,24 +1,27 @@
-"""``imvideoedit-edit input.mp4 "instruction"``: edit every frame of a video file; rate, length, size and sound stay."""
+"""``imvideoedit-edit input.mp4 "instruction"``: edit a video; rate, length, size and sound stay.
+
+The input may also be a folder of videos, or a list of edits: a .jsonl or .csv with the columns input and instruction.
+"""
 
 import argparse
-import json
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import imvideoedit
 from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.jobs import LISTS, STILLS, Job, check_job, read_jobs
 from imvideoedit.settings import Defaults
 
 if TYPE_CHECKING:
-    from imvideoedit.pipeline import EditPipeline, EditResult
+    from imvideoedit.editing import Expansion
+    from imvideoedit.pipeline import EditPipeline
 
 BUNDLED = Path(__file__).parent / "nano" / "adapter.safetensors"
-METADATA_KEY = "imvideoedit"
+SETTINGS = ("steps", "solver", "guidance", "source_guidance", "strength", "keep", "max_area", "max_frames", "overlap")
+SOME_FAILED = 1  # exit code of a batch in which a job failed
 NANO_NOTE = (
     "note: this adapter edits scenes of the nano world only; of real footage it makes nonsense. "
     "For that, train or get an adapter for Wan."
@@ -28,140 +31,135 @@ NANO_NOTE = (
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="imvideoedit-edit", description=__doc__)
-    parser.add_argument("input", type=Path, help="video (or still image) to edit")
-    parser.add_argument("instruction", help='what to change, such as "make the red box blue"')
-    parser.add_argument(
-        "--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default"
+    add = parser.add_argument
+    add("input", type=Path, help="video or image; or a folder of them; or a .jsonl or .csv list of edits")
+    add("instruction", nargs="?", help='what to change, such as "make the red box blue"')
+    add("--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default")
+    add("--output", type=Path, help="file to write, INPUT_edited.mp4 by default; for a folder or a list, a folder")
+    add("--side-by-side", action="store_true", help="also write source and edit beside each other")
+    text = parser.add_argument_group("text")
+    text.add_argument("--prompt", help="full description after the edit, in place of one made from the instruction")
+    text.add_argument("--source-prompt", help="full description before the edit")
+    text.add_argument(
+        "--expand", choices=("none", "grammar", "local", "endpoint"), help="how the instruction becomes a full prompt"
     )
-    parser.add_argument("--output", type=Path, help="mp4 to write; INPUT_edited.mp4 by default")
-    parser.add_argument("--side-by-side", action="store_true", help="also write OUTPUT_side_by_side.mp4")
-    parser.add_argument("--prompt", help="full description after the edit, in place of one made from the instruction")
-    parser.add_argument("--source-prompt", help="full description before the edit")
-    parser.add_argument("--steps", type=int, help="solver steps; the adapter's own by default")
-    parser.add_argument("--guidance", type=float, help="text guidance, at least 1; the adapter's own by default")
-    parser.add_argument(
-        "--source-guidance",
-        type=float,
-        metavar="SCALE",
-        help="above 1 holds on to the source more, below 1 less, for another pass; the adapter's own by default",
-    )
-    parser.add_argument(
-        "--strength", type=float, help="below 1 starts from the noised source, whose layout then stays; up to 1"
-    )
-    parser.add_argument(
+    text.add_argument("--expand-model", help="vision-language model for --expand local: a folder or a hub id")
+    video = parser.add_argument_group("video")
+    video.add_argument("--start", type=float, metavar="SECONDS", help="edit from here on")
+    video.add_argument("--end", type=float, metavar="SECONDS", help="edit up to here")
+    video.add_argument("--fps", type=float, help="constant rate of the output; the source's own times by default")
+    video.add_argument("--codec", choices=("h264", "h265", "av1", "lossless", "png"), help="by the output's name")
+    _add_settings(parser.add_argument_group("editing; what is not given is the adapter's own"))
+    add("--device", action="append", help="cpu, cuda, cuda:1, …; once more for each further GPU of a batch")
+    return parser
+
+
+def _add_settings(group: Any) -> None:
+    add = group.add_argument
+    add("--quality", choices=("draft", "standard", "best"), default="best", help="draft and standard take less time")
+    add("--steps", type=int, help="solver steps")
+    add("--solver", choices=("euler", "unipc"))
+    add("--guidance", type=float, metavar="SCALE", help="by the text, at least 1")
+    add("--source-guidance", type=float, metavar="SCALE", help="above 1 holds on to the source more, below 1 less")
+    add("--strength", type=float, help="below 1 starts from the noised source, whose layout then stays; up to 1")
+    add(
         "--keep",
         type=float,
         metavar="LEVEL",
-        help="give back the source's own pixels where the edit differs by less than this many grey levels, 0 to 255; "
-        "0 for never; the adapter's own by default",
+        help="grey levels below which the source's own pixels come back, 0 to 255",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, …; the GPU if there is one by default")
-    return parser
+    add("--max-area", type=int, metavar="PIXELS", help="of a frame that the model sees, at most")
+    add("--max-frames", type=int, metavar="FRAMES", help="that the model sees at a time; 4k + 1")
+    add("--overlap", type=int, metavar="FRAMES", help="that neighbouring windows of a longer video share")
+    add("--seed", type=int, default=0, help="of the noise")
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """Entry point of ``imvideoedit-edit``."""
     arguments = build_parser().parse_args(argv)
-    output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_edited.mp4")
-    _check(arguments, output)
-    from imvideoedit.data.video import read_video, write_video
-
-    video_FHWC, info = read_video(arguments.input)
-    pipeline = _load(arguments)
-    if pipeline.backbone.name == "nano":
-        print(NANO_NOTE, file=sys.stderr)
-    result = _edit(pipeline, video_FHWC, arguments)
-    sound = arguments.input if info.has_audio else None
-    metadata = _metadata(pipeline, result, arguments)
-    write_video(output, result.frames, info.fps, sound, metadata)
-    print(f"wrote {output} ({len(result.frames)} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
-    if arguments.side_by_side:
-        beside = output.with_name(f"{output.stem}_side_by_side.mp4")
-        pairs = (_beside(*frames) for frames in zip(video_FHWC, result.frames, strict=True))
-        write_video(beside, pairs, info.fps, sound, metadata)
-        print(f"wrote {beside}")
-
-
-def _check(arguments: argparse.Namespace, output: Path) -> None:
-    """Everything that can be told from the arguments and the file system, before the slow imports."""
-    given = arguments.input
-    if not given.is_file():
-        raise UserError(f"there is no video at {given}; check the path")
-    if given.stat().st_size == 0:
-        raise UserError(f"{given} is empty; give a video")
     if not arguments.adapter.is_file():
         raise UserError(f"there is no adapter at {arguments.adapter}; check --adapter, or train one")
-    if output.suffix.lower() != ".mp4":
-        raise UserError(f"cannot write {output}: the output must end in .mp4")
-    if output.resolve() == given.resolve():
-        raise UserError(f"the output {output} is the input; give another --output")
-    if not output.parent.is_dir():
-        raise UserError(f"the folder {output.parent} of the output does not exist; make it, or change --output")
+    job = _job(arguments)
+    many = arguments.input.is_dir() or arguments.input.suffix.lower() in LISTS
+    if many and arguments.input.exists():
+        _edit_many(arguments, job)
+    else:
+        _edit_one(arguments, job)
+
+
+def _job(arguments: argparse.Namespace) -> Job:
+    settings = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     try:
-        Defaults().with_given(**_settings(arguments))
+        Defaults().with_given(**settings)
     except UserError as error:
         raise UserError("--" + str(error).replace("_", "-")) from error
+    suffix = ".png" if arguments.input.suffix.lower() in STILLS else ".mp4"
+    own = ("prompt", "source_prompt", "expand", "expand_model", "quality", "start", "end", "fps", "codec", "seed")
+    return Job(
+        arguments.input,
+        arguments.instruction or "",
+        arguments.output or arguments.input.with_name(f"{arguments.input.stem}_edited{suffix}"),
+        side_by_side=arguments.side_by_side,
+        settings=settings,
+        **{name: getattr(arguments, name) for name in own},
+    )
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What of the settings was given."""
-    return {name: getattr(arguments, name) for name in ("steps", "guidance", "source_guidance", "strength", "keep")}
+def _edit_one(arguments: argparse.Namespace, job: Job) -> None:
+    if not job.instruction:
+        raise UserError('there is no instruction; say what to change: imvideoedit-edit VIDEO "make the red box blue"')
+    if not job.output.parent.is_dir():
+        raise UserError(f"the folder {job.output.parent} of the output does not exist; make it, or change --output")
+    check_job(job)
+    from imvideoedit.data.video import probe
 
+    info = probe(job.input, job.start, job.end, job.fps)  # what is wrong with a file is told before the model is loaded
+    from imvideoedit.editing import beside, edit_file, load
 
-def _load(arguments: argparse.Namespace) -> "EditPipeline":
-    import torch
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    from imvideoedit.pipeline import EditPipeline
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        torch.empty(0, device=arguments.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {arguments.device} cannot be used here ({str(error).splitlines()[0]})") from error
-    return EditPipeline.from_pretrained(adapter=arguments.adapter, device=arguments.device)
-
-
-def _edit(pipeline: "EditPipeline", video_FHWC: Any, arguments: argparse.Namespace) -> "EditResult":
-    columns = (TextColumn("editing"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"))
+    pipeline = load(arguments.adapter, _devices(arguments)[0])
+    _note(pipeline)
+    columns = (TextColumn("editing"), BarColumn(), TextColumn("{task.completed}/{task.total} passes"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("editing", total=None)
-        return pipeline(
-            video_FHWC,
-            arguments.instruction,
-            prompt=arguments.prompt,
-            source_prompt=arguments.source_prompt,
-            seed=arguments.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            **_settings(arguments),
+        texts = edit_file(
+            pipeline, job, arguments.adapter, lambda done, total: bar.update(task, completed=done, total=total)
         )
+    _tell(texts, job)
+    print(f"wrote {job.output} ({info.frames} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
+    if job.side_by_side:
+        print(f"wrote {beside(job.output)}")
 
 
-def _metadata(pipeline: "EditPipeline", result: "EditResult", arguments: argparse.Namespace) -> dict[str, str]:
-    """What is needed to make the video again, as JSON under one key of the file."""
-    from imvideoedit.checkpoint import adapter_hash
+def _edit_many(arguments: argparse.Namespace, job: Job) -> None:
+    entries = read_jobs(arguments.input, arguments.instruction, arguments.output, job)
+    from imvideoedit.batch import MARKS, run_batch, show
 
-    facts = {
-        "instruction": arguments.instruction,
-        "prompt": result.prompt,
-        "source_prompt": result.source_prompt,
-        "seed": result.seed,
-        "settings": vars(result.settings),
-        "adapter_hash": adapter_hash(arguments.adapter),
-        "backbone": pipeline.backbone.name,
-        "versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}},
-    }
-    return {METADATA_KEY: json.dumps(facts), "comment": f"imvideoedit: {arguments.instruction}"}
+    def told(outcome) -> None:
+        name = outcome.entry.job.output if outcome.entry.job else outcome.entry.where
+        print(f"{name}: {MARKS[outcome.state]}{f' ({outcome.words})' if outcome.words else ''}", flush=True)
+
+    outcomes = run_batch(entries, arguments.adapter, _devices(arguments), told)
+    show(outcomes)
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise SystemExit(SOME_FAILED)
 
 
-def _beside(left_HWC: Any, right_HWC: Any) -> Any:
-    import numpy as np
+def _devices(arguments: argparse.Namespace) -> list[str | None]:
+    return arguments.device or [None]
 
-    return np.concatenate([left_HWC, right_HWC], axis=1)
+
+def _note(pipeline: "EditPipeline") -> None:
+    if pipeline.backbone.name == "nano":
+        print(NANO_NOTE, file=sys.stderr)
+
+
+def _tell(texts: "Expansion", job: Job) -> None:
+    """How the instruction was understood, where it was not used as it is."""
+    if texts.note:
+        print(f"note: {texts.note}", file=sys.stderr)
+    if texts.prompt != job.instruction and job.prompt is None:
+        print(f"prompt: {texts.prompt}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TypeVar
 import av
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from imvideoedit.errors import UserError
@@ -65,15 +66,33 @@ def checked(path: Path, items: Iterator[_Item]) -> Iterator[_Item]:
         ) from error
 
 
+def decoded(path: Path, container: InputContainer) -> Iterator[VideoFrame]:
+    """The pictures of an opened video in the order of showing.
+
+    Raises:
+        UserError: the file holds only sound; while iterating: it is damaged, or gives no picture at all.
+    """
+    stream = picture_stream(container)
+    if stream is None:
+        raise UserError(f"{path} holds no picture, only sound; give a video or image file")
+    stream.thread_type = "AUTO"
+    empty = True
+    for frame in checked(path, container.decode(stream)):
+        yield frame
+        empty = False
+    if empty:
+        raise UserError(f"{path} holds no picture that can be decoded; give another video")
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a disk's or encoder's refusal into a ``UserError`` that names the output."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:
-        raise UserError(
-            f"could not write {path}: {reason(error)}; check the free space and the folder's permissions"
-        ) from error
+        refused = isinstance(error, (av.error.ArgumentError, av.error.ExternalError))
+        remedy = "another codec or size may do" if refused else "check the free space and the folder's permissions"
+        raise UserError(f"could not write {path}: {reason(error)}; {remedy}") from error
 
 
 def reason(error: Exception) -> str:

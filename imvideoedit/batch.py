@@ -1,0 +1,108 @@
+"""Many edits: finished ones are skipped, a bad one does not stop the rest, several devices share the list."""
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imvideoedit.editing import edit_file, is_made, load
+from imvideoedit.errors import UserError
+from imvideoedit.jobs import Entry, Job
+from imvideoedit.pipeline import EditPipeline
+
+MARKS = {"made": "made", "skipped": "made before", "failed": "failed"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an entry: ``made``, ``skipped`` or ``failed``."""
+
+    entry: Entry
+    state: str
+    words: str = ""
+
+
+def run_batch(
+    entries: Sequence[Entry], adapter: Path, devices: Sequence[str | None], told: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Make all edits that are not there yet.
+
+    Args:
+        adapter: of all of them.
+        devices: a process for each, and each takes the next job when it is done; a single one is used in this process.
+        told: each outcome as it comes.
+    """
+    outcomes = []
+    for outcome in _outcomes(entries, adapter, devices):
+        told(outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def show(outcomes: Sequence[Outcome]) -> None:
+    """Print the failures, a line each, and how many of each outcome, to the error stream."""
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            print(f"failed: {outcome.entry.where}: {outcome.words}", file=sys.stderr)
+    counts = {mark: sum(outcome.state == state for outcome in outcomes) for state, mark in MARKS.items()}
+    print(", ".join(f"{count} {mark}" for mark, count in counts.items()), file=sys.stderr)
+
+
+def _outcomes(entries: Sequence[Entry], adapter: Path, devices: Sequence[str | None]) -> Iterator[Outcome]:
+    waiting: list[Entry] = []
+    for entry in entries:
+        if entry.job is None:
+            yield Outcome(entry, "failed", entry.problem)
+        else:
+            try:
+                made = is_made(entry.job, adapter)
+            except UserError as error:
+                yield Outcome(entry, "failed", str(error))
+                continue
+            if made:
+                yield Outcome(entry, "skipped")
+            else:
+                waiting.append(entry)
+    if not waiting:
+        return
+    if len(devices) == 1:
+        pipeline = load(adapter, devices[0])
+        yield from (_made(pipeline, adapter, entry) for entry in waiting)
+        return
+    yield from _shared(waiting, adapter, devices)
+
+
+def _shared(waiting: Sequence[Entry], adapter: Path, devices: Sequence[str | None]) -> Iterator[Outcome]:
+    context = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
+    free = context.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    with ProcessPoolExecutor(len(devices), context, _begin, (adapter, free)) as pool:
+        futures: dict[Future, Entry] = {pool.submit(_made_here, entry): entry for entry in waiting}
+        for future in as_completed(futures):
+            error = future.exception()
+            yield future.result() if error is None else Outcome(futures[future], "failed", str(error))
+
+
+_here: list[tuple[EditPipeline, Path]] = []  # of a worker process
+
+
+def _begin(adapter: Path, free: Any) -> None:
+    _here.append((load(adapter, free.get()), adapter))
+
+
+def _made_here(entry: Entry) -> Outcome:
+    return _made(*_here[0], entry)
+
+
+def _made(pipeline: EditPipeline, adapter: Path, entry: Entry) -> Outcome:
+    job: Job | None = entry.job
+    assert job is not None
+    try:
+        texts = edit_file(pipeline, job, adapter)
+    except UserError as error:
+        return Outcome(entry, "failed", str(error))
+    return Outcome(entry, "made", texts.note)

@@ -1,0 +1,150 @@
+"""Between the pictures of a video and upright RGB: colour, bit depth, and the way up."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation
+
+UNSPECIFIED = 2
+LIMITED, FULL = 1, 2
+BT601, BT709 = 6, 1
+# ffmpeg's converter has its own numbers for the matrices; the ones it lacks are read as if nothing was said.
+_SWSCALE = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+# The converter's faster ways round down: each reading and writing would darken the picture by a level. More than
+# one thread makes the 10-bit ones differ from call to call.
+_FINE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
+_TO_RGB: dict[str, Any] = {"interpolation": _FINE | Interpolation.FULL_CHR_H_INT, "threads": 1}
+_FROM_RGB: dict[str, Any] = {"interpolation": _FINE | Interpolation.FULL_CHR_H_INP, "threads": 1}
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How a video's pictures code colour; the numbers are those of ITU-T H.273, as the file states them."""
+
+    range: int = LIMITED
+    """1 limited, 2 full, 0 not stated."""
+    matrix: int = BT709
+    """2 is not stated, 0 RGB."""
+    primaries: int = BT709
+    """2 is not stated."""
+    transfer: int = BT709
+    """2 is not stated."""
+    bits: int = 8
+    """Of a sample."""
+    pixel_format: str = "yuv420p"
+    """ffmpeg's name."""
+
+    @property
+    def subsampling(self) -> str:
+        """``420``, ``422`` or ``444``; also 420 where there is no chroma or an unusual one."""
+        layout = VideoFormat(self.pixel_format, 8, 8)
+        if layout.is_rgb or len(layout.components) < 3:
+            return "420"
+        return {(4, 8): "422", (8, 8): "444"}.get((layout.chroma_width(8), layout.chroma_height(8)), "420")
+
+    def stated(self, stored_height: int, height: int) -> "Colour":
+        """For a video of ``height`` with the colours of one stored ``stored_height`` high.
+
+        Where players would guess another matrix than they do for the source, it is named. RGB becomes usual YUV.
+        """
+        if VideoFormat(self.pixel_format, 8, 8).is_rgb:
+            return replace(self, range=LIMITED, matrix=BT709)
+        guess = guessed_matrix(stored_height)
+        misread = self.matrix == UNSPECIFIED and guess != guessed_matrix(height)
+        return replace(self, matrix=guess) if misread else self
+
+    def coded(self, rgb_HWC: np.ndarray, pixel_format: str) -> VideoFrame:
+        """A picture to encode from uint8 ``[H, W, 3]``, in an ffmpeg format such as ``yuv420p10le`` or ``rgb24``."""
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HWC), format="rgb24")
+        if pixel_format == "rgb24":
+            return frame
+        known = _SWSCALE.get(self.matrix) or _SWSCALE[guessed_matrix(rgb_HWC.shape[0])]
+        full = FULL if self.range == FULL else LIMITED
+        return frame.reformat(format=pixel_format, dst_colorspace=known, dst_color_range=full, **_FROM_RGB)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a stream's pictures become upright RGB, told by the first of them."""
+
+    stored_width: int
+    stored_height: int
+    rotation: int
+    """Degrees, counter-clockwise: 0, 90, 180 or 270."""
+    transposed: bool
+    flipped: tuple[bool, bool]
+    """Upside down and left to right, after transposing."""
+    aspect: Fraction
+    """Width of a pixel by its height, of the upright picture."""
+    colour: Colour
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright picture."""
+        sides = (self.stored_height, self.stored_width)
+        return sides[::-1] if self.transposed else sides
+
+    def rgb(self, frame: VideoFrame) -> np.ndarray:
+        """Upright uint8 ``[H, W, 3]`` of a decoded picture, brought to the first one's size."""
+        # Files that do not say follow the players' convention, which goes by the height of the stored picture.
+        guess = None
+        if not frame.format.is_rgb and frame.colorspace not in _SWSCALE:
+            guess = _SWSCALE[guessed_matrix(self.stored_height)]
+        rgb = frame.to_ndarray(
+            format="rgb24", width=self.stored_width, height=self.stored_height, src_colorspace=guess, **_TO_RGB
+        )
+        turned = rgb.transpose(1, 0, 2) if self.transposed else rgb
+        upside_down, mirrored = self.flipped
+        return np.ascontiguousarray(turned[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
+
+
+def guessed_matrix(height: int) -> int:
+    """The matrix players take for pictures of ``height`` lines whose file does not say: BT.709 from 720 on."""
+    return BT709 if height >= 720 else BT601
+
+
+def look_of(first: VideoFrame, aspect: Fraction | None) -> Look:
+    """How to read a stream that begins with ``first``; ``aspect`` is a stored pixel's width by its height."""
+    transposed, flipped = _way_up(first)
+    aspect = aspect or Fraction(1)
+    return Look(
+        stored_width=first.width,
+        stored_height=first.height,
+        rotation=round(first.rotation / 90) * 90 % 360,
+        transposed=transposed,
+        flipped=flipped,
+        aspect=1 / aspect if transposed else aspect,
+        colour=Colour(
+            range=first.color_range,
+            matrix=first.colorspace,
+            primaries=first.color_primaries,
+            transfer=first.color_trc,
+            bits=first.format.components[0].bits,
+            pixel_format=first.format.name,
+        ),
+    )
+
+
+def _way_up(first: VideoFrame) -> tuple[bool, tuple[bool, bool]]:
+    # The file's matrix sends the stored (x, y) to the shown (a x + c y, b x + d y); cameras use quarter turns and
+    # mirrors only, so of each pair one number is zero.
+    side_data: Any = first.side_data
+    matrix = side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, (False, False)
+    (a, b), (c, d) = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2].tolist()
+    transposed = abs(b) > abs(a)
+    across, down = (c, b) if transposed else (a, d)
+    return transposed, (down < 0, across < 0)
