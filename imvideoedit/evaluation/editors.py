@@ -49,6 +49,7 @@ def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: An
 
     def run(source: np.ndarray, edit: Edit) -> np.ndarray:
         typed = edit.instruction if text == "instruction" else None
-        return pipeline(source, edit.instruction, typed, edit.source_prompt, **settings).frames
+        result = pipeline(source, edit.instruction, prompt=typed, source_prompt=edit.source_prompt, **settings)
+        return result.frames
 
     return run
