@@ -1,0 +1,78 @@
+"""What the page shows of an edit: single frames of source and result, and both beside each other as a video."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imvideoedit.data.picture import Colour
+from imvideoedit.data.video import Clip, VideoWriter
+from imvideoedit.jobs import Job
+
+SMALL, LARGE = 320, 720  # pixels of the longer side: below, it is enlarged; a video above is made smaller
+
+
+def frame_pair(job: Job, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same frame of source and result, uint8 ``[H, W, 3]``; small ones enlarged.
+
+    Args:
+        index: from the first frame that was edited; beyond the last one it is the last.
+
+    Raises:
+        UserError: a file is damaged or gone.
+    """
+    times, edited_times = Clip(job.input).info.times, Clip(job.output).info.times
+    index = min(index, len(edited_times) - 1)
+    first = int(np.searchsorted(times, (job.start or 0) - 1e-6))
+    source_HWC = next(iter(Clip(job.input, start=float(times[first + index]))))
+    edited_HWC = next(iter(Clip(job.output, start=float(edited_times[index]))))
+    return enlarged(source_HWC), enlarged(edited_HWC)
+
+
+def enlarged(frame_HWC: np.ndarray) -> np.ndarray:
+    """A small frame with every pixel as a square of pixels, so that browsers do not blur it; others as they are."""
+    times = max(SMALL // max(frame_HWC.shape[:2]), 1)
+    return frame_HWC.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def thumbnail(frame_HWC: np.ndarray, side: int = 160) -> np.ndarray:
+    """The frame with a longer side of at most ``side`` pixels, or of a small one an enlarged copy."""
+    picture = Image.fromarray(enlarged(frame_HWC))
+    picture.thumbnail((side, side))
+    return np.array(picture)
+
+
+def write_comparison(job: Job, path: Path, check: Callable[[], None]) -> None:
+    """Write source and result beside each other, with the sound: 8-bit H.264 of a page's size, for any browser.
+
+    Args:
+        check: called before each frame; may raise to stop.
+
+    Raises:
+        UserError: a file is damaged, or the disk refuses it.
+    """
+    source, result = Clip(job.input, job.start, job.end), Clip(job.output)
+    height, width = shown_size(source.info.height, source.info.width)
+    colour = Colour(primaries=source.info.colour.primaries, transfer=source.info.colour.transfer)
+    like = replace(source.info, height=height, width=2 * width, colour=colour)
+    sound = job.input if source.info.has_audio else None
+    with VideoWriter(path, like, sound=sound) as writer:
+        for pair in zip(source, result, strict=True):
+            check()
+            writer.add(np.concatenate([_fitted(frame_HWC, height, width) for frame_HWC in pair], axis=1))
+
+
+def shown_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width at which a frame is shown in a video; even."""
+    side = max(height, width)
+    scale = max(SMALL // side, 1) if side <= LARGE else LARGE / side
+    even_height, even_width = (max(round(length * scale / 2), 1) * 2 for length in (height, width))
+    return even_height, even_width
+
+
+def _fitted(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    larger = height > frame_HWC.shape[0]
+    how = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
+    return np.array(Image.fromarray(frame_HWC).resize((width, height), how))
