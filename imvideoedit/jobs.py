@@ -9,7 +9,7 @@ from typing import Any
 
 from imvideoedit.data.encoder import choose_codec
 from imvideoedit.errors import UserError
-from imvideoedit.quality import PRESETS
+from imvideoedit.quality import check_quality
 from imvideoedit.settings import Defaults
 
 LISTS = (".jsonl", ".csv")
@@ -190,7 +190,6 @@ def check_job(job: Job) -> None:
         raise UserError(f"{job.input} is empty; give a video")
     if job.output.resolve() == job.input.resolve():
         raise UserError(f"the output {job.output} is the input; give another output")
-    if job.quality not in PRESETS:
-        raise UserError(f"quality is {job.quality!r}; choose {', '.join(PRESETS)}")
+    check_quality(job.quality)
     if job.output.suffix.lower() not in STILLS:
         choose_codec(job.output, job.codec)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from imvideoedit.errors import UserError
 from imvideoedit.settings import Defaults
 
 
@@ -22,3 +23,9 @@ def draft(own: Defaults) -> Defaults:
 
 
 PRESETS: dict[str, Callable[[Defaults], Defaults]] = {"draft": draft, "standard": standard, "best": best}
+
+
+def check_quality(quality: str) -> None:
+    """Raise a UserError unless there is such a quality."""
+    if quality not in PRESETS:
+        raise UserError(f"quality is {quality!r}; choose {', '.join(PRESETS)}")

@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..files import replacing
 from ..nano.edits import Edit
 from ..pipeline import EditPipeline
+from ..quality import PRESETS, check_quality
 from .editors import Text, adapter_editor, ceiling, copy_source
 from .exact import Editor, held_out_edits
 from .measures import REGIONS, measure
@@ -42,7 +43,8 @@ def run(
     per_task: int = 25,
     frames: Sequence[int] = (17, 49),
     text: Text = "prompt",
-    **settings: float | None,
+    quality: str = "best",
+    **settings: Any,
 ) -> dict[str, Any]:
     """Edit ``per_task`` videos of each task at every length, measure, write the files and print a table a length.
 
@@ -51,7 +53,8 @@ def run(
 
     Args:
         text: as in :func:`adapter_editor`.
-        settings: of the pipeline, in place of the adapter's own.
+        quality: one of :data:`PRESETS`.
+        settings: of the pipeline, in place of what that preset makes of the adapter's own.
 
     Returns:
         What is in ``result.json``: the adapter's :func:`summary`, with ``copy`` and ``ceiling`` beside it.
@@ -65,8 +68,10 @@ def run(
         )
     if per_task < 1 or not frames or min(frames) < 1:
         raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
+    check_quality(quality)
+    chosen = PRESETS[quality](pipeline.defaults).with_given(**settings)
     editors = {
-        "adapter": adapter_editor(pipeline, text, **settings),
+        "adapter": adapter_editor(pipeline, text, **vars(chosen)),
         "copy": copy_source,
         "ceiling": ceiling(pipeline.backbone),
     }
