@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from imvideoedit.denoising import Progress, Watch
 from imvideoedit.expansion import Expansion
 from imvideoedit.geometry import from_model
 from imvideoedit.jobs import Job
-from imvideoedit.pipeline import EditPipeline, Opener, Progress
-from imvideoedit.sampling import Velocity
+from imvideoedit.pipeline import EditPipeline, Opener
 from imvideoedit.settings import Defaults
 
 PREVIEW_SECONDS = 0.5  # between two previews at least
@@ -94,6 +94,7 @@ class Watched(EditPipeline):
         chosen: Defaults | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[np.ndarray]:
         """As :meth:`EditPipeline.stream`.
 
@@ -106,27 +107,17 @@ class Watched(EditPipeline):
                 self._edit.check()
                 yield frame_HWC
 
-        for number, frame_HWC in enumerate(super().stream(checked, prompt, chosen, seed, progress), 1):
+        edited = super().stream(checked, prompt, chosen, seed, progress, watch or self._show)
+        for number, frame_HWC in enumerate(edited, 1):
             self._edit.check()
             self._edit.phase = f"Writing frame {number}"
             yield frame_HWC
 
-    def _velocities(self, sources: list[Tensor], texts_BTD: Tensor, chosen: Defaults, lowest: float) -> list[Velocity]:
-        parts = super()._velocities(sources, texts_BTD, chosen, lowest)
-        middle = len(parts) // 2
-        return [self._seen(part) if index == middle else part for index, part in enumerate(parts)]
-
-    def _seen(self, velocity: Velocity) -> Velocity:
-        """The same velocity; the clean latents that it points to are shown now and then."""
-
-        def seen(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-            v_BCFHW = velocity(x_BCFHW, sigma_B)
-            if time.monotonic() - self._shown >= PREVIEW_SECONDS:
-                middle = slice(x_BCFHW.shape[2] // 2, x_BCFHW.shape[2] // 2 + 1)
-                clean_BCFHW = x_BCFHW[:, :, middle] - sigma_B[0] * v_BCFHW[:, :, middle]
-                (video_BCFHW,) = self.backbone.decode_parts([clean_BCFHW])
-                self._edit.preview = from_model(video_BCFHW)[-1]
-                self._shown = time.monotonic()
-            return v_BCFHW
-
-        return seen
+    def _show(self, x_BCFHW: Tensor, sigma: float, v_BCFHW: Tensor) -> None:
+        """The clean latents that the velocity points to are shown now and then."""
+        if time.monotonic() - self._shown < PREVIEW_SECONDS:
+            return
+        middle = slice(x_BCFHW.shape[2] // 2, x_BCFHW.shape[2] // 2 + 1)
+        (video_BCFHW,) = self.backbone.decode_parts([x_BCFHW[:, :, middle] - sigma * v_BCFHW[:, :, middle]])
+        self._edit.preview = from_model(video_BCFHW)[-1]
+        self._shown = time.monotonic()

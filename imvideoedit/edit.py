@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from imvideoedit.pipeline import EditPipeline
 
 BUNDLED = Path(__file__).parent / "nano" / "adapter.safetensors"
-SETTINGS = ("steps", "solver", "guidance", "source_guidance", "strength", "keep", "max_area", "max_frames", "overlap")
+SETTINGS = (
+    *("steps", "solver", "guidance", "guided_share", "source_guidance", "strength", "cache", "keep"),
+    *("max_area", "max_frames", "overlap"),
+)
 SOME_FAILED = 1  # exit code of a batch in which a job failed
 NANO_NOTE = (
     "note: this adapter edits scenes of the nano world only; of real footage it makes nonsense. "
@@ -60,8 +63,10 @@ def _add_settings(group: Any) -> None:
     add("--steps", type=int, help="solver steps")
     add("--solver", choices=("euler", "unipc"))
     add("--guidance", type=float, metavar="SCALE", help="by the text, at least 1")
+    add("--guided-share", type=float, metavar="SHARE", help="of the steps, the first ones, that have guidance; 0 to 1")
     add("--source-guidance", type=float, metavar="SCALE", help="above 1 holds on to the source more, below 1 less")
     add("--strength", type=float, help="below 1 starts from the noised source, whose layout then stays; up to 1")
+    add("--cache", type=float, metavar="CHANGE", help="of the first block, below which a step skips the rest; try 0.1")
     add(
         "--keep",
         type=float,

@@ -6,7 +6,6 @@ Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text w
 import importlib.resources
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,15 @@ from torch import Tensor
 
 from imvideoedit.backbone import Backbone, load_backbone
 from imvideoedit.checkpoint import load_adapter, read_header
-from imvideoedit.context import denoise
+from imvideoedit.denoising import Denoiser, Progress, Watch
 from imvideoedit.geometry import Counted, fit_size, from_model, in_parts, peeked, resized, to_model, whole_groups
 from imvideoedit.keeping import keep_source
-from imvideoedit.memory import bytes_in, free_bytes
-from imvideoedit.methods.base import EditBatch, Method
+from imvideoedit.methods.base import Method
 from imvideoedit.nano.grammar import apply_instruction
-from imvideoedit.objectives.flow_matching import FlowMatching
-from imvideoedit.sampling import SOLVERS, Velocity, guided, shifted_sigmas
 from imvideoedit.settings import Defaults
-from imvideoedit.windows import blended, plan_windows
 
 BUNDLED = "bundled"
 PART = 2  # latent frames encoded or decoded at a time
-KEPT_SHARE = 0.5  # of the free memory that may hold what the source left in the windows
-Progress = Callable[[int, int], None]
-"""Called with (passes done, passes in all): one for each window at each solver step."""
 Opener = Callable[[], Iterable[np.ndarray]]
 """Gives a video's frames from the first on, uint8 ``[H, W, 3]``, as often as it is called."""
 
@@ -133,6 +125,7 @@ class EditPipeline:
         chosen: Defaults | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[np.ndarray]:
         """Edited frames of a video of any length, a few in memory at a time; only its latents are held throughout.
 
@@ -140,6 +133,7 @@ class EditPipeline:
             open_frames: called once to encode the video, and once more if the source's own pixels are to be kept.
             prompt: full description after the edit.
             chosen: the adapter's own if None.
+            watch: shown every step's latents.
 
         Returns:
             uint8 ``[H, W, 3]`` frames, as many and as large as the source's.
@@ -150,13 +144,19 @@ class EditPipeline:
         size = fit_size(*own, chosen.max_area, self.backbone.pixel_multiple)
         counted = Counted(frames)
         source_BCFHW = torch.cat(list(self._encode(resized(counted, size))), dim=2)
-        latents_BCFHW = self._sample(source_BCFHW, prompt, chosen, seed, progress)
+        latents_BCFHW = self._denoised(source_BCFHW, prompt, chosen, seed, progress, watch)
         edited = self._decode(latents_BCFHW, counted.count)
         if chosen.keep == 0:
             yield from resized(edited, own)
             return
         fitted = resized(open_frames(), size)
         yield from keep_source(zip(open_frames(), fitted, edited, strict=True), chosen.keep)
+
+    def _denoised(self, source_BCFHW: Tensor, prompt: str, chosen: Defaults, seed: int, progress, watch) -> Tensor:
+        backbone = self.backbone
+        texts_BTD = backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt]).to(backbone.device)
+        denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, chosen)
+        return denoiser(source_BCFHW.to(backbone.device), texts_BTD, seed, progress, watch)
 
     def _encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         group = self.backbone.vae_temporal
@@ -169,65 +169,9 @@ class EditPipeline:
             yield from from_model(part_BCFHW)[: frames - done]
             done += part_BCFHW.shape[2]
 
-    @torch.no_grad()
-    def _sample(self, source_BCFHW: Tensor, prompt: str, chosen: Defaults, seed: int, progress) -> Tensor:
-        backbone, group = self.backbone, self.backbone.vae_temporal
-        source_BCFHW = source_BCFHW.to(backbone.device)
-        texts_BTD = backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt]).to(backbone.device)
-        length, overlap = -(-(chosen.max_frames - 1) // group) + 1, -(-chosen.overlap // group)
-        windows = plan_windows(source_BCFHW.shape[2], length, overlap)
-        shift = backbone.shift if chosen.shift is None else chosen.shift
-        sigmas = shifted_sigmas(chosen.steps, shift, chosen.strength)
-        lowest = float(sigmas[round(chosen.guided_share * chosen.steps) - 1]) if chosen.guided_share else 2.0
-        parts = self._velocities([source_BCFHW[:, :, window] for window in windows], texts_BTD, chosen, lowest)
-        velocity = blended(parts, windows, _counter(progress, chosen.steps * len(windows)))
-        generator = torch.Generator().manual_seed(seed)
-        noise_BCFHW = torch.randn(source_BCFHW.shape, generator=generator).to(source_BCFHW)
-        start = FlowMatching.path(source_BCFHW, noise_BCFHW, sigmas[:1].to(noise_BCFHW.device))
-        return SOLVERS[chosen.solver](velocity, start.x_BCFHW, sigmas)
-
-    def _velocities(self, sources: list[Tensor], texts_BTD: Tensor, chosen: Defaults, lowest: float) -> list[Velocity]:
-        """One a window, each knowing what its source left; where that would not fit, it is made anew at each step."""
-        first = self._observe(sources[0], texts_BTD)
-        room = KEPT_SHARE * free_bytes(self.backbone.device)
-        if len(sources) > 1 and bytes_in(first) * (len(sources) - 1) > room:
-            del first
-
-            def anew(source_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-                observed = self._observe(source_BCFHW, texts_BTD)
-                return self._velocity(source_BCFHW, observed, texts_BTD, chosen, lowest)(x_BCFHW, sigma_B)
-
-            return [partial(anew, source_BCFHW) for source_BCFHW in sources]
-        known = [first, *(self._observe(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
-        return [self._velocity(s, o, texts_BTD, chosen, lowest) for s, o in zip(sources, known, strict=True)]
-
-    def _observe(self, source_BCFHW: Tensor, texts_BTD: Tensor) -> Any:
-        return self.method.observe(self.backbone.transformer, EditBatch(source_BCFHW, None, texts_BTD[:1]))
-
-    def _velocity(self, source_BCFHW, observed: Any, texts_BTD: Tensor, chosen: Defaults, lowest: float) -> Velocity:
-        """Of one window; guidance down to the noise level ``lowest``."""
-        transformer = self.backbone.transformer
-        batches = [EditBatch(source_BCFHW, None, text_TD[None]) for text_TD in texts_BTD]
-        branches = [self.method.velocity(transformer, batch, observed) for batch in batches]
-        without_source: Velocity = partial(_text_alone, transformer, texts_BTD[:1])
-        by_text = guided(branches[0], branches[-1], chosen.guidance, lowest)
-        return guided(by_text, without_source, chosen.source_guidance, lowest)
-
 
 def adapter_path(adapter: Path | str) -> Path:
     """The file of an adapter; ``bundled`` names the one in the package."""
     if adapter != BUNDLED:
         return Path(adapter)
     return Path(str(importlib.resources.files("imvideoedit.nano") / "adapter.safetensors"))
-
-
-def _text_alone(transformer: Any, text_BTD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-    """What the frozen model makes without a source."""
-    return denoise(transformer, x_BCFHW, sigma_B, text_BTD)
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None:
-    if progress is None:
-        return None
-    done = iter(range(1, total + 1))
-    return lambda: progress(next(done), total)

@@ -20,6 +20,7 @@ _RANGES = {
     "strength": (_LEAST, 1, "above 0 and at most 1"),
     "shift": (_LEAST, _MOST, "above 0"),
     "keep": (0, 255, "0 to 255 grey levels"),
+    "cache": (0, _MOST, "0 or more"),
 }
 
 
@@ -41,6 +42,8 @@ class Defaults:
         strength: share of the way from noise that is run, in (0, 1]; below 1 it starts from the noised source, whose
             layout then stays.
         shift: flow shift of the sampler; None for the backbone's own.
+        cache: relative change of what the first block adds, since the last whole pass, below which a step takes from
+            that pass what the other blocks add (First Block Cache, diffusers' implementation); 0 for never.
         keep: grey levels of difference below which the source's own pixels are given back; 0 for never.
 
     Raises:
@@ -57,6 +60,7 @@ class Defaults:
     source_guidance: float = 1.0
     strength: float = 1.0
     shift: float | None = None
+    cache: float = 0.0
     keep: float = 0.0
 
     def __post_init__(self) -> None:

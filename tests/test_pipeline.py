@@ -95,8 +95,30 @@ def test_a_stream_gives_the_frames_of_the_whole_video_and_opens_it_as_often_as_n
 def test_what_does_not_fit_is_made_anew_with_the_same_result(pipeline, monkeypatch):
     video = noise_video(13)
     kept = pipeline(video, "snow", overlap=4).frames
-    monkeypatch.setattr("imvideoedit.pipeline.free_bytes", lambda device: 0)
+    monkeypatch.setattr("imvideoedit.denoising.free_bytes", lambda device: 0)
     assert np.array_equal(pipeline(video, "snow", overlap=4).frames, kept)
+
+
+@pytest.mark.parametrize(("cache", "whole"), [(0.0, 1 + 8), (1e-9, 1 + 8), (1e9, 1 + 2)])
+def test_the_first_block_cache_skips_the_other_blocks_of_its_own_branch(pipeline, cache, whole):
+    """Two windows would be taken for each other if they shared what the cache remembers; so would the branches."""
+    video, transformer, calls = noise_video(5), pipeline.backbone.transformer, []
+    exact = pipeline(video, "snow", steps=4).frames
+    handle = transformer.blocks[-1].ffn.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        cached = pipeline(video, "snow", steps=4, cache=cache).frames
+    finally:
+        handle.remove()
+    assert len(calls) == whole
+    assert np.array_equal(cached, exact) == (cache < 1)
+    assert np.array_equal(pipeline(video, "snow", steps=4).frames, exact) and not transformer.is_cache_enabled
+
+
+def test_the_first_block_cache_takes_a_long_video_window_by_window(pipeline):
+    video = np.concatenate([noise_video(5), noise_video(4, seed=1)])
+    several = pipeline(video, "snow", steps=3, overlap=0, cache=1e9).frames
+    assert several.shape == video.shape
+    assert np.array_equal(pipeline(video, "snow", steps=3, overlap=0, cache=1e9).frames, several)
 
 
 def test_source_guidance_goes_from_the_text_alone_to_more_than_the_source_says(pipeline):

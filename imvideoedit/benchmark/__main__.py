@@ -1,7 +1,8 @@
-"""``python -m imvideoedit.benchmark train|edit [--json FILE]``: what this machine needs, as ratios within one run."""
+"""``python -m imvideoedit.benchmark train|edit|length [--json FILE]``: what is needed, as ratios within one run."""
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from imvideoedit.benchmark import edit, train
+from imvideoedit.benchmark import edit, length, train
 from imvideoedit.errors import UserError, exit_cleanly
 from imvideoedit.files import replacing
 
-KINDS = {"train": train.measure, "edit": edit.measure}
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "train": train.measure,
+    "edit": edit.measure,
+    "length": length.measure,
+}
 SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 1, "ffn_dim": 768}
 
 
@@ -25,14 +30,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--size", choices=("wan", "nano"), default="wan", help="width of the block, and its tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, help="the fastest counts; of length: videos of each task")
     arguments = parser.parse_args(argv)
     if arguments.repeats < 1:
         raise UserError(f"--repeats is {arguments.repeats}; it must be at least 1")
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     options: dict[str, Any] = {"repeats": arguments.repeats}
-    if arguments.size == "nano":
+    if arguments.size == "nano" and arguments.kind != "length":
         options |= {"config": SMALL, "grid": (1 if arguments.kind == "train" else 5, 8, 8)}
     figures = KINDS[arguments.kind](device, dtype, **options)
     if arguments.json is not None:
