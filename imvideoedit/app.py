@@ -23,6 +23,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default")
     add("--device", help="cpu, cuda, cuda:1, …; the GPU if there is one")
+    add(
+        "--memory",
+        choices=("auto", "full", "model", "group", "low"),
+        default="auto",
+        help="how much of the model is on the device at a time",
+    )
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the whole network in")
     add("--port", type=int, default=7860, help="0 takes a free one")
     add("--max-megabytes", type=float, default=200, metavar="MB", help="of an uploaded file")
@@ -57,7 +63,7 @@ def _run(arguments: argparse.Namespace, listener: socket.socket) -> None:
         from imvideoedit.editing import load
 
         limits = Limits(arguments.max_megabytes, arguments.max_seconds)
-        desk = Desk(load(arguments.adapter, arguments.device), arguments.adapter, limits)
+        desk = Desk(load(arguments.adapter, arguments.device, arguments.memory), arguments.adapter, limits)
         try:
             _serve(build_page(desk, Path(folder)), listener, arguments)
         finally:

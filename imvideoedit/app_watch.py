@@ -84,7 +84,7 @@ class Watched(EditPipeline):
     """A pipeline that shows an edit's middle frame while it becomes clear, and stops when the edit is cancelled."""
 
     def __init__(self, pipeline: EditPipeline, edit: Edit) -> None:
-        super().__init__(pipeline.backbone, pipeline.method, pipeline.defaults)
+        super().__init__(pipeline.backbone, pipeline.method, pipeline.defaults, pipeline.placement)
         self._edit, self._shown = edit, 0.0
 
     def stream(

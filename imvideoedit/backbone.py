@@ -178,8 +178,8 @@ def load_backbone(
         UserError: nothing there, or not loadable.
     """
     place, revision = locate(name, revision)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    device = default_device(device)
+    dtype = dtype or default_dtype(device)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     vae = text_encoder = tokenizer = None
     try:
@@ -197,6 +197,16 @@ def load_backbone(
         if module is not None:
             module.requires_grad_(False).eval().to(device)
     return Backbone(name, revision, transformer, vae, text_encoder, tokenizer, shift)
+
+
+def default_device(device: str | torch.device | None) -> torch.device:
+    """The one asked for, else the GPU if there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU, float32 on a CPU."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:

@@ -26,7 +26,11 @@ class Outcome:
 
 
 def run_batch(
-    entries: Sequence[Entry], adapter: Path, devices: Sequence[str | None], told: Callable[[Outcome], None]
+    entries: Sequence[Entry],
+    adapter: Path,
+    devices: Sequence[str | None],
+    told: Callable[[Outcome], None],
+    memory: str = "auto",
 ) -> list[Outcome]:
     """Make all edits that are not there yet.
 
@@ -34,9 +38,10 @@ def run_batch(
         adapter: of all of them.
         devices: a process for each, and each takes the next job when it is done; a single one is used in this process.
         told: each outcome as it comes.
+        memory: as in ``EditPipeline.from_pretrained``.
     """
     outcomes = []
-    for outcome in _outcomes(entries, adapter, devices):
+    for outcome in _outcomes(entries, adapter, devices, memory):
         told(outcome)
         outcomes.append(outcome)
     return outcomes
@@ -51,7 +56,7 @@ def show(outcomes: Sequence[Outcome]) -> None:
     print(", ".join(f"{count} {mark}" for mark, count in counts.items()), file=sys.stderr)
 
 
-def _outcomes(entries: Sequence[Entry], adapter: Path, devices: Sequence[str | None]) -> Iterator[Outcome]:
+def _outcomes(entries: Sequence[Entry], adapter: Path, devices: Sequence[str | None], memory: str) -> Iterator[Outcome]:
     waiting: list[Entry] = []
     for entry in entries:
         if entry.job is None:
@@ -69,18 +74,18 @@ def _outcomes(entries: Sequence[Entry], adapter: Path, devices: Sequence[str | N
     if not waiting:
         return
     if len(devices) == 1:
-        pipeline = load(adapter, devices[0])
+        pipeline = load(adapter, devices[0], memory)
         yield from (_made(pipeline, adapter, entry) for entry in waiting)
         return
-    yield from _shared(waiting, adapter, devices)
+    yield from _shared(waiting, adapter, devices, memory)
 
 
-def _shared(waiting: Sequence[Entry], adapter: Path, devices: Sequence[str | None]) -> Iterator[Outcome]:
+def _shared(waiting: Sequence[Entry], adapter: Path, devices: Sequence[str | None], memory: str) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    with ProcessPoolExecutor(len(devices), context, _begin, (adapter, free)) as pool:
+    with ProcessPoolExecutor(len(devices), context, _begin, (adapter, free, memory)) as pool:
         futures: dict[Future, Entry] = {pool.submit(_made_here, entry): entry for entry in waiting}
         for future in as_completed(futures):
             error = future.exception()
@@ -90,8 +95,8 @@ def _shared(waiting: Sequence[Entry], adapter: Path, devices: Sequence[str | Non
 _here: list[tuple[EditPipeline, Path]] = []  # of a worker process
 
 
-def _begin(adapter: Path, free: Any) -> None:
-    _here.append((load(adapter, free.get()), adapter))
+def _begin(adapter: Path, free: Any, memory: str) -> None:
+    _here.append((load(adapter, free.get(), memory), adapter))
 
 
 def _made_here(entry: Entry) -> Outcome:

@@ -35,12 +35,12 @@ class EditCall:
         mode: ``joint``: the batch is ``[target ; source]``; ``record``: it is the source, whose features are to be
             written down; ``read``: it is the target, which reads recorded features.
         features: per block index, the pair (H, A_3d) of the source: normalised modulated input and output of its
-            frozen self-attention, each ``[B, L, D]``.
+            frozen self-attention, each ``[B, L, D]``; None in place of an A_3d that no processor reads.
         hidden_BLD: what the last block left, where the method asked for it with :func:`keep_hidden`.
     """
 
     mode: Literal["joint", "record", "read"]
-    features: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    features: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
     seen: bool = False
     hidden_BLD: Tensor | None = None
 
@@ -73,6 +73,12 @@ class TokenContext(tuple):
             )
             self._planes[position] = (cos, sin)
         return self._planes[position]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenContext":
+        """With its tables on a device. What sends arguments there, such as diffusers' offloading, loses nothing so."""
+        moved = TokenContext(table.to(device, non_blocking=non_blocking) for table in self)
+        moved.__dict__.update(self.__dict__)
+        return moved
 
     def inside_block(self, text_BTD: Tensor, temb: Tensor) -> "TokenContext":
         """A copy that knows the block's text and modulation."""

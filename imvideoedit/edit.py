@@ -53,6 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     video.add_argument("--fps", type=float, help="constant rate of the output; the source's own times by default")
     video.add_argument("--codec", choices=("h264", "h265", "av1", "lossless", "png"), help="by the output's name")
     _add_settings(parser.add_argument_group("editing; what is not given is the adapter's own"))
+    add(
+        "--memory",
+        choices=("auto", "full", "model", "group", "low"),
+        default="auto",
+        help="how much of the model is on the device at a time; auto takes what fits",
+    )
     add("--device", action="append", help="cpu, cuda, cuda:1, …; once more for each further GPU of a batch")
     return parser
 
@@ -122,7 +128,7 @@ def _edit_one(arguments: argparse.Namespace, job: Job) -> None:
     info = probe(job.input, job.start, job.end, job.fps)  # what is wrong with a file is told before the model is loaded
     from imvideoedit.editing import beside, edit_file, load
 
-    pipeline = load(arguments.adapter, _devices(arguments)[0])
+    pipeline = load(arguments.adapter, _devices(arguments)[0], arguments.memory)
     _note(pipeline)
     columns = (TextColumn("editing"), BarColumn(), TextColumn("{task.completed}/{task.total} passes"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
@@ -144,7 +150,7 @@ def _edit_many(arguments: argparse.Namespace, job: Job) -> None:
         name = outcome.entry.job.output if outcome.entry.job else outcome.entry.where
         print(f"{name}: {MARKS[outcome.state]}{f' ({outcome.words})' if outcome.words else ''}", flush=True)
 
-    outcomes = run_batch(entries, arguments.adapter, _devices(arguments), told)
+    outcomes = run_batch(entries, arguments.adapter, _devices(arguments), told, arguments.memory)
     show(outcomes)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise SystemExit(SOME_FAILED)

@@ -21,14 +21,19 @@ from imvideoedit.errors import UserError
 from imvideoedit.expansion import Expansion, expand, sample_frames
 from imvideoedit.files import replacing
 from imvideoedit.jobs import STILLS, Job, check_job
+from imvideoedit.memory import is_out_of_memory
 from imvideoedit.pipeline import EditPipeline, Progress
 from imvideoedit.quality import PRESETS
 
 METADATA_KEY = "imvideoedit"
+LESS = "give a smaller --max-area, fewer --max-frames, or --memory low"
 
 
-def load(adapter: Path, device: str | None) -> EditPipeline:
+def load(adapter: Path, device: str | None, memory: str = "auto") -> EditPipeline:
     """A pipeline without the libraries' own progress bars.
+
+    Args:
+        memory: as in ``EditPipeline.from_pretrained``.
 
     Raises:
         UserError: the device cannot be used, or what ``EditPipeline.from_pretrained`` raises.
@@ -39,7 +44,7 @@ def load(adapter: Path, device: str | None) -> EditPipeline:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
-    return EditPipeline.from_pretrained(adapter=adapter, device=device)
+    return EditPipeline.from_pretrained(adapter=adapter, device=device, memory=memory)
 
 
 def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progress | None = None) -> Expansion:
@@ -52,12 +57,35 @@ def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progres
         The texts that were used.
 
     Raises:
-        UserError: the input cannot be read or the output not written, or a setting is out of its range.
+        UserError: the input cannot be read or the output not written, a setting is out of its range, or memory ran out
+            twice.
     """
     check_job(job)
     clip = Clip(job.input, job.start, job.end, job.fps)
-    chosen = PRESETS[job.quality](pipeline.defaults).with_given(**job.settings)
     texts = expansion_of(pipeline, job, clip)
+    try:
+        _write(pipeline, job, clip, texts, adapter, progress)
+        return texts
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Here the error is gone, and with it what its frames held.
+    if not pipeline.placement.lower():
+        raise UserError(f"{job.input} does not fit into memory; {LESS}")
+    try:
+        _write(pipeline, job, clip, texts, adapter, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"{job.input} does not fit into memory, also a notch lower; {LESS}") from error
+    return texts
+
+
+def _write(
+    pipeline: EditPipeline, job: Job, clip: Clip, texts: Expansion, adapter: Path, progress: Progress | None
+) -> None:
+    chosen = PRESETS[job.quality](pipeline.defaults).with_given(**job.settings)
+    chosen = pipeline.fit_memory(chosen, clip.info.height, clip.info.width)
     facts = {**job.facts(), "adapter_hash": adapter_hash(adapter)}
     facts |= {"used": {"prompt": texts.prompt, "source_prompt": texts.source_prompt, **vars(chosen)}}
     facts |= {"backbone": pipeline.backbone.name, "versions": _versions()}
@@ -70,7 +98,6 @@ def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progres
             sinks[0](edited_HWC)
             if job.side_by_side:
                 sinks[1](np.concatenate([source_HWC, edited_HWC], axis=1))
-    return texts
 
 
 def expansion_of(pipeline: EditPipeline, job: Job, clip: Clip) -> Expansion:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imvideoedit.backbone import Backbone, load_backbone
+from imvideoedit.backbone import Backbone, default_device, default_dtype, load_backbone
 from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.denoising import Denoiser, Progress, Watch
 from imvideoedit.geometry import Counted, fit_size, from_model, in_parts, peeked, resized, to_model, whole_groups
 from imvideoedit.keeping import keep_source
+from imvideoedit.memory import Placement
 from imvideoedit.methods.base import Method
 from imvideoedit.nano.grammar import apply_instruction
 from imvideoedit.settings import Defaults
@@ -51,21 +52,34 @@ class EditPipeline:
         backbone: loaded with all its parts.
         method: installed in the backbone's transformer.
         defaults: used where a call does not say.
+        placement: where the backbone's parts are while they work; all where they are now if None.
     """
 
-    def __init__(self, backbone: Backbone, method: Method, defaults: Defaults | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: Method,
+        defaults: Defaults | None = None,
+        placement: Placement | None = None,
+    ) -> None:
         self.backbone, self.method, self.defaults = backbone, method, defaults or Defaults()
+        self.placement = placement or Placement(backbone, method, backbone.device, "full")
 
     @classmethod
     def from_pretrained(
-        cls, backbone: Backbone | str | None = None, adapter: Path | str = BUNDLED, device: str | None = None
+        cls,
+        backbone: Backbone | str | None = None,
+        adapter: Path | str = BUNDLED,
+        device: str | None = None,
+        memory: str = "auto",
     ) -> "EditPipeline":
         """Load an adapter and the backbone it was trained in.
 
         Args:
             backbone: loaded already, or its name or folder; the one that the adapter names if None.
             adapter: a file, or ``bundled`` for the nano world's adapter in the package.
-            device: the GPU if there is one, else the CPU.
+            device: the GPU if there is one, else the CPU; that of a backbone that is loaded already.
+            memory: ``auto`` takes what fits when the first edit begins; or one of :data:`imvideoedit.memory.NOTCHES`.
 
         Raises:
             UserError: file missing or damaged, backbone missing or not the adapter's.
@@ -74,9 +88,14 @@ class EditPipeline:
         header = read_header(path)
         if not isinstance(backbone, Backbone):
             name, revision = header.backbone["name"], header.backbone.get("revision")
-            backbone = load_backbone(backbone or name, revision if backbone in (None, name) else None, device)
+            where = default_device(device)
+            revision = revision if backbone in (None, name) else None
+            # On the CPU first: whether it fits the device as a whole is not known yet.
+            backbone = load_backbone(backbone or name, revision, "cpu", default_dtype(where))
+        else:
+            where = backbone.device
         method = load_adapter(path, backbone.transformer)
-        return cls(backbone, method, Defaults.read(header.training))
+        return cls(backbone, method, Defaults.read(header.training), Placement(backbone, method, where, memory))
 
     def __call__(
         self,
@@ -138,25 +157,40 @@ class EditPipeline:
         Returns:
             uint8 ``[H, W, 3]`` frames, as many and as large as the source's.
         """
-        chosen = chosen or self.defaults
         first, frames = peeked(open_frames())
         own = first.shape[0], first.shape[1]
+        chosen = self.fit_memory(chosen or self.defaults, *own)
         size = fit_size(*own, chosen.max_area, self.backbone.pixel_multiple)
         counted = Counted(frames)
-        source_BCFHW = torch.cat(list(self._encode(resized(counted, size))), dim=2)
+        with self.placement.working(self.backbone.vae):
+            source_BCFHW = torch.cat(list(self._encode(resized(counted, size))), dim=2)
         latents_BCFHW = self._denoised(source_BCFHW, prompt, chosen, seed, progress, watch)
-        edited = self._decode(latents_BCFHW, counted.count)
-        if chosen.keep == 0:
-            yield from resized(edited, own)
-            return
-        fitted = resized(open_frames(), size)
-        yield from keep_source(zip(open_frames(), fitted, edited, strict=True), chosen.keep)
+        with self.placement.working(self.backbone.vae):
+            edited = self._decode(latents_BCFHW, counted.count)
+            if chosen.keep == 0:
+                yield from resized(edited, own)
+                return
+            fitted = resized(open_frames(), size)
+            yield from keep_source(zip(open_frames(), fitted, edited, strict=True), chosen.keep)
+
+    def fit_memory(self, chosen: Defaults, height: int, width: int) -> Defaults:
+        """The settings for a video of that size on this machine.
+
+        Raises:
+            UserError: ``memory`` is none of its choices.
+        """
+        backbone = self.backbone
+        tall, wide = fit_size(height, width, chosen.max_area, backbone.pixel_multiple)
+        length = -(-(chosen.max_frames - 1) // backbone.vae_temporal) + 1
+        return self.placement.fit(chosen, length * tall * wide // backbone.pixel_multiple**2)
 
     def _denoised(self, source_BCFHW: Tensor, prompt: str, chosen: Defaults, seed: int, progress, watch) -> Tensor:
-        backbone = self.backbone
-        texts_BTD = backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt]).to(backbone.device)
+        backbone, device = self.backbone, self.placement.device
+        with self.placement.working(backbone.text_encoder):
+            texts_BTD = backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt])
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, chosen)
-        return denoiser(source_BCFHW.to(backbone.device), texts_BTD, seed, progress, watch)
+        with self.placement.working(backbone.transformer):
+            return denoiser(source_BCFHW.to(device), texts_BTD.to(device), seed, progress, watch)
 
     def _encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         group = self.backbone.vae_temporal

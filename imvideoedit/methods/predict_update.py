@@ -45,6 +45,7 @@ class PredictUpdateProcessor(TwoStreamProcessor):
         self.phi_1 = phi()
         self.w_0 = zero_linear()
         self.phi_2 = phi() if options.update else None
+        self.reads_a_3d = options.update
         self.zero_out = zero_linear() if options.update and options.update_init == "zero_out" else None
         self.gate = None
         if options.update and options.gate:

@@ -23,11 +23,13 @@ from imvideoedit.objectives.flow_matching import FlowMatching
 from imvideoedit.sampling import Velocity
 
 SourceStream = Literal["cached", "joint"]
-Features = dict[int, tuple[Tensor, Tensor]]
+Features = dict[int, tuple[Tensor, Tensor | None]]
 
 
 class TwoStreamProcessor(AdaptedProcessor):
     """Keeps the source's features in a recording pass; in the other modes :meth:`edit` does the method's work."""
+
+    reads_a_3d = False  # of the source, too, and not its H alone: twice as much to keep
 
     def __init__(self, index: int, position: Position) -> None:
         super().__init__(index)
@@ -39,13 +41,13 @@ class TwoStreamProcessor(AdaptedProcessor):
 
         Args:
             h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is ``(None, None)``, else the target's.
-            source: recorded (H, A_3d) of the source, or ``(None, None)``.
+            source: recorded (H, A_3d) of the source, the latter None where it is not read; or ``(None, None)``.
         """
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         call: EditCall = context.call
         if call.mode == "record":
-            call.features[self.index] = (h_BLD, a_3d_BLD)
+            call.features[self.index] = (h_BLD, a_3d_BLD if self.reads_a_3d else None)
             return a_3d_BLD
         source = (None, None) if call.mode == "joint" else call.features[self.index]
         return self.edit(h_BLD, a_3d_BLD, context, source)

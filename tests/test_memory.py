@@ -1,0 +1,122 @@
+"""Where parts are put changes nothing in the result; what needs less does fit into less."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from imvideoedit.backbone import load_backbone
+from imvideoedit.data.video import VideoWriter
+from imvideoedit.errors import UserError
+from imvideoedit.memory import LOW_FRAMES, NOTCHES, Placement, choose_notch, needs, next_notch
+from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.pipeline import EditPipeline
+from imvideoedit.settings import Defaults
+from tests.conftest import awaken
+
+CPU = torch.device("cpu")
+OWN = Defaults(max_area=16 * 32, max_frames=81, steps=2, guidance=2.0)
+
+
+def loaded(wan_folder, method):
+    backbone = load_backbone(str(wan_folder), device="cpu")
+    method.install(backbone.transformer)
+    torch.manual_seed(0)
+    awaken(method)
+    return backbone, method.requires_grad_(False)
+
+
+@pytest.mark.parametrize("notch", NOTCHES)
+def test_every_notch_gives_the_same_edit(wan_folder, notch, caplog):
+    video = np.random.default_rng(0).integers(0, 256, (5, 16, 32, 3), np.uint8)
+    results = []
+    for asked in ("full", notch):
+        backbone, method = loaded(wan_folder, AlignedUpdate())
+        pipeline = EditPipeline(backbone, method, OWN, Placement(backbone, method, CPU, asked))
+        results.append([pipeline(video, text).frames for text in ("a red ball", "snow")])
+        assert pipeline.placement.notch == asked
+    assert np.array_equal(*results)
+    assert (f"memory: {notch}" in caplog.text) == (notch != "full")
+
+
+def test_the_last_notch_takes_short_windows(wan_folder):
+    backbone, method = loaded(wan_folder, PredictUpdate())
+    low = Placement(backbone, method, CPU, "low").fit(OWN, 100)
+    assert (low.max_frames, low.overlap) == (LOW_FRAMES, 8) and low.steps == OWN.steps
+    assert Placement(backbone, method, CPU, "full").fit(OWN, 100) == OWN
+
+
+def test_needs_fall_from_notch_to_notch_and_grow_with_the_window(wan_folder):
+    backbone, method = loaded(wan_folder, PredictUpdate())
+    few, many = (needs(backbone, method, tokens) for tokens in (10, 100))
+    wanted = [many.of(notch) for notch in NOTCHES]
+    assert wanted == sorted(wanted, reverse=True) and wanted[0] > wanted[1] > wanted[2]
+    assert many.work == 10 * few.work
+    weights = sum(
+        p.nbytes for part in (backbone.transformer, backbone.vae, backbone.text_encoder) for p in part.parameters()
+    )
+    assert weights <= many.of("full") - many.work < 1.1 * weights
+
+
+def test_auto_takes_the_first_notch_that_fits(wan_folder, monkeypatch):
+    backbone, method = loaded(wan_folder, PredictUpdate())
+    needed = needs(backbone, method, 100)
+    gpu = torch.device("cuda")
+    for notch in NOTCHES[:3]:
+        room = needed.of(notch) / 0.84
+        monkeypatch.setattr("imvideoedit.memory.free_bytes", lambda device, room=room: room)
+        assert choose_notch("auto", needed, gpu) == notch
+    monkeypatch.setattr("imvideoedit.memory.free_bytes", lambda device: 0)
+    assert choose_notch("auto", needed, gpu) == choose_notch("auto", needed, CPU) == "low"
+    assert [next_notch(notch, gpu) for notch in NOTCHES] == [*NOTCHES[1:], None]
+    with pytest.raises(UserError, match="memory is 'some'; choose auto, full, model, group, low"):
+        choose_notch("some", needed, CPU)
+
+
+def test_what_no_method_reads_of_the_source_is_not_kept(wan_folder):
+    works = []
+    for method in (AlignedUpdate(), PredictUpdate(update=False), PredictUpdate()):
+        backbone, method = loaded(wan_folder, method)
+        works.append(needs(backbone, method, 10).work)
+        method.uninstall()
+    assert works[0] == works[1] < works[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("room", "code"), [(None, 0), (700, 0), (60, 2)])
+def test_an_edit_that_does_not_fit_is_tried_once_more_with_less(tmp_path, room, code):
+    """A real process whose address space ends ``room`` MiB above what it has when the edit begins."""
+    frames = np.random.default_rng(0).integers(0, 256, (161, 64, 64, 3), np.uint8)
+    with VideoWriter(tmp_path / "in.mp4", fps=16) as writer:
+        for frame in frames:
+            writer.add(frame)
+    script = (
+        "import sys, resource, psutil, imvideoedit.editing as editing\n"
+        "from imvideoedit.edit import main\n"
+        "load = editing.load\n"
+        "def limited(*arguments):\n"
+        "    pipeline = load(*arguments)\n"
+        "    if sys.argv[1] != 'None':\n"
+        "        end = psutil.Process().memory_info().vms + int(sys.argv[1]) * 2**20\n"
+        "        resource.setrlimit(resource.RLIMIT_AS, (end, end))\n"
+        "    return pipeline\n"
+        "editing.load = limited\n"
+        "main(sys.argv[2:])\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        str(room),
+        str(tmp_path / "in.mp4"),
+        "snow",
+        "--max-frames",
+        "161",
+        "--steps",
+        "1",
+    ]
+    done = subprocess.run([*command, "--memory", "full"], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
