@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from imvideoedit.edit import BUNDLED
 from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.models import Model, add_model, given_model
 
 # The page's own files, and what its scripts and styles need; a browser asks nobody else for anything.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
@@ -21,14 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="imvideoedit-app", description=__doc__)
     add = parser.add_argument
-    add("--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default")
+    add_model(parser)
     add("--device", help="cpu, cuda, cuda:1, …; the GPU if there is one")
-    add(
-        "--memory",
-        choices=("auto", "full", "model", "group", "low"),
-        default="auto",
-        help="how much of the model is on the device at a time",
-    )
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the whole network in")
     add("--port", type=int, default=7860, help="0 takes a free one")
     add("--max-megabytes", type=float, default=200, metavar="MB", help="of an uploaded file")
@@ -43,19 +37,18 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("max_megabytes", "max_seconds"):
         if not getattr(arguments, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name):g}; it must be above 0")
-    if not arguments.adapter.is_file():
-        raise UserError(f"there is no adapter at {arguments.adapter}; check --adapter, or train one")
+    model = given_model(arguments)
     if importlib.util.find_spec("gradio") is None:
         raise UserError("gradio is not installed; pip install 'imvideoedit[app]'")
     signal.signal(signal.SIGTERM, _interrupt)
     with _listening(arguments.host, arguments.port) as listener:
         try:
-            _run(arguments, listener)
+            _run(arguments, model, listener)
         except KeyboardInterrupt:
             print("stopped")
 
 
-def _run(arguments: argparse.Namespace, listener: socket.socket) -> None:
+def _run(arguments: argparse.Namespace, model: Model, listener: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="imvideoedit-app-", ignore_cleanup_errors=True) as folder:
         _keep_to_itself(Path(folder))
         from imvideoedit.app_edits import Desk, Limits
@@ -63,7 +56,7 @@ def _run(arguments: argparse.Namespace, listener: socket.socket) -> None:
         from imvideoedit.editing import load
 
         limits = Limits(arguments.max_megabytes, arguments.max_seconds)
-        desk = Desk(load(arguments.adapter, arguments.device, arguments.memory), arguments.adapter, limits)
+        desk = Desk(load(model, arguments.device), model.identity(), limits)
         try:
             _serve(build_page(desk, Path(folder)), listener, arguments)
         finally:

@@ -35,12 +35,12 @@ class Desk:
 
     Args:
         pipeline: that edits; used by one edit at a time.
-        adapter: the file it was loaded from.
+        identity: of the model it was loaded from.
         limits: of what is taken.
     """
 
-    def __init__(self, pipeline: EditPipeline, adapter: Path, limits: Limits) -> None:
-        self.pipeline, self.adapter, self.limits = pipeline, adapter, limits
+    def __init__(self, pipeline: EditPipeline, identity: str, limits: Limits) -> None:
+        self.pipeline, self.identity, self.limits = pipeline, identity, limits
         self._line: list[Edit] = []
         self._results: list[Edit] = []
         self._changed = threading.Condition()
@@ -118,7 +118,7 @@ class Desk:
         edit.state = "running"
         try:
             edit.check()
-            edit.texts = edit_file(Watched(self.pipeline, edit), edit.job, self.adapter, edit.progress)
+            edit.texts = edit_file(Watched(self.pipeline, edit), edit.job, self.identity, edit.progress)
             edit.phase = "Preparing the comparison"
             edit.thumbnail = thumbnail(frame_pair(edit.job, len(Clip(edit.job.output)) // 2)[1])
             write_comparison(edit.job, edit.comparison, edit.check)

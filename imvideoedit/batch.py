@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from imvideoedit.editing import edit_file, is_made, load
 from imvideoedit.errors import UserError
 from imvideoedit.jobs import Entry, Job
+from imvideoedit.models import Model
 from imvideoedit.pipeline import EditPipeline
 
 MARKS = {"made": "made", "skipped": "made before", "failed": "failed"}
@@ -27,21 +27,19 @@ class Outcome:
 
 def run_batch(
     entries: Sequence[Entry],
-    adapter: Path,
+    model: Model,
     devices: Sequence[str | None],
     told: Callable[[Outcome], None],
-    memory: str = "auto",
 ) -> list[Outcome]:
     """Make all edits that are not there yet.
 
     Args:
-        adapter: of all of them.
+        model: of all of them.
         devices: a process for each, and each takes the next job when it is done; a single one is used in this process.
         told: each outcome as it comes.
-        memory: as in ``EditPipeline.from_pretrained``.
     """
     outcomes = []
-    for outcome in _outcomes(entries, adapter, devices, memory):
+    for outcome in _outcomes(entries, model, devices):
         told(outcome)
         outcomes.append(outcome)
     return outcomes
@@ -56,14 +54,15 @@ def show(outcomes: Sequence[Outcome]) -> None:
     print(", ".join(f"{count} {mark}" for mark, count in counts.items()), file=sys.stderr)
 
 
-def _outcomes(entries: Sequence[Entry], adapter: Path, devices: Sequence[str | None], memory: str) -> Iterator[Outcome]:
+def _outcomes(entries: Sequence[Entry], model: Model, devices: Sequence[str | None]) -> Iterator[Outcome]:
     waiting: list[Entry] = []
+    identity = model.identity()
     for entry in entries:
         if entry.job is None:
             yield Outcome(entry, "failed", entry.problem)
         else:
             try:
-                made = is_made(entry.job, adapter)
+                made = is_made(entry.job, identity)
             except UserError as error:
                 yield Outcome(entry, "failed", str(error))
                 continue
@@ -74,40 +73,40 @@ def _outcomes(entries: Sequence[Entry], adapter: Path, devices: Sequence[str | N
     if not waiting:
         return
     if len(devices) == 1:
-        pipeline = load(adapter, devices[0], memory)
-        yield from (_made(pipeline, adapter, entry) for entry in waiting)
+        pipeline = load(model, devices[0])
+        yield from (_made(pipeline, identity, entry) for entry in waiting)
         return
-    yield from _shared(waiting, adapter, devices, memory)
+    yield from _shared(waiting, model, devices)
 
 
-def _shared(waiting: Sequence[Entry], adapter: Path, devices: Sequence[str | None], memory: str) -> Iterator[Outcome]:
+def _shared(waiting: Sequence[Entry], model: Model, devices: Sequence[str | None]) -> Iterator[Outcome]:
     context = multiprocessing.get_context("spawn")  # a forked process cannot use a GPU
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    with ProcessPoolExecutor(len(devices), context, _begin, (adapter, free, memory)) as pool:
+    with ProcessPoolExecutor(len(devices), context, _begin, (model, free)) as pool:
         futures: dict[Future, Entry] = {pool.submit(_made_here, entry): entry for entry in waiting}
         for future in as_completed(futures):
             error = future.exception()
             yield future.result() if error is None else Outcome(futures[future], "failed", str(error))
 
 
-_here: list[tuple[EditPipeline, Path]] = []  # of a worker process
+_here: list[tuple[EditPipeline, str]] = []  # of a worker process
 
 
-def _begin(adapter: Path, free: Any, memory: str) -> None:
-    _here.append((load(adapter, free.get(), memory), adapter))
+def _begin(model: Model, free: Any) -> None:
+    _here.append((load(model, free.get()), model.identity()))
 
 
 def _made_here(entry: Entry) -> Outcome:
     return _made(*_here[0], entry)
 
 
-def _made(pipeline: EditPipeline, adapter: Path, entry: Entry) -> Outcome:
+def _made(pipeline: EditPipeline, identity: str, entry: Entry) -> Outcome:
     job: Job | None = entry.job
     assert job is not None
     try:
-        texts = edit_file(pipeline, job, adapter)
+        texts = edit_file(pipeline, job, identity)
     except UserError as error:
         return Outcome(entry, "failed", str(error))
     return Outcome(entry, "made", texts.note)

@@ -13,13 +13,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from imvideoedit.errors import UserError, exit_cleanly
 from imvideoedit.jobs import LISTS, STILLS, Job, check_job, read_jobs
+from imvideoedit.models import Model, add_model, given_model
 from imvideoedit.settings import Defaults
 
 if TYPE_CHECKING:
     from imvideoedit.editing import Expansion
     from imvideoedit.pipeline import EditPipeline
 
-BUNDLED = Path(__file__).parent / "nano" / "adapter.safetensors"
 SETTINGS = (
     *("steps", "solver", "guidance", "guided_share", "source_guidance", "strength", "cache", "keep"),
     *("max_area", "max_frames", "overlap"),
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", type=Path, help="video or image; or a folder of them; or a .jsonl or .csv list of edits")
     add("instruction", nargs="?", help='what to change, such as "make the red box blue"')
-    add("--adapter", type=Path, default=BUNDLED, help="trained adapter; the bundled nano one by default")
+    add_model(parser)
     add("--output", type=Path, help="file to write, INPUT_edited.mp4 by default; for a folder or a list, a folder")
     add("--side-by-side", action="store_true", help="also write source and edit beside each other")
     text = parser.add_argument_group("text")
@@ -53,12 +53,6 @@ def build_parser() -> argparse.ArgumentParser:
     video.add_argument("--fps", type=float, help="constant rate of the output; the source's own times by default")
     video.add_argument("--codec", choices=("h264", "h265", "av1", "lossless", "png"), help="by the output's name")
     _add_settings(parser.add_argument_group("editing; what is not given is the adapter's own"))
-    add(
-        "--memory",
-        choices=("auto", "full", "model", "group", "low"),
-        default="auto",
-        help="how much of the model is on the device at a time; auto takes what fits",
-    )
     add("--device", action="append", help="cpu, cuda, cuda:1, …; once more for each further GPU of a batch")
     return parser
 
@@ -89,14 +83,13 @@ def _add_settings(group: Any) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of ``imvideoedit-edit``."""
     arguments = build_parser().parse_args(argv)
-    if not arguments.adapter.is_file():
-        raise UserError(f"there is no adapter at {arguments.adapter}; check --adapter, or train one")
+    model = given_model(arguments)
     job = _job(arguments)
     many = arguments.input.is_dir() or arguments.input.suffix.lower() in LISTS
     if many and arguments.input.exists():
-        _edit_many(arguments, job)
+        _edit_many(arguments, model, job)
     else:
-        _edit_one(arguments, job)
+        _edit_one(arguments, model, job)
 
 
 def _job(arguments: argparse.Namespace) -> Job:
@@ -117,7 +110,7 @@ def _job(arguments: argparse.Namespace) -> Job:
     )
 
 
-def _edit_one(arguments: argparse.Namespace, job: Job) -> None:
+def _edit_one(arguments: argparse.Namespace, model: Model, job: Job) -> None:
     if not job.instruction:
         raise UserError('there is no instruction; say what to change: imvideoedit-edit VIDEO "make the red box blue"')
     if not job.output.parent.is_dir():
@@ -128,13 +121,13 @@ def _edit_one(arguments: argparse.Namespace, job: Job) -> None:
     info = probe(job.input, job.start, job.end, job.fps)  # what is wrong with a file is told before the model is loaded
     from imvideoedit.editing import beside, edit_file, load
 
-    pipeline = load(arguments.adapter, _devices(arguments)[0], arguments.memory)
+    pipeline = load(model, _devices(arguments)[0])
     _note(pipeline)
     columns = (TextColumn("editing"), BarColumn(), TextColumn("{task.completed}/{task.total} passes"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("editing", total=None)
         texts = edit_file(
-            pipeline, job, arguments.adapter, lambda done, total: bar.update(task, completed=done, total=total)
+            pipeline, job, model.identity(), lambda done, total: bar.update(task, completed=done, total=total)
         )
     _tell(texts, job)
     print(f"wrote {job.output} ({info.frames} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
@@ -142,7 +135,7 @@ def _edit_one(arguments: argparse.Namespace, job: Job) -> None:
         print(f"wrote {beside(job.output)}")
 
 
-def _edit_many(arguments: argparse.Namespace, job: Job) -> None:
+def _edit_many(arguments: argparse.Namespace, model: Model, job: Job) -> None:
     entries = read_jobs(arguments.input, arguments.instruction, arguments.output, job)
     from imvideoedit.batch import MARKS, run_batch, show
 
@@ -150,7 +143,7 @@ def _edit_many(arguments: argparse.Namespace, job: Job) -> None:
         name = outcome.entry.job.output if outcome.entry.job else outcome.entry.where
         print(f"{name}: {MARKS[outcome.state]}{f' ({outcome.words})' if outcome.words else ''}", flush=True)
 
-    outcomes = run_batch(entries, arguments.adapter, _devices(arguments), told, arguments.memory)
+    outcomes = run_batch(entries, model, _devices(arguments), told)
     show(outcomes)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise SystemExit(SOME_FAILED)

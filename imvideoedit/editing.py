@@ -15,13 +15,13 @@ from PIL.PngImagePlugin import PngInfo
 from transformers.utils import logging as transformers_logging
 
 import imvideoedit
-from imvideoedit.checkpoint import adapter_hash
 from imvideoedit.data.video import Clip, VideoWriter, read_metadata
 from imvideoedit.errors import UserError
 from imvideoedit.expansion import Expansion, expand, sample_frames
 from imvideoedit.files import replacing
 from imvideoedit.jobs import STILLS, Job, check_job
 from imvideoedit.memory import is_out_of_memory
+from imvideoedit.models import Model
 from imvideoedit.pipeline import EditPipeline, Progress
 from imvideoedit.quality import PRESETS
 
@@ -29,11 +29,8 @@ METADATA_KEY = "imvideoedit"
 LESS = "give a smaller --max-area, fewer --max-frames, or --memory low"
 
 
-def load(adapter: Path, device: str | None, memory: str = "auto") -> EditPipeline:
+def load(model: Model, device: str | None) -> EditPipeline:
     """A pipeline without the libraries' own progress bars.
-
-    Args:
-        memory: as in ``EditPipeline.from_pretrained``.
 
     Raises:
         UserError: the device cannot be used, or what ``EditPipeline.from_pretrained`` raises.
@@ -44,14 +41,16 @@ def load(adapter: Path, device: str | None, memory: str = "auto") -> EditPipelin
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
-    return EditPipeline.from_pretrained(adapter=adapter, device=device, memory=memory)
+    return EditPipeline.from_pretrained(
+        adapter=dict(model.adapters), device=device, memory=model.memory, loras=dict(model.loras)
+    )
 
 
-def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progress | None = None) -> Expansion:
+def edit_file(pipeline: EditPipeline, job: Job, identity: str, progress: Progress | None = None) -> Expansion:
     """Edit ``job.input`` into ``job.output``, and beside the source if it asks so; files appear whole or not at all.
 
     Args:
-        adapter: the file the pipeline was loaded from.
+        identity: of the model that the pipeline was loaded from.
 
     Returns:
         The texts that were used.
@@ -64,7 +63,7 @@ def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progres
     clip = Clip(job.input, job.start, job.end, job.fps)
     texts = expansion_of(pipeline, job, clip)
     try:
-        _write(pipeline, job, clip, texts, adapter, progress)
+        _write(pipeline, job, clip, texts, identity, progress)
         return texts
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -73,7 +72,7 @@ def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progres
     if not pipeline.placement.lower():
         raise UserError(f"{job.input} does not fit into memory; {LESS}")
     try:
-        _write(pipeline, job, clip, texts, adapter, progress)
+        _write(pipeline, job, clip, texts, identity, progress)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -82,11 +81,11 @@ def edit_file(pipeline: EditPipeline, job: Job, adapter: Path, progress: Progres
 
 
 def _write(
-    pipeline: EditPipeline, job: Job, clip: Clip, texts: Expansion, adapter: Path, progress: Progress | None
+    pipeline: EditPipeline, job: Job, clip: Clip, texts: Expansion, identity: str, progress: Progress | None
 ) -> None:
     chosen = PRESETS[job.quality](pipeline.defaults).with_given(**job.settings)
     chosen = pipeline.fit_memory(chosen, clip.info.height, clip.info.width)
-    facts = {**job.facts(), "adapter_hash": adapter_hash(adapter)}
+    facts = {**job.facts(), "adapter_hash": identity}
     facts |= {"used": {"prompt": texts.prompt, "source_prompt": texts.source_prompt, **vars(chosen)}}
     facts |= {"backbone": pipeline.backbone.name, "versions": _versions()}
     edited = pipeline.stream(lambda: iter(clip), texts.prompt, chosen, job.seed, progress)
@@ -115,8 +114,8 @@ def beside(output: Path) -> Path:
     return output.with_name(f"{output.stem}_side_by_side{output.suffix}")
 
 
-def is_made(job: Job, adapter: Path) -> bool:
-    """Whether the output is there and was made from this very job with this adapter.
+def is_made(job: Job, identity: str) -> bool:
+    """Whether the output is there and was made from this very job with the model of that identity.
 
     Raises:
         UserError: another file is in the output's place.
@@ -126,7 +125,7 @@ def is_made(job: Job, adapter: Path) -> bool:
     facts = read_facts(job.output)
     if facts is None:
         raise UserError(f"{job.output} is there and was not made here; move it, or give another output")
-    wanted = json.loads(json.dumps({**job.facts(), "adapter_hash": adapter_hash(adapter)}))
+    wanted = json.loads(json.dumps({**job.facts(), "adapter_hash": identity}))
     return all(facts.get(key) == value for key, value in wanted.items())
 
 

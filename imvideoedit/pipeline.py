@@ -4,7 +4,7 @@ Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text w
 """
 
 import importlib.resources
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.denoising import Denoiser, Progress, Watch
 from imvideoedit.geometry import Counted, fit_size, from_model, in_parts, peeked, resized, to_model, whole_groups
 from imvideoedit.keeping import keep_source
+from imvideoedit.lora import fuse_lora
 from imvideoedit.memory import Placement
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.mixture import Mixture
 from imvideoedit.nano.grammar import apply_instruction
 from imvideoedit.settings import Defaults
 
@@ -69,23 +71,27 @@ class EditPipeline:
     def from_pretrained(
         cls,
         backbone: Backbone | str | None = None,
-        adapter: Path | str = BUNDLED,
+        adapter: Path | str | Mapping[Path | str, float] = BUNDLED,
         device: str | None = None,
         memory: str = "auto",
+        loras: Mapping[Path, float] | None = None,
     ) -> "EditPipeline":
-        """Load an adapter and the backbone it was trained in.
+        """Load an adapter, or several, and the backbone it was trained in.
 
         Args:
             backbone: loaded already, or its name or folder; the one that the adapter names if None.
-            adapter: a file, or ``bundled`` for the nano world's adapter in the package.
+            adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
+                see :class:`imvideoedit.methods.mixture.Mixture`. The first one's settings are the pipeline's.
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already.
             memory: ``auto`` takes what fits when the first edit begins; or one of :data:`imvideoedit.memory.NOTCHES`.
+            loras: of the backbone, with a weight each, such as few-step distillations.
 
         Raises:
             UserError: file missing or damaged, backbone missing or not the adapter's.
         """
-        path = adapter_path(adapter)
-        header = read_header(path)
+        files = adapter if isinstance(adapter, Mapping) else {adapter: 1.0}
+        weights = {adapter_path(file): weight for file, weight in files.items()}
+        header = read_header(next(iter(weights)))
         if not isinstance(backbone, Backbone):
             name, revision = header.backbone["name"], header.backbone.get("revision")
             where = default_device(device)
@@ -94,7 +100,9 @@ class EditPipeline:
             backbone = load_backbone(backbone or name, revision, "cpu", default_dtype(where))
         else:
             where = backbone.device
-        method = load_adapter(path, backbone.transformer)
+        method = _installed(weights, backbone.transformer)
+        for lora, weight in (loras or {}).items():
+            fuse_lora(backbone.transformer, lora, weight)
         return cls(backbone, method, Defaults.read(header.training), Placement(backbone, method, where, memory))
 
     def __call__(
@@ -202,6 +210,19 @@ class EditPipeline:
         for part_BCFHW in self.backbone.decode_parts(torch.split(latents_BCFHW, PART, dim=2)):
             yield from from_model(part_BCFHW)[: frames - done]
             done += part_BCFHW.shape[2]
+
+
+def _installed(weights: Mapping[Path, float], transformer: Any) -> Method:
+    methods: dict[Any, float] = {}
+    for path, weight in weights.items():
+        method = load_adapter(path, transformer)
+        if len(weights) == 1 and weight == 1:
+            return method
+        method.lift()
+        methods[method] = weight
+    mixture = Mixture(methods)
+    mixture.install(transformer)
+    return mixture.requires_grad_(False).eval()
 
 
 def adapter_path(adapter: Path | str) -> Path:

@@ -14,7 +14,6 @@ from imvideoedit.app_samples import SAMPLES, render_samples
 from imvideoedit.app_texts import problem, running
 from imvideoedit.app_watch import Edit
 from imvideoedit.data.video import probe, read_video, write_video
-from imvideoedit.edit import BUNDLED
 from imvideoedit.errors import UserError
 from imvideoedit.jobs import Job
 from imvideoedit.nano.grammar import apply_instruction
@@ -31,7 +30,7 @@ def clip(tmp_path) -> Path:
 
 @pytest.fixture
 def desk(bundled_pipeline):
-    desk = Desk(bundled_pipeline, BUNDLED, LIMITS)
+    desk = Desk(bundled_pipeline, "bundled", LIMITS)
     yield desk
     desk.close()
 

@@ -78,5 +78,5 @@ def test_a_file_that_is_not_ours_is_left_alone(adapter, tmp_path):  # noqa: F811
     write_video(tmp_path / "a.mp4", np.zeros((1, 16, 32, 3), np.uint8), Fraction(10))
     job = Job(tmp_path / "a.mp4", "snow", tmp_path / "a.mp4")
     with pytest.raises(UserError, match="not made here"):
-        is_made(job, adapter)
+        is_made(job, "any")
     assert probe(tmp_path / "a.mp4").frames == 1

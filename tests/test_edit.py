@@ -3,8 +3,10 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -123,6 +125,30 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(clip, adapter, tm
     done = edit(clip, "snow", "--adapter", adapter, preexec_fn=limited)
     assert_one_line(done, "clip_edited.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]
+
+
+@pytest.mark.parametrize("when", ["loading", "editing"])
+def test_ctrl_c_leaves_no_half_file(clip, adapter, tmp_path, when):
+    command = [
+        sys.executable,
+        "-m",
+        "imvideoedit.edit",
+        str(clip),
+        "snow",
+        "--adapter",
+        str(adapter),
+        "--steps",
+        "9999",
+    ]
+    process = subprocess.Popen(command, env=command_environment(), stderr=subprocess.PIPE, text=True)
+    begun = time.monotonic()
+    while len(list(tmp_path.iterdir())) < 2 if when == "editing" else time.monotonic() - begun < 3:
+        assert process.poll() is None and time.monotonic() - begun < 200
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 
 
 def test_a_device_that_is_not_there(clip, adapter):

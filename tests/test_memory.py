@@ -120,3 +120,7 @@ def test_an_edit_that_does_not_fit_is_tried_once_more_with_less(tmp_path, room, 
     ]
     done = subprocess.run([*command, "--memory", "full"], capture_output=True, text=True)
     assert done.returncode == code, done.stderr
+    assert ("memory: low" in done.stderr) == (room is not None)
+    assert (tmp_path / "in_edited.mp4").exists() == (code == 0)
+    if code == 2:
+        assert "in.mp4 does not fit into memory, also a notch lower; give" in done.stderr.splitlines()[-1]

@@ -1,7 +1,7 @@
 """A long video in windows against one that fits into a single window: quality at the seams, over the whole, memory."""
 
 import multiprocessing
-import resource
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,10 @@ def measure(device: torch.device, dtype: torch.dtype, repeats: int = 1, lengths=
         "seam_loss": float(np.mean(losses)),
         "length_loss": float(decibels[0] - decibels[1]),
         "memory_ratio": peaks[1] / peaks[0],
-        "rows": {"whole video": {"psnr": dict(zip(map(str, lengths), map(float, decibels), strict=True))}},
+        "rows": {
+            "whole video": {"psnr": dict(zip(map(str, lengths), map(float, decibels), strict=True))},
+            "peak": {"bytes": dict(zip(map(str, lengths), map(float, peaks), strict=True))},
+        },
     }
 
 
@@ -67,9 +70,10 @@ def _in_a_process(device: str, frames: int) -> int:
 
 def _peak(device: str, frames: int) -> int:
     """Bytes at most, of the GPU where there is one, else of this process."""
-    pipeline = EditPipeline.from_pretrained(device=device)
     edit = held_out_edits(1)[0]
-    _errors(pipeline, edit, frames)
+    _errors(EditPipeline.from_pretrained(device=device), edit, frames)
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage, whose maximum a child process inherits from its parent.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024

@@ -124,6 +124,11 @@ class Method(nn.Module, ABC):
         self.blocks = nn.ModuleList(processors)
         self.__dict__["transformer"] = transformer
 
+    def lift(self) -> None:
+        """Give the transformer back as it was, but keep the trained weights, for a mixture to put in."""
+        detach(self.transformer, self._handles)
+        self._handles = []
+
     def uninstall(self) -> None:
         """Give the transformer back as it was, and drop the trained weights. Does nothing when not installed."""
         if self.transformer is not None:

@@ -1,0 +1,76 @@
+"""Several trained adapters at once: what each adds to a block's attention is weighed and added up.
+
+    H_out = A_3d + Σ_i w_i (H_out,i - A_3d),    v' = v + Σ_i w_i (v'_i - v)
+
+Shapes: B batch, L tokens, D width; C channels, F frames, H W of latents.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+
+from imvideoedit.context import EditCall, TokenContext, keep_hidden
+from imvideoedit.errors import UserError
+from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+
+
+class MixtureProcessor(TwoStreamProcessor):
+    """The adapters of one block."""
+
+    def __init__(self, index: int, parts: list[Any], weights: list[float]) -> None:
+        super().__init__(index, "aligned")  # each part has its own position
+        self.parts = nn.ModuleList(parts)
+        self.weights = weights
+        self.reads_a_3d = any(part.reads_a_3d for part in parts)
+
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+        out_BLD = a_3d_BLD
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            own: Any = part
+            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, source) - a_3d_BLD)
+        return out_BLD
+
+
+class Mixture(TwoStreamMethod):
+    """Adapters that are installed one after the other, and then all together.
+
+    Args:
+        weights: of each adapter by its method; 1 for all of what it adds. The methods are installed in one and the same
+            transformer, and lifted out of it (see ``Method.lift``).
+
+    Raises:
+        UserError: some want the source stream cached and others joint.
+    """
+
+    name = "mixture"
+
+    def __init__(self, weights: Mapping[TwoStreamMethod, float]) -> None:
+        streams = {method.source_stream for method in weights}
+        if len(streams) > 1:
+            raise UserError("adapters with a joint and with a cached source stream cannot be mixed; take one kind")
+        super().__init__(source_stream=streams.pop())
+        self._parts = list(weights.items())
+
+    def config(self) -> dict[str, Any]:
+        raise NotImplementedError("a mixture is not saved; its adapters are")
+
+    def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> MixtureProcessor:
+        processors = [method.blocks[index] for method, _ in self._parts]
+        return MixtureProcessor(index, processors, [weight for _, weight in self._parts])
+
+    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
+        super().install(transformer, dtype)
+        self.heads = nn.ModuleList(
+            child for method, _ in self._parts for name, child in method.named_children() if name != "blocks"
+        )
+        self._handles.append(keep_hidden(transformer))
+
+    def finish(self, v_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor, call: EditCall) -> Tensor:
+        out_BCFHW = v_BCFHW
+        for method, weight in self._parts:
+            own_BCFHW = method.finish(v_BCFHW, x_BCFHW, sigma_B, source_BCFHW, call)
+            out_BCFHW = out_BCFHW + weight * (own_BCFHW - v_BCFHW)
+        return out_BCFHW
