@@ -72,9 +72,9 @@ def plain_step(block: Block, backward: bool) -> Callable[[], None]:
 
 
 def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: bool = False) -> Callable[[], None]:
-    """What an edit costs in one block, with a method that is installed: both streams, or the source's once recorded.
+    """What an edit costs in one block, with a method that is installed: both streams, or the target's alone.
 
-    Training (``backward``) runs a cached source anew at every step; sampling has it already.
+    Training (``backward``) runs a cached source anew at every step; sampling has its features already.
     """
     method.requires_grad_(backward)
     if method.source_stream == "joint":
@@ -88,7 +88,7 @@ def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: 
             block.run(source_BLD, call)
         return EditCall("read", call.features)
 
-    known = record()
+    known = EditCall("read", {0: (source_BLD, source_BLD)})
     return lambda: _run(block.run(target_BLD, record() if backward else known), backward)
 
 
