@@ -8,7 +8,7 @@ import torch
 
 from ...errors import UserError
 from ..metrics.flow import Flow, tvl1
-from ..weights.files import NETWORKS, check, default_folder
+from ..weights.files import NETWORKS, check, default_folder, is_random
 from ..weights.networks import Clip, Dino, Raft
 from .manifest import EditRow
 from .scores import Score, Unscored
@@ -32,6 +32,9 @@ class NetworkScorer:
     """
 
     name: str
+    kind: str
+    scales: dict[str, float] = {}
+    lower: frozenset[str] = frozenset()
     workers = 1
 
     def __init__(
@@ -74,6 +77,17 @@ class NetworkScorer:
             return {name: takes[name]() for name in self.measures}
         except (UserError, ValueError) as error:
             raise Unscored(f"{row.name}: {error}") from error
+
+    def facts(self) -> list[str]:
+        """Measures and networks."""
+        networks = f"networks: {', '.join(self._networks)}" if self._networks else "no networks"
+        return [f"{self.name}: {', '.join(self.measures)}; {networks}; optical flow by {self._flow_name}."]
+
+    def warnings(self) -> list[str]:
+        """That the weights are random, where they are."""
+        if self._networks and is_random(self.folder):
+            return [f"The networks of {self.name} have random weights: its numbers only show that the machinery runs."]
+        return []
 
     def takes(
         self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None

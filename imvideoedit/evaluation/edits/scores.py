@@ -26,8 +26,22 @@ class Scorer(Protocol):
 
     name: str
     """Of the family of scores; the key of its files."""
+    kind: str
+    """Of published tables that show the same numbers."""
     workers: int
     """Edits that may be scored at the same time."""
+    scales: dict[str, float]
+    """Measure -> the most it can be, where there is a most."""
+    lower: frozenset[str]
+    """Measures of which less is better."""
+
+    def facts(self) -> list[str]:
+        """How its numbers are made, a sentence each."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """Why its numbers must not be trusted, a sentence each."""
+        ...
 
     def identity(self) -> str:
         """All that decides the scores beside the edit itself: settings, model, hashes of weights."""

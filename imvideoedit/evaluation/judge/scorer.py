@@ -70,6 +70,22 @@ class JudgeScorer:
         self._settings = EndpointSettings(**{key: value for key, value in given.items() if value is not None})
         self._schema, self._system = self.protocol.schema(), self.protocol.system()
 
+        self.kind = self.protocol.key
+        self.scales = {one.key: one.highest for one in self.protocol.dimensions} | {"total": self.protocol.most}
+        self.lower = frozenset({"spread"})
+
+    def facts(self) -> list[str]:
+        """Who judges, by what, how often."""
+        return [
+            f"{self.name}: {self.model_name}, protocol {self.protocol.key} (after {self.protocol.source}), "
+            f"{self._frames} frames of each video, {self.repeats} readings at temperature 0; spread is the standard "
+            "deviation of an edit's totals over them."
+        ]
+
+    def warnings(self) -> list[str]:
+        """None: what a judge is worth is for ``judge_check`` to find out."""
+        return []
+
     @property
     def model_name(self) -> str:
         """The model that judges."""
@@ -123,3 +139,8 @@ def _difference(source: list[np.ndarray], edited: list[np.ndarray]) -> float:
         return float("inf")
     pairs = zip(source, edited, strict=True)
     return float(np.mean([np.abs(ours.astype(np.int16) - theirs).mean() for theirs, ours in pairs]))
+
+
+def second(local_model: str | None = None, model: str | None = None, **settings: Any) -> JudgeScorer | None:
+    """Another judge; None where neither model is named. Arguments and errors are those of :class:`JudgeScorer`."""
+    return JudgeScorer(local_model=local_model, model=model, **settings) if local_model or model else None

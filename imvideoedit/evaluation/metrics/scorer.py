@@ -40,7 +40,9 @@ class OpenScorer(NetworkScorer):
         measures, weights, flow, device: as :class:`NetworkScorer`.
     """
 
-    name = "open"
+    name = kind = "open"
+    scales = {"clip_temporal": 1.0, "dino_temporal": 1.0, "ssim_structure_only": 1.0}
+    lower = frozenset({"warped_error", "flicker", "colour_drift", "lpips_structure_only"})
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ DIMENSIONS = {
 class VBenchScorer(NetworkScorer):
     """The six dimensions, each in [0, 1]; the arguments are those of :class:`NetworkScorer`."""
 
-    name = "vbench"
+    name = kind = "vbench"
+    scales = dict.fromkeys(DIMENSIONS, 1.0)
 
     def __init__(
         self,
