@@ -89,9 +89,7 @@ class NetworkScorer:
             return [f"The networks of {self.name} have random weights: its numbers only show that the machinery runs."]
         return []
 
-    def takes(
-        self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None
-    ) -> dict[str, Callable[[], float]]:
+    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """How each measure is taken of an edit."""
         raise NotImplementedError
 

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import UserError
 from ...files import replacing
 from ..weights.files import hash_file
 from .manifest import EditRow

@@ -43,9 +43,7 @@ def score(out: Path, rows: Sequence[EditRow], scorers: Sequence[Scorer], name: s
     folder = ScoreFolder(out / "scores")
     with Progress(transient=True) as progress:
         bar = progress.add_task(f"{len(rows)} edits", total=len(rows) * len(scorers))
-        scores = {
-            scorer.name: folder.collect(rows, scorer, lambda row: progress.advance(bar)) for scorer in scorers
-        }
+        scores = {scorer.name: folder.collect(rows, scorer, lambda row: progress.advance(bar)) for scorer in scorers}
     scored = gather(rows, scores)
     about = describe(scored, scorers, name or out.absolute().name)
     told = {"facts": about.facts, "warnings": about.warnings, "agreements": about.agreements}
@@ -81,6 +79,8 @@ def _agreements(scored: Sequence[Scored], scorers: Sequence[Scorer]) -> dict[str
         if key in judges[1].scales:
             names = [f"{judge.name}.{key}" for judge in judges]
             both = [one.numbers for one in scored if all(name in one.numbers for name in names)]
-            first, second = ([100 * one[name] / judge.scales[key] for one in both] for name, judge in zip(names, judges, strict=True))
+            first, second = (
+                [100 * one[name] / judge.scales[key] for one in both] for name, judge in zip(names, judges, strict=True)
+            )
             found[f"{key}, percent"] = agreement(first, second)
     return found

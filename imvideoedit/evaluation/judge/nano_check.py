@@ -15,9 +15,9 @@ from ...data.video import write_video
 from ...files import replacing
 from ...nano.edits import Edit
 from ...pipeline import EditPipeline
+from ..editors import adapter_editor
 from ..edits.manifest import EditRow, write_manifest
 from ..edits.scores import Score, ScoreFolder
-from ..editors import adapter_editor
 from ..exact import held_out_edits
 from ..measures import measure
 from ..scoring import overall, parts
@@ -41,7 +41,9 @@ def run(out: Path, judge: JudgeScorer, adapter: str, device: str | None, per_tas
     Raises:
         UserError: the adapter cannot be loaded, or the judge not be asked.
     """
-    rows, exact = make_edits(out / "edits", EditPipeline.from_pretrained(adapter=adapter, device=device), per_task, frames)
+    rows, exact = make_edits(
+        out / "edits", EditPipeline.from_pretrained(adapter=adapter, device=device), per_task, frames
+    )
     scores = ScoreFolder(out / "scores").collect(rows, judge)
     found = verdict(rows, scores, exact, judge.protocol.most)
     result = {"judge": judge.model_name, "protocol": judge.protocol.key, **found}
@@ -76,9 +78,7 @@ def make_edits(
     return rows, exact_scores
 
 
-def verdict(
-    rows: Sequence[EditRow], scores: Sequence[Score], exact: dict[str, float], most: float
-) -> dict[str, Any]:
+def verdict(rows: Sequence[EditRow], scores: Sequence[Score], exact: dict[str, float], most: float) -> dict[str, Any]:
     """Means of each method by judge and exactly, whether the judge's are in order, and the agreement, edit by edit.
 
     Args:

@@ -59,9 +59,7 @@ class OpenScorer(NetworkScorer):
         """As :class:`NetworkScorer`, and the backbone."""
         return f"{super().identity()} {self._backbone_name}"
 
-    def takes(
-        self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None
-    ) -> dict[str, Callable[[], float]]:
+    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """Of the edited video, its source and its prompt."""
         seen: dict[str, Tensor] = {}  # so that three measures look once
 

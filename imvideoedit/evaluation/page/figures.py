@@ -36,7 +36,9 @@ def _bars(scored: Sequence[Scored], measure: str, highest: float | None) -> Figu
             axes.barh(place, found.mean, height=0.62, color=look(place)[0], alpha=0.85)
             edges = [[found.mean - found.low], [found.high - found.mean]]
             axes.errorbar(found.mean, place, xerr=edges, color="#222222", capsize=4, linewidth=1.4)
-            axes.annotate(f"{found.mean:.3g}", (max(found.high, 0), place), (6, 0), textcoords="offset points", va="center")
+            axes.annotate(
+                f"{found.mean:.3g}", (max(found.high, 0), place), (6, 0), textcoords="offset points", va="center"
+            )
     axes.set_yticks(range(len(methods)), methods)
     axes.invert_yaxis()
     if highest is not None:

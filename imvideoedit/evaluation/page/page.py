@@ -28,6 +28,7 @@ class About:
         lower: measures of which less is better.
         agreements: pair of judges -> their agreement.
         kinds: of published tables to quote.
+        tables: that come first.
     """
 
     name: str
@@ -37,6 +38,7 @@ class About:
     lower: frozenset[str] = frozenset()
     agreements: dict[str, dict[str, float]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    tables: list[Table] = field(default_factory=list)
 
 
 def write_page(scored: Sequence[Scored], about: About, out: Path) -> Path:
@@ -53,7 +55,8 @@ def write_page(scored: Sequence[Scored], about: About, out: Path) -> Path:
             path.write_text(latex(table), encoding="utf-8")
     with replacing(out / "tables.md") as path:
         path.write_text(
-            "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in [*tables, *quotes]) + "\n", encoding="utf-8"
+            "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in [*tables, *quotes]) + "\n",
+            encoding="utf-8",
         )
     loaders = [PackageLoader("imvideoedit.evaluation.page", "."), PackageLoader("imvideoedit.evaluation", ".")]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
@@ -77,7 +80,7 @@ def _contents(scored: Sequence[Scored], about: About):  # type: ignore[no-untype
     measures = measures_of(scored)
     shown = [name for name in measures if not name.endswith(".spread")]
     main = headline(shown)
-    tables: list[Table] = dimension_tables(scored, measures)
+    tables = [*about.tables, *dimension_tables(scored, measures)]
     plots: dict[str, bytes] = {}
     strips = {}
     if main is not None:

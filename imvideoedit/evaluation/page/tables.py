@@ -18,7 +18,9 @@ def dimension_tables(scored: Sequence[Scored], measures: Sequence[str]) -> list[
         for start in range(0, len(own), WIDEST):
             part = own[start : start + WIDEST]
             more = f", {start + 1} to {start + len(part)}" if len(own) > WIDEST else ""
-            rows = [[method, *(_interval(_over(scored, method, name)) for name in part)] for method in methods_of(scored)]
+            rows = [
+                [method, *(_interval(_over(scored, method, name)) for name in part)] for method in methods_of(scored)
+            ]
             tables.append(Table(f"{title(scorer)}{more}: mean (95 %)", ["", *map(_measure, part)], rows))
     return tables
 
@@ -56,9 +58,7 @@ def agreement_table(found: dict[str, dict[str, float]]) -> Table:
         [name, *(f"{values[key]:.3f}" for key in ("pearson", "spearman", "mae")), f"{values['pairs']:.0f}"]
         for name, values in found.items()
     ]
-    return Table(
-        "Agreement", ["", "Pearson", "Spearman", "mean absolute error", "pairs"], rows
-    )
+    return Table("Agreement", ["", "Pearson", "Spearman", "mean absolute error", "pairs"], rows)
 
 
 def quoted_table(table: Quoted) -> Table:

@@ -82,4 +82,3 @@ def imaging_quality(frames: Frames, musiq: Callable[[Tensor], Tensor]) -> float:
         with torch.inference_mode():
             scores.append(float(musiq(batch)) / 100)
     return mean(scores)
-

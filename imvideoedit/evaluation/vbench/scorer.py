@@ -35,9 +35,7 @@ class VBenchScorer(NetworkScorer):
     ) -> None:
         super().__init__(dimensions, DIMENSIONS, weights, flow, device)
 
-    def takes(
-        self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None
-    ) -> dict[str, Callable[[], float]]:
+    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """Of the edited video alone."""
         return {
             "subject_consistency": lambda: consistency(features(edited, self.dino.images)),

@@ -35,7 +35,9 @@ def _fetch(file: WeightFile, path: Path) -> None:
                 while chunk := reply.read(CHUNK):
                     target.write(chunk)
         except OSError as error:
-            raise UserError(f"{file.url} cannot be read ({error}); get it by other means and put it at {path}") from error
+            raise UserError(
+                f"{file.url} cannot be read ({error}); get it by other means and put it at {path}"
+            ) from error
         found = hash_file(temporary)
         if not found.startswith(file.sha256):
             raise UserError(f"{file.url} is not the published file (SHA-256 {found[:16]}…); it was not kept")
@@ -46,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
     """Check, download or make up the files."""
     parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.weights.prepare", description=__doc__)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="of all weights; %(default)s")
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="all if not given")
+    parser.add_argument(
+        "--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="all if not given"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--download", action="store_true", help="get what is missing, from where it was published")
     how.add_argument("--tiny", action="store_true", help="write small random networks, to try the suites with")
