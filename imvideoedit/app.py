@@ -48,13 +48,13 @@ def _run(arguments: argparse.Namespace, listener: socket.socket) -> None:
         keep_to_itself(Path(folder))
         from imvideoedit.app_edits import Desk, Limits
         from imvideoedit.app_page import build_page
-        from imvideoedit.app_texts import CSS, THEME
+        from imvideoedit.app_texts import CSS
         from imvideoedit.editing import load
 
         limits = Limits(arguments.max_megabytes, arguments.max_seconds)
         desk = Desk(load(arguments.adapter, arguments.device), arguments.adapter, limits)
         try:
-            serve(build_page(desk, Path(folder)), listener, arguments.max_megabytes, CSS, THEME)
+            serve(build_page(desk, Path(folder)), listener, arguments.max_megabytes, CSS)
         finally:
             desk.close()
 

@@ -22,9 +22,7 @@ def keep_to_itself(folder: Path) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
-def serve(
-    page: Any, listener: socket.socket, max_megabytes: float, css: str, theme: Any, folders: Sequence[Path] = ()
-) -> None:
+def serve(page: Any, listener: socket.socket, max_megabytes: float, css: str, folders: Sequence[Path] = ()) -> None:
     """Serve a gradio page until Ctrl-C, and print where it is.
 
     Args:
@@ -35,6 +33,10 @@ def serve(
     import uvicorn
     from fastapi import FastAPI
 
+    # Fonts of the reader's own system: none is loaded.
+    theme = gradio.themes.Default(
+        font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
+    )
     server = FastAPI(openapi_url=None)
     gradio.mount_gradio_app(
         server,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,7 +56,7 @@ class NetworkScorer:
         self._flow_name = flow
         wanted = dict.fromkeys(network for measure in self.measures for network in needs[measure])
         self._networks = [name for network in wanted for name in (FLOWS[flow] if network == "flow" else (network,))]
-        self._loaded: dict[str, object] = {}
+        self._loaded: dict[str, Any] = {}
 
     def identity(self) -> str:
         """Measures, flow and the hashes of all weights.
@@ -98,7 +99,7 @@ class NetworkScorer:
         """The optical flow."""
         if self._flow_name == "tvl1":
             return tvl1
-        return self.once("raft", lambda: Raft(*self.files("raft"), self.device))
+        return self.once("raft", lambda: Raft(*self.files("raft"), device=self.device))
 
     def clip(self, network: str) -> Clip:
         """One of the CLIPs."""
@@ -107,13 +108,13 @@ class NetworkScorer:
     @property
     def dino(self) -> Dino:
         """DINO ViT-B/16."""
-        return self.once("dino_b16", lambda: Dino(*self.files("dino_b16"), self.device))
+        return self.once("dino_b16", lambda: Dino(*self.files("dino_b16"), device=self.device))
 
     def files(self, network: str) -> Iterable[Path]:
         """Paths of a network's files."""
         return [self.folder / file.name for file in NETWORKS[network]]
 
-    def once(self, name, load):  # type: ignore[no-untyped-def]
+    def once(self, name: str, load: Callable[[], Any]) -> Any:
         """What ``load`` makes, made at the first call."""
         if name not in self._loaded:
             self._loaded[name] = load()

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Scored:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def gather(rows: Sequence[EditRow], scores: dict[str, Sequence[Score]]) -> list[Scored]:
+def gather(rows: Sequence[EditRow], scores: Mapping[str, Sequence[Score]]) -> list[Scored]:
     """Every row with the scores of all scorers.
 
     Args:

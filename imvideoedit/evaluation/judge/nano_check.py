@@ -126,8 +126,9 @@ def show(result: dict[str, Any]) -> None:
 
 def _row(folder: Path, edit: Edit, number: int, source: np.ndarray) -> EditRow:
     name = f"{edit.task}_{number:03d}"
-    texts = {"source_prompt": edit.source_prompt, "prompt": edit.edited_prompt}
-    return EditRow(name, _write(folder / "source" / f"{name}.mp4", source), edit.instruction, task=edit.task, **texts)
+    path = _write(folder / "source" / f"{name}.mp4", source)
+    texts = edit.source_prompt, edit.edited_prompt
+    return EditRow(name, path, edit.instruction, task=edit.task, source_prompt=texts[0], prompt=texts[1])
 
 
 def _write(path: Path, video_FHWC: np.ndarray) -> Path:

@@ -95,4 +95,4 @@ class OpenScorer(NetworkScorer):
 
     @property
     def _lpips(self) -> Lpips:
-        return self.once("lpips", lambda: Lpips(*self.files("lpips"), self.device))
+        return self.once("lpips", lambda: Lpips(*self.files("lpips"), device=self.device))

@@ -12,7 +12,7 @@ from ..published.quoted import quoted
 from ..table import Table, data_uri, latex, markdown, write_csv
 from .figures import draw
 from .numbers import compare, headline, methods_of
-from .strips import extremes
+from .strips import Strip, extremes
 from .tables import agreement_table, dimension_tables, quoted_table, significance_table, task_table, title
 
 
@@ -76,13 +76,15 @@ def write_page(scored: Sequence[Scored], about: About, out: Path) -> Path:
     return out / "report.html"
 
 
-def _contents(scored: Sequence[Scored], about: About):  # type: ignore[no-untyped-def]
+def _contents(
+    scored: Sequence[Scored], about: About
+) -> tuple[list[Table], list[Table], dict[str, bytes], dict[str, list[Strip]]]:
     measures = measures_of(scored)
     shown = [name for name in measures if not name.endswith(".spread")]
     main = headline(shown)
     tables = [*about.tables, *dimension_tables(scored, measures)]
     plots: dict[str, bytes] = {}
-    strips = {}
+    strips: dict[str, list[Strip]] = {}
     if main is not None:
         if any(one.row.task for one in scored):
             tables.append(task_table(scored, main))

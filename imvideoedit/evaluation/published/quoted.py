@@ -72,7 +72,7 @@ def disagreeing(rows: Sequence[Record], parts: Sequence[str] = PARTS, decimals: 
 
 def _read(key: str) -> list[Record]:
     path = importlib.resources.files("imvideoedit.evaluation.published") / f"{key}.csv"
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8") as file:
         return [
             {name: cell if name in ("task", "method") else float(cell) for name, cell in row.items()}
             for row in csv.DictReader(file)

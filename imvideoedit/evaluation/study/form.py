@@ -12,15 +12,11 @@ CSS = """
 #status { min-height: 1.6em; }
 footer { display: none !important; }
 """
-THEME = gr.themes.Default(
-    font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
-)
 INTRO = {
-    "ratings": "# How good is the edit?\nYou see a video, what was to change in it, and the edited video. Rate the edit "
-    "as a whole: was it done as asked, does it look right, is everything else as it was?",
-    "pairs": "# Which edit is better?\nYou see a video, what was to change in it, and two edits. Choose the better one "
-    "as a whole: was it done as asked, does it look right, is everything else as it was?",
+    "ratings": "# How good is the edit?\nYou see a video, what was to change in it, and the edited one. Rate the edit",
+    "pairs": "# Which edit is better?\nYou see a video, what was to change in it, and two edits. Choose the better one",
 }
+WHOLE = " as a whole: was it done as asked, does it look right, is everything else as it was?"
 CHOICES: dict[str, list[tuple[str, float]]] = {
     "ratings": [("1 poor", 1), ("2 fair", 2), ("3 good", 3), ("4 very good", 4), ("5 excellent", 5)],
     "pairs": [("the left one", 1), ("about equal", 0.5), ("the right one", 0)],
@@ -31,7 +27,7 @@ def build_form(desk: Desk) -> gr.Blocks:
     """The page: a name, then one question after the other; who comes back goes on where they stopped."""
     with gr.Blocks(title="User study", analytics_enabled=False) as page:
         asked = gr.State(None)
-        gr.Markdown(INTRO[desk.mode])
+        gr.Markdown(INTRO[desk.mode] + WHOLE)
         with gr.Row() as welcome:
             name = gr.Textbox(
                 label="Your name or a word of your own",

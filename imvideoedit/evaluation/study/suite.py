@@ -75,9 +75,9 @@ def _ask(desk: Desk, out: Path, host: str, port: int) -> None:
     with listening(host, port) as listener:
         keep_to_itself(out / "media")
         desk.prepare()
-        from .form import CSS, THEME, build_form
+        from .form import CSS, build_form
 
         try:
-            serve(build_form(desk), listener, 1, CSS, THEME, [desk.media])
+            serve(build_form(desk), listener, 1, CSS, [desk.media])
         except KeyboardInterrupt:
             print("stopped")

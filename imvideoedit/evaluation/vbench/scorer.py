@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..edits.manifest import EditRow
 from ..edits.network_scorer import NetworkScorer
@@ -47,10 +48,10 @@ class VBenchScorer(NetworkScorer):
         }
 
     @property
-    def _head(self):  # type: ignore[no-untyped-def]
+    def _head(self) -> Any:
         return self.once("aesthetic", lambda: aesthetic_head(*self.files("aesthetic")))
 
     @property
-    def _musiq(self):  # type: ignore[no-untyped-def]
-        model = self.once("musiq", lambda: musiq(*self.files("musiq"), self.device))
+    def _musiq(self) -> Any:
+        model = self.once("musiq", lambda: musiq(*self.files("musiq"), device=self.device))
         return lambda frames: model(frames.to(self.device))
