@@ -1,10 +1,10 @@
 """Public benchmarks as lists of edits to be made, from the folders that their publishers offer.
 
-Layouts are those of the publishers' pages: EditVerseBench's ``test.json`` is documented field by field; OpenVE-Bench and
-its derivatives list ``edited_type``, ``prompt`` and the video in a CSV; IVEBench names source, edit and target prompt of
-every video in its JSON; ReCo-Bench has a list for each of four tasks beside the videos; of VIE-Bench's list no page tells
-the fields. So of each the usual names of a field are tried in turn, and a list that has none of them is refused with the
-names it has.
+Layouts are those of the publishers' pages. EditVerseBench's ``test.json`` is documented field by field; OpenVE-Bench
+and its derivatives list ``edited_type``, ``prompt`` and the video in a CSV; IVEBench has source, edit and target prompt
+of every video in its JSON; ReCo-Bench has a list for each of four tasks beside the videos; of VIE-Bench's list no page
+tells the fields. So the usual names of a field are tried in turn, and a list that has none of them is refused with the
+names that it has.
 """
 
 import json

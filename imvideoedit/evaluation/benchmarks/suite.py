@@ -1,4 +1,4 @@
-"""``+suite=benchmark``: edit all of a benchmark with an adapter, then score all edits; both go on where they stopped."""
+"""``+suite=benchmark``: edit all of a benchmark with an adapter, then score; both go on where they stopped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.progress import Progress
 
 from ...batch import run_batch, show
-from ...checkpoint import adapter_path
 from ...errors import UserError
 from ...jobs import Entry, Job
+from ...pipeline import adapter_path
 from ..edits.manifest import EditRow, read_manifest, read_methods, write_manifest
 from ..edits.scores import Scorer
 from ..edits.suite import score

@@ -1,8 +1,8 @@
 """``python -m imvideoedit.evaluation.benchmarks.template FILE``: 10 tasks × 25 edits to be filled with videos.
 
-The paper's benchmark (ImVideoEdit, section 5.1) has 25 videos of each of ten tasks, made with a text-to-video model, and
-is not published. This template has its shape with prompts of our own: 25 scenes, and of each an edit of every task. Each
-row's ``source_prompt`` says what video to make or look for; put it at ``source``, and the manifest is whole.
+The paper's benchmark (ImVideoEdit, section 5.1) has 25 videos of each of ten tasks, made with a text-to-video model; it
+is not published. This template has its shape with prompts of our own: 25 scenes, and of each an edit of every task.
+Each row's ``source_prompt`` says what video to make or look for; put it at ``source``, and the manifest is whole.
 """
 
 import argparse
@@ -42,19 +42,18 @@ def _row(number: int, scene: dict[str, str], task: str) -> EditRow:
 def _edit(scene: dict[str, str], task: str) -> tuple[str, dict[str, str], str]:
     """Instruction, what it puts in place of the scene's parts, and what it adds to the description."""
     who, thing, extra = (_the(scene[key]) for key in ("who", "thing", "extra"))
+    attribute, around = scene["attribute"], scene["background"]
     edits: dict[str, tuple[str, dict[str, str], str]] = {
         "style_transfer": (f"Turn the video into {scene['style']} style.", {}, f" In {scene['style']} style."),
-        "color_texture": (f"Make {thing} {scene['recolor']}.", {"thing": f"{scene['thing']} that is {scene['recolor']}"}, ""),
+        "color_texture": (f"Make {thing} {scene['recolor']}.", {"thing": f"{scene['thing']}, {scene['recolor']},"}, ""),
         "object_addition": (f"Add {scene['add']}.", {}, f" {_sentence(scene['add'])} is there too."),
         "object_removal": (f"Remove {extra}.", {"extra": ""}, ""),
         "rigid_replacement": (f"Replace {thing} with {scene['rigid']}.", {"thing": scene["rigid"]}, ""),
         "nonrigid_replacement": (f"Replace {who} with {scene['nonrigid']}.", {"who": scene["nonrigid"]}, ""),
         "camera_viewpoint": (f"Show the scene {scene['camera']}.", {}, f" Seen {scene['camera']}."),
-        "local_attribute": (f"Give {who} {scene['attribute']}.", {"who": f"{scene['who']} with {scene['attribute']}"}, ""),
+        "local_attribute": (f"Give {who} {attribute}.", {"who": f"{scene['who']} with {attribute}"}, ""),
         "relighting": (f"Change the light to {scene['relight']}.", {"light": f"in {scene['relight']}"}, ""),
-        "background_replacement": (
-            f"Replace the background: it is now {scene['background']}.", {"where": scene["background"]}, ""
-        ),
+        "background_replacement": (f"Replace the background by {around}.", {"where": f"with {around} all around"}, ""),
     }  # fmt: skip
     return edits[task]
 
