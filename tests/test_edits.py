@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from imvideoedit.data.video import write_video
 from imvideoedit.errors import UserError
 from imvideoedit.evaluation.edits.manifest import read_manifest, read_methods, write_manifest
 from imvideoedit.evaluation.edits.scored import gather, write_scored
 from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
 from imvideoedit.evaluation.edits.suite import score
 from imvideoedit.evaluation.edits.videos import open_edit
-from imvideoedit.data.video import write_video
 from tests.edited_clips import moving, write_edits
 
 

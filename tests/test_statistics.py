@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from imvideoedit.evaluation.page.numbers import compare, estimate
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.page.numbers import compare, estimate
 from imvideoedit.evaluation.statistics import holm, krippendorff, wilcoxon, wilson
 
 N = np.nan
@@ -58,7 +58,9 @@ def test_wilson_holds_the_share_and_never_leaves_zero_to_one():
 
 def test_methods_are_compared_on_the_edits_that_both_have():
     def of(method: str, values: dict[str, float]) -> list[Scored]:
-        return [Scored(EditRow(name, None, "", method=method), {"judge.total": value}) for name, value in values.items()]
+        return [
+            Scored(EditRow(name, None, "", method=method), {"judge.total": value}) for name, value in values.items()
+        ]
 
     first = {f"{n}": 50.0 + n for n in range(12)}
     better = {name: value + 5 + int(name) % 3 for name, value in first.items()}
