@@ -1,8 +1,8 @@
 """A judge that knows the answers: an OpenAI-compatible server on 127.0.0.1, as its own process.
 
 It sees the frames it is sent and nothing else, finds the nano edit whose source they show, and gives points for how
-near the edited frames are to that edit's exact answer. ``backwards`` gives the points that are missing, ``constant`` the
-same to all.
+near the edited frames are to that edit's exact answer. ``backwards`` gives the points that are missing and
+``constant`` the same to all.
 """
 
 import base64

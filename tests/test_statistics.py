@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -26,11 +26,12 @@ def test_alpha_is_that_of_krippendorffs_own_example(level, alpha):
 
 
 @given(st.integers(0, 10_000))
+@settings(max_examples=15)
 def test_alpha_is_one_for_full_agreement_and_near_zero_for_chance(seed):
     draw = np.random.default_rng(seed)
-    values = draw.integers(1, 6, 300)
+    values = draw.integers(1, 6, 150)
     assert krippendorff(np.stack([values] * 3)) == pytest.approx(1)
-    assert abs(krippendorff(draw.integers(1, 6, (3, 300)))) < 0.2
+    assert abs(krippendorff(draw.integers(1, 6, (3, 150)))) < 0.25
 
 
 def test_alpha_is_negative_for_systematic_disagreement_and_unknown_without_overlap():

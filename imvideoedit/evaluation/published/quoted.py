@@ -70,6 +70,26 @@ def disagreeing(rows: Sequence[Record], parts: Sequence[str] = PARTS, decimals: 
     return found
 
 
+def apart_from_tasks(rows: Sequence[Record], tasks: Sequence[Record], keys: Sequence[str]) -> list[Record]:
+    """Cells of a table of means that are not the means over its table of tasks, as far as rounding explains.
+
+    Args:
+        rows: a row a method, printed with two decimals.
+        tasks: a row a method and task, printed with one.
+
+    Returns:
+        ``method``, ``measure``, ``printed`` and ``mean`` of each such cell.
+    """
+    found = []
+    for row in rows:
+        own = [task for task in tasks if task["method"] == row["method"]]
+        for key in keys:
+            mean = math.fsum(task[key] for task in own) / len(own)
+            if abs(mean - row[key]) > 0.05 + 0.005 + 1e-9:
+                found.append({"method": row["method"], "measure": key, "printed": row[key], "mean": round(mean, 2)})
+    return found
+
+
 def _read(key: str) -> list[Record]:
     path = importlib.resources.files("imvideoedit.evaluation.published") / f"{key}.csv"
     with path.open(encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 """``python -m imvideoedit.evaluation.vbench.cross_check EDITS --python PYTHON``: ours beside VBench's own.
 
 The ``vbench`` package needs older libraries than this one, so it runs in an environment of its own, whose interpreter
-``--python`` names (``python -m venv`` and ``pip install vbench``, with its weights). The same videos are scored by both;
+``--python`` names (made with ``python -m venv`` and ``pip install vbench``). The same videos are scored by both;
 for each dimension the means, Pearson's and Spearman's correlation and the mean absolute difference are printed and
 written as CSV.
 """

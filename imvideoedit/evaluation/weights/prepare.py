@@ -10,7 +10,6 @@ from pathlib import Path
 from ...errors import UserError, exit_cleanly
 from ...files import replacing
 from .files import NETWORKS, WeightFile, check, default_folder, hash_file
-from .tiny import write_tiny
 
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 2**20  # bytes
@@ -56,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     how.add_argument("--tiny", action="store_true", help="write small random networks, to try the suites with")
     args = parser.parse_args(argv)
     if args.tiny:
+        from .tiny import write_tiny  # slow to import, and the rest does without
+
         write_tiny(args.folder)
     if args.download:
         download(args.folder, args.networks)
