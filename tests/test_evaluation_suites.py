@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,6 @@ def test_a_suite_runs_from_a_manifest_to_a_report_that_says_its_weights_are_rand
 
 def test_the_papers_suite_judges_and_measures_with_two_judges(weights, edits, tmp_path):
     order = {"name": "paper", "script": ["ok"], "answer": ANSWER}
-    from dataclasses import replace
-
     rows = [replace(row, instruction=json.dumps(order)) for row in read_manifest(edits)]
     write_manifest(rows, tmp_path / "edits.jsonl")
     with running() as server:
@@ -93,8 +92,6 @@ def test_what_is_missing_costs_one_line(edits, tmp_path):
 
 def test_a_benchmark_is_edited_and_scored_and_goes_on_where_it_stopped(edits, tmp_path):
     only = [row for row in read_manifest(edits) if row.method == "ours"]
-    from dataclasses import replace
-
     write_manifest([replace(only[0], edited=None, method="", prompt="")], tmp_path / "bench.jsonl")
     order = ["+suite=benchmark", f"benchmark={tmp_path / 'bench.jsonl'}", f"out={tmp_path / 'out'}", "flow=tvl1"]
     order += ["suite.quality=draft", "suite.scorers.open.measures=[warped_error,flicker,colour_drift]", "device=cpu"]

@@ -1,5 +1,6 @@
 """Which edits there are: a row each with source, edited video, instruction, prompts, task and method."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -90,8 +91,6 @@ def read_manifest(path: Path) -> list[EditRow]:
 
 def write_manifest(rows: Sequence[EditRow], path: Path) -> None:
     """Write rows as ``.jsonl``, with paths relative to it where they lie below its folder."""
-    import json
-
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             values = {f.name: getattr(row, f.name) for f in fields(row)}

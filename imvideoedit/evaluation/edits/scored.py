@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import replacing
+from ..jsonable import jsonable
 from .manifest import EditRow
 from .scores import Score
 
@@ -68,4 +69,6 @@ def write_scored(scored: Sequence[Scored], about: dict[str, Any], out: Path) -> 
         for one in scored
     ]  # fmt: skip
     with replacing(out / "result.json") as path:
-        path.write_text(json.dumps({**about, "edits": edits}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(jsonable({**about, "edits": edits}), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )

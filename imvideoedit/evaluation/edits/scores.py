@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from ...files import replacing
+from ..jsonable import jsonable
 from ..weights.files import hash_file
 from .manifest import EditRow
 
@@ -105,7 +105,7 @@ class ScoreFolder:
             kept = _read(path)
             if kept is not None:
                 return kept
-            score = _jsonable(scorer.score(row))
+            score = jsonable(scorer.score(row))
         except Unscored as error:
             return {"problem": " ".join(str(error).split())}
         with replacing(path) as temporary:
@@ -131,20 +131,3 @@ def _read(path: Path) -> Score | None:
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _jsonable(score: Score) -> Score:
-    """With None for what could not be measured, which JSON can say."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in score.items()}
-
-
-def numbers_of(scores: Iterable[Score]) -> list[str]:
-    """Names of the numbers in some scores, in order."""
-    return list(
-        dict.fromkeys(
-            key
-            for score in scores
-            for key, value in score.items()
-            if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-        )
-    )

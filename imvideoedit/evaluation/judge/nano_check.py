@@ -19,6 +19,7 @@ from ..editors import adapter_editor
 from ..edits.manifest import EditRow, write_manifest
 from ..edits.scores import Score, ScoreFolder
 from ..exact import held_out_edits
+from ..jsonable import jsonable
 from ..measures import measure
 from ..scoring import overall, parts
 from .agreement import agreement, in_order
@@ -49,7 +50,7 @@ def run(out: Path, judge: JudgeScorer, adapter: str, device: str | None, per_tas
     result = {"judge": judge.model_name, "protocol": judge.protocol.key, **found}
     path = out / "judge_check.json"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+        temporary.write_text(json.dumps(jsonable(result), indent=2) + "\n")
     show(result)
     return path
 

@@ -1,6 +1,7 @@
 """The report's tables."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 from ..edits.scored import Scored
 from ..published.quoted import Quoted
@@ -55,7 +56,7 @@ def significance_table(comparisons: Sequence[Comparison], first: str) -> Table:
 def agreement_table(found: dict[str, dict[str, float]]) -> Table:
     """A row for each pair of judges."""
     rows = [
-        [name, *(f"{values[key]:.3f}" for key in ("pearson", "spearman", "mae")), f"{values['pairs']:.0f}"]
+        [name, *(_known(values[key]) for key in ("pearson", "spearman", "mae")), f"{values['pairs']:.0f}"]
         for name, values in found.items()
     ]
     return Table("Agreement", ["", "Pearson", "Spearman", "mean absolute error", "pairs"], rows)
@@ -66,9 +67,16 @@ def quoted_table(table: Quoted) -> Table:
     keys = list(table.rows[0])
     texts = [key for key in ("method", "task") if key in keys]
     order = texts + [key for key in keys if key not in texts]
-    cell: Callable[[object], str] = lambda value: f"{value:g}" if isinstance(value, float) else title(str(value))  # noqa: E731
-    rows = [[cell(row[key]) for key in order] for row in table.rows]
+    rows = [[_printed(row[key]) for key in order] for row in table.rows]
     return Table(f"Quoted: {table.title}", ["", *map(title, order[1:])], rows)
+
+
+def _printed(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else title(str(value))
+
+
+def _known(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 def title(name: str) -> str:
