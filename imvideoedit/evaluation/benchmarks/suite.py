@@ -75,5 +75,5 @@ def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:
 
 
 def _entry(row: EditRow, folder: Path, quality: str) -> Entry:
-    texts = {"prompt": row.prompt or None, "source_prompt": row.source_prompt or None}
-    return Entry(row.id, Job(row.source, row.instruction, folder / f"{row.id}.mp4", **texts, quality=quality))
+    texts = row.prompt or None, row.source_prompt or None
+    return Entry(row.id, Job(row.source, row.instruction, folder / f"{row.id}.mp4", *texts, quality=quality))

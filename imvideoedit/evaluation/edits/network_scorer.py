@@ -1,7 +1,7 @@
 """What scorers share that look with networks: the weights' folder, and one line for a damaged video."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class NetworkScorer:
         """The optical flow."""
         if self._flow_name == "tvl1":
             return tvl1
-        return self.once("raft", lambda: Raft(*self.files("raft"), device=self.device))
+        return self.once("raft", lambda: Raft(self.files("raft")[0], self.device))
 
     def clip(self, network: str) -> Clip:
         """One of the CLIPs."""
@@ -108,9 +108,9 @@ class NetworkScorer:
     @property
     def dino(self) -> Dino:
         """DINO ViT-B/16."""
-        return self.once("dino_b16", lambda: Dino(*self.files("dino_b16"), device=self.device))
+        return self.once("dino_b16", lambda: Dino(self.files("dino_b16")[0], self.device))
 
-    def files(self, network: str) -> Iterable[Path]:
+    def files(self, network: str) -> list[Path]:
         """Paths of a network's files."""
         return [self.folder / file.name for file in NETWORKS[network]]
 

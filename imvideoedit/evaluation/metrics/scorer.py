@@ -95,4 +95,5 @@ class OpenScorer(NetworkScorer):
 
     @property
     def _lpips(self) -> Lpips:
-        return self.once("lpips", lambda: Lpips(*self.files("lpips"), device=self.device))
+        backbone, heads = self.files("lpips")
+        return self.once("lpips", lambda: Lpips(backbone, heads, self.device))

@@ -49,9 +49,9 @@ class VBenchScorer(NetworkScorer):
 
     @property
     def _head(self) -> Any:
-        return self.once("aesthetic", lambda: aesthetic_head(*self.files("aesthetic")))
+        return self.once("aesthetic", lambda: aesthetic_head(self.files("aesthetic")[0]))
 
     @property
     def _musiq(self) -> Any:
-        model = self.once("musiq", lambda: musiq(*self.files("musiq"), device=self.device))
+        model = self.once("musiq", lambda: musiq(self.files("musiq")[0], self.device))
         return lambda frames: model(frames.to(self.device))
