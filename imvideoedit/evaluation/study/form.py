@@ -10,6 +10,7 @@ from .desk import Desk, Question
 CSS = """
 .gradio-container { max-width: 1280px !important; }
 #status { min-height: 1.6em; }
+#source video, #edited video, #left video, #right video { max-height: 52vh; }
 footer { display: none !important; }
 """
 INTRO = {
@@ -54,7 +55,13 @@ def build_form(desk: Desk) -> gr.Blocks:
 
         def answer(typed: str, last: Question, value: float | None) -> list[Any]:
             if value is None:
-                return [last, gr.skip(), gr.skip(), "Choose an answer first.", *[gr.skip()] * (len(videos) + 2)]
+                return [
+                    last,
+                    gr.skip(),
+                    gr.skip(),
+                    f"{_place(last)}. Choose an answer first.",
+                    *[gr.skip()] * (len(videos) + 2),
+                ]
             desk.answer(typed, last, float(value))
             return _show(desk.next_for(typed), len(videos))
 
@@ -77,9 +84,12 @@ def _show(question: Question | None, count: int) -> list[Any]:
         done = "**All are answered. Thank you!**"
         return [None, welcome, gr.update(visible=False), done, "", *[None] * count, None]
     paths: list[Path] = [question.source, *question.edited]
-    place = f"Question {question.number} of {question.count}"
     told = f"**What was to change:** {_plain(question.instruction)}"
-    return [question, welcome, gr.update(visible=True), place, told, *map(str, paths), None]
+    return [question, welcome, gr.update(visible=True), _place(question), told, *map(str, paths), None]
+
+
+def _place(question: Question) -> str:
+    return f"Question {question.number} of {question.count}"
 
 
 def _plain(text: str) -> str:
