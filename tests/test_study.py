@@ -131,7 +131,7 @@ def test_the_report_of_a_study_and_what_is_missing(edits, rows, tmp_path):
         run(tmp_path, edits, [], mode="best")  # type: ignore[arg-type]
     rate(rows, {f"r{n}": {"ours": 5, "other": 1 + n % 2} for n in range(3)}, tmp_path)
     text = run(tmp_path, edits, [], page=False).read_text()
-    assert "Mean opinion scores" in text and "Krippendorff" in text and "18 answers by 3 raters" in text
+    assert "Mean opinion scores" in text and "Krippendorff" in text and "Answers: 18, raters: 3, questions: 6" in text
     found = json.loads((tmp_path / "result.json").read_text())
     assert found["answers"] == 18 and 0 < found["alpha"] <= 1
 

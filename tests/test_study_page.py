@@ -95,7 +95,7 @@ def test_a_rater_answers_leaves_comes_back_and_the_report_counts_it(study, brows
     assert process.wait(120) == 0
     assert len(list((out / "ratings").glob("*/*.json"))) == count
     text = (out / "report" / "report.html").read_text()
-    assert f"{count} answers by 1 raters" in text
+    assert f"Answers: {count}, raters: 1, questions: {count}" in text
     browser.get((out / "report" / "report.html").as_uri())
     assert parts(browser, "h2") and all(
         browser.execute_script("return arguments[0].naturalWidth", image) > 0 for image in parts(browser, "img")

@@ -59,7 +59,7 @@ def _strip(one: Scored, measure: str) -> Strip | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "strip.png"
-        write_strip(path, rows, COLUMNS, scale=1)
+        write_strip(path, rows, COLUMNS, scale=max(SIDE // max(rows["edited"].shape[1:3]), 1))
         picture = data_uri(path.read_bytes())
     caption = f"{one.row.instruction} ({one.row.id}): {one.numbers[measure]:.3g}"
     return Strip(caption, picture, one.words.get(f"{measure.split('.')[0]}.reasoning", ""))

@@ -56,7 +56,7 @@ def run(
     told = "cannot be known: no edit was rated by two" if math.isnan(alpha) else f"{alpha:.3f}"
     raters = len({one.rater for one in ratings})
     facts = [
-        f"{len(ratings)} answers by {raters} raters to {len(desk.items)} questions, blind and in random order.",
+        f"Answers: {len(ratings)}, raters: {raters}, questions: {len(desk.items)}; blind and in random order.",
         f"Krippendorff's alpha ({'ordinal' if mode == 'ratings' else 'nominal'}) {told}.",
     ]
     table = opinion_table(desk.items, ratings) if mode == "ratings" else preference_table(desk.items, ratings)
