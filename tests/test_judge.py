@@ -150,6 +150,15 @@ def test_the_pixels_tell_an_unedited_video_whatever_the_judge_says(judge, clip):
     assert judge(protocol="six").score(copied)["total"] == 6
 
 
+def test_a_model_for_this_process_that_is_none_stops_the_run(clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMVIDEOEDIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "model").mkdir()
+    judge = JudgeScorer(local_model=str(tmp_path / "model"), repeats=1, frames=2)
+    assert judge.workers == 1 and judge.model_name.endswith("model")
+    with pytest.raises(UserError, match="the judge .*model cannot be used"):
+        judge.score(clip)
+
+
 def test_mistakes_in_settings_are_named():
     with pytest.raises(UserError, match="protocol 'seven'"):
         JudgeScorer(protocol="seven")
