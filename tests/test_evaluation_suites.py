@@ -15,6 +15,7 @@ from imvideoedit.evaluation.edits.scores import ScoreFolder
 from imvideoedit.evaluation.metrics.scorer import MEASURES, OpenScorer
 from imvideoedit.evaluation.vbench.cross_check import compare, read_original
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
+from imvideoedit.evaluation.weights import networks
 from imvideoedit.evaluation.weights.tiny import write_tiny
 from tests.edited_clips import write_edits
 from tests.misbehaving_server import running
@@ -41,7 +42,8 @@ def evaluate(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=command_environment() | environment, capture_output=True, text=True)
 
 
-def test_all_measures_run_with_raft_and_come_out_alike_twice(weights, edits, tmp_path):
+def test_all_measures_run_with_raft_and_come_out_alike_twice(weights, edits, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "RAFT_UPDATES", 1)
     rows = read_manifest(edits)[:1]
     for scorer, names, again in (
         (VBenchScorer(weights=weights, device="cpu"), DIMENSIONS, VBenchScorer(weights=weights, device="cpu")),
