@@ -14,8 +14,8 @@ from imvideoedit.editing import edit_file
 from imvideoedit.errors import UserError
 from imvideoedit.jobs import Job
 from imvideoedit.pipeline import EditPipeline
+from imvideoedit.serving import MEGABYTE
 
-MEGABYTE = 2**20  # bytes, as the upload counts too
 LINE = 20  # edits that wait or run, at most
 KEPT = 100  # results that are kept, over all browsers
 

@@ -61,7 +61,7 @@ def write_comparison(job: Job, path: Path, check: Callable[[], None]) -> None:
     with VideoWriter(path, like, sound=sound) as writer:
         for pair in zip(source, result, strict=True):
             check()
-            writer.add(np.concatenate([_fitted(frame_HWC, height, width) for frame_HWC in pair], axis=1))
+            writer.add(np.concatenate([fitted(frame_HWC, height, width) for frame_HWC in pair], axis=1))
 
 
 def shown_size(height: int, width: int) -> tuple[int, int]:
@@ -72,7 +72,7 @@ def shown_size(height: int, width: int) -> tuple[int, int]:
     return even_height, even_width
 
 
-def _fitted(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+def fitted(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
     larger = height > frame_HWC.shape[0]
     how = Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS
     return np.array(Image.fromarray(frame_HWC).resize((width, height), how))

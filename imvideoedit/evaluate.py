@@ -1,4 +1,4 @@
-"""``python -m imvideoedit.evaluate +suite=nano [adapter=FILE] [out=DIR]``: score an adapter, write a report."""
+"""``python -m imvideoedit.evaluate +suite=NAME [out=DIR]``: score an adapter or edits, and write a report."""
 
 from pathlib import Path
 
@@ -7,23 +7,17 @@ from omegaconf import DictConfig
 
 from imvideoedit.composition import command
 from imvideoedit.errors import UserError
-from imvideoedit.evaluation.report import report
-from imvideoedit.pipeline import EditPipeline
 
 
 def evaluate(config: DictConfig) -> None:
-    """Run the configured suite on the configured adapter, and write the report on it.
+    """Run the configured suite, which writes a report.
 
     Raises:
-        UserError: no suite was named, or the adapter or its backbone is missing.
+        UserError: no suite was named, or what it needs is missing.
     """
     if "suite" not in config:
-        raise UserError("no suite was named; add +suite=nano")
-    suite = instantiate(config.suite)
-    out = Path(config.folder)
-    suite(EditPipeline.from_pretrained(adapter=config.adapter, device=config.device), out)
-    page = report(out, out / "report")
-    print("the numbers:", out / "result.json")
+        raise UserError("no suite was named; add +suite=nano, or another of conf/suite")
+    page = instantiate(config.suite)(Path(config.folder))
     print("the report:", page)
 
 

@@ -74,7 +74,7 @@ def expand(
         return Expansion(source_prompt, instruction, how)
     if how == "grammar":
         return _by_grammar(instruction, source_prompt)
-    shown = _shrunk(frames)
+    shown = shrunk(frames)
     if how == "local":
         _check_local(local_model)
     try:
@@ -137,8 +137,12 @@ def _check_local(name: str | None) -> None:
         raise UserError(f"there is no model at {name}; give the folder of a vision-language model or a hub id")
 
 
-def _shrunk(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Frames that are no larger than a model needs."""
+def shrunk(frames: Sequence[np.ndarray], side: int = FRAME_SIDE) -> list[np.ndarray]:
+    """Frames that are no larger than a model needs: at most ``side`` pixels on the longer side.
+
+    Raises:
+        ValueError: there is none, or one is not uint8 ``[H, W, 3]``.
+    """
     if not len(frames):
         raise ValueError("a model that describes the video needs frames of it")
     shown = []
@@ -146,7 +150,7 @@ def _shrunk(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         if frame_HWC.dtype != np.uint8 or frame_HWC.ndim != 3 or frame_HWC.shape[2] != 3 or not frame_HWC.size:
             raise ValueError(f"need uint8 frames [H, W, 3]; got {frame_HWC.dtype} {list(frame_HWC.shape)}")
         image = Image.fromarray(frame_HWC)
-        image.thumbnail((FRAME_SIDE, FRAME_SIDE))
+        image.thumbnail((side, side))
         shown.append(np.array(image))
     return shown
 

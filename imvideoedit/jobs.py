@@ -88,7 +88,7 @@ def read_jobs(given: Path, instruction: str | None, output: Path | None, like: J
     base = given if given.is_dir() else given.parent
     entries: list[Entry] = []
     taken: dict[Path, str] = {}
-    for number, row in enumerate(_rows_of_folder(given) if given.is_dir() else _rows(given), 1):
+    for number, row in enumerate(_rows_of_folder(given) if given.is_dir() else read_rows(given), 1):
         where = f"{given}, row {number}"
         try:
             if isinstance(row, str):
@@ -139,8 +139,12 @@ def _rows_of_folder(folder: Path) -> list[dict[str, Any]]:
     return [{"input": path.name} for path in found]
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any] | str]:
-    """Rows of a list; a text where one is broken."""
+def read_rows(path: Path) -> Iterator[dict[str, Any] | str]:
+    """Rows of a ``.jsonl`` or ``.csv`` list; a text where one is broken.
+
+    Raises:
+        UserError: the list cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

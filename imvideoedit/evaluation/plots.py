@@ -1,35 +1,22 @@
 """The report's pictures, as matplotlib figures; none where there is nothing to show."""
 
-import io
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .charts import COLORS, STYLE, canvas, circle, look, png
 from .report_data import Variant
 from .report_numbers import mean_of
 from .scoring import WEIGHTS
 from .summary import Row, interval_over_seeds
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: for every eye
-DASHES = ("-", "--", ":", "-.")
 REFERENCES = {"copy": ("#999999", "--"), "ceiling": ("#666666", ":")}  # color, dashes
 AT_ONCE = len(COLORS)  # variants whose lines are told apart in one picture
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "legend.frameon": False,
-    "text.parse_math": False,  # a label is no formula, whatever signs are in it
-}
 
 
 def draw(variants: Sequence[Variant], references: Sequence[Variant]) -> dict[str, bytes]:
@@ -43,12 +30,12 @@ def draw(variants: Sequence[Variant], references: Sequence[Variant]) -> dict[str
             **{_file_name(f"against_{key}"): against(variants, key) for key in numeric(variants)},
             "curves": curves(variants),
         }
-        return {name: _png(figure) for name, figure in figures.items() if figure is not None}
+        return {name: png(figure) for name, figure in figures.items() if figure is not None}
 
 
 def overall_bars(shown: Sequence[Variant]) -> Figure:
     """Overall score of each, with its interval."""
-    figure, axes = _canvas(8, 0.42 * len(shown) + 1.0)
+    figure, axes = canvas(8, 0.42 * len(shown) + 1.0)
     for place, variant in enumerate(shown):
         mean, low, high = _estimate(variant.rows, "overall")
         color = REFERENCES[variant.label][0] if variant.label in REFERENCES else COLORS[0]
@@ -62,7 +49,7 @@ def overall_bars(shown: Sequence[Variant]) -> Figure:
 
 def parts_bars(shown: Sequence[Variant]) -> Figure:
     """The four parts of each score, end to end."""
-    figure, axes = _canvas(8, 0.42 * len(shown) + 1.3)
+    figure, axes = canvas(8, 0.42 * len(shown) + 1.3)
     ends = np.zeros(len(shown))
     for part, color in zip(WEIGHTS, (COLORS[0], COLORS[2], COLORS[5], COLORS[4]), strict=True):
         points = np.array([np.nan_to_num(mean_of(variant.rows, part)) for variant in shown])
@@ -84,25 +71,11 @@ def radar(shown: Sequence[Variant]) -> Figure | None:
     tasks = list(dict.fromkeys(row["task"] for variant in shown for row in variant.rows))
     if len(tasks) < 3:
         return None
-    figure = Figure(figsize=(8, 6.6), layout="constrained")
-    axes: Any = figure.add_subplot(projection="polar", theta_offset=math.pi / 2, theta_direction=-1)
-    angles = np.linspace(0, 2 * math.pi, len(tasks), endpoint=False)
+    lines = []
     for place, variant in enumerate(shown):
         means = [mean_of([row for row in variant.rows if row["task"] == task], "overall") for task in tasks]
-        color, dash = _look(variant, place)
-        closed = np.append(angles, angles[0]), np.append(means, means[0])
-        axes.plot(*closed, color=color, linestyle=dash, linewidth=1.8, label=variant.label)
-        axes.fill(*closed, color=color, alpha=0.04)
-    axes.set_xticks(angles, [task.replace("_", "\n") for task in tasks])
-    axes.tick_params(axis="x", pad=6)
-    for angle, name in zip(angles, axes.get_xticklabels(), strict=True):
-        side = math.sin(angle)  # names grow outwards, so that none lies on the circle
-        name.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-    axes.set_ylim(0, 100)
-    axes.set_yticks([25, 50, 75])
-    axes.set_rlabel_position(180 / len(tasks))  # degrees, between two tasks
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
+        lines.append((variant.label, means, *_look(variant, place)))
+    return circle(tasks, lines)
 
 
 def by_frame(shown: Sequence[Variant]) -> Figure | None:
@@ -130,7 +103,7 @@ def by_frame(shown: Sequence[Variant]) -> Figure | None:
 
 def curves(variants: Sequence[Variant]) -> Figure | None:
     """Validation loss of every run against its steps; None where no run has a table of metrics."""
-    figure, axes = _canvas(8, 3.8)
+    figure, axes = canvas(8, 3.8)
     for place, variant in enumerate(variants):
         color, dash = _look(variant, place)
         for run in variant.runs:
@@ -166,7 +139,7 @@ def against(variants: Sequence[Variant], key: str) -> Figure:
         for place, (others, line) in enumerate(points.items()):
             line = sorted(line, key=lambda point: point[0])
             means, lows, highs = np.array([_estimate(variant.rows, score) for _, variant in line]).T
-            color, dash = COLORS[place % AT_ONCE], DASHES[place // AT_ONCE % len(DASHES)]
+            color, dash = look(place)
             edges = [means - lows, highs - means]
             values = [value for value, _ in line]
             axes.errorbar(values, means, edges, color=color, ls=dash, marker="o", capsize=3, label=others)
@@ -199,14 +172,8 @@ def _file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text)
 
 
-def _canvas(wide: float, high: float) -> tuple[Figure, Axes]:
-    """In inches."""
-    figure = Figure(figsize=(wide, high), layout="constrained")
-    return figure, figure.subplots()
-
-
 def _look(variant: Variant, place: int) -> tuple[str, str]:
-    return REFERENCES.get(variant.label, (COLORS[place % AT_ONCE], DASHES[place // AT_ONCE % len(DASHES)]))
+    return REFERENCES.get(variant.label, look(place))
 
 
 def _names_down(axes: Axes, shown: Sequence[Variant]) -> None:
@@ -221,9 +188,3 @@ def _legend_once(figure: Figure, panels: Sequence[Axes]) -> None:
     lines = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if lines:
         figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()

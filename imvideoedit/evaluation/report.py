@@ -4,11 +4,9 @@ Writes ``report.html``, whole in itself, ``table.csv`` with every number, ``tabl
 """
 
 import argparse
-import base64
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,7 @@ from .plots import AT_ONCE, draw
 from .report_data import PSNRS, Run, Variant, collect, references, variants
 from .report_numbers import COLUMNS, Line, numbers
 from .scoring import WEIGHTS
-
-
-@dataclass(frozen=True)
-class Table:
-    """Finished cells, the first of each row naming it."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
+from .table import Table, data_uri, markdown
 
 
 def report(folder: Path, out: Path) -> Path:
@@ -155,21 +145,13 @@ def _markdown(about: dict[str, Any], tables: Sequence[Table]) -> str:
     paragraphs = [f"# NanoEdit-Bench: {about['name']}", f"{about['facts'][0].upper()}{about['facts'][1:]}."]
     if about["waiting"]:
         paragraphs.append("Without scores: " + ", ".join(f"`{place}`" for place in about["waiting"]) + ".")
-    for table in tables:
-        cells = [table.header, ["---"] * len(table.header), *table.rows]
-        rows = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in cells]
-        paragraphs += [f"## {table.title}", "\n".join(rows)]
+    paragraphs += [text for table in tables for text in (f"## {table.title}", markdown(table))]
     return "\n\n".join(paragraphs) + "\n"
-
-
-def _plain(cell: str) -> str:
-    """With no sign that would end the cell or begin HTML."""
-    return cell.replace("|", "\\|").replace("<", "\\<")
 
 
 def _page(about: dict[str, Any], tables: Sequence[Table], plots: dict[str, bytes], known: Sequence[Variant]) -> str:
     strips = {variant.label: _strips(variant.runs[0]) for variant in known}
-    pictures = {name: _uri(picture) for name, picture in plots.items()}
+    pictures = {name: data_uri(picture) for name, picture in plots.items()}
     loader = PackageLoader("imvideoedit.evaluation", ".")
     template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html.j2")
     cut = AT_ONCE if len(known) > AT_ONCE else 0
@@ -185,12 +167,8 @@ def _strips(run: Run) -> dict[str, str]:
                 picture.verify()
         except (OSError, SyntaxError) as error:  # the latter is Pillow's for a broken PNG
             raise UserError(f"{path} is no whole picture; evaluate this run again, or remove the file") from error
-        found[path.stem.replace("_", " ")] = _uri(path.read_bytes())
+        found[path.stem.replace("_", " ")] = data_uri(path.read_bytes())
     return found
-
-
-def _uri(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
 
 
 @exit_cleanly

@@ -38,10 +38,10 @@ def means(rows: Sequence[Row]) -> dict[str, Any]:
     return {"overall": values.pop("overall"), "interval": interval, "parts": points, **values, "videos": len(rows)}
 
 
-def bootstrap(values: Sequence[float], seed: int = 0) -> list[float]:
+def bootstrap(values: Sequence[float], seed: int = 0, decimals: int = 2) -> list[float]:
     """95 % interval of the mean by resampling videos; the same for the same values."""
     drawn = np.random.default_rng(seed).choice(np.asarray(values, float), (RESAMPLES, len(values)))
-    return [round(float(edge), 2) for edge in np.percentile(drawn.mean(1), (2.5, 97.5))]
+    return [round(float(edge), decimals) for edge in np.percentile(drawn.mean(1), (2.5, 97.5))]
 
 
 def interval_over_seeds(rows: Sequence[Row], key: str = "overall") -> list[float]:

@@ -1,0 +1,143 @@
+"""Which edits there are: a row each with source, edited video, instruction, prompts, task and method."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import UserError
+from ...files import replacing
+from ...jobs import VIDEOS, read_rows
+
+LISTS = ("manifest.jsonl", "manifest.csv")
+_PATHS = ("source", "edited", "mask")
+
+
+@dataclass(frozen=True)
+class EditRow:
+    """One edit of one video.
+
+    Attributes:
+        id: of source and instruction together; the same in all methods that are compared.
+        source: the video before the edit.
+        instruction: what was to change.
+        edited: the video after the edit; None where it is still to be made.
+        method: who made it.
+        task: of :data:`imvideoedit.data.records.TASKS`, or a benchmark's own; empty if unknown.
+        source_prompt, prompt: the scene before and after; empty if unknown.
+        mask: a video, bright where the edit is; None if unknown.
+    """
+
+    id: str
+    source: Path
+    instruction: str
+    edited: Path | None = None
+    method: str = ""
+    task: str = ""
+    source_prompt: str = ""
+    prompt: str = ""
+    mask: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """How messages call the row."""
+        return f"{self.method}/{self.id}"
+
+
+def read_methods(edits: Path, compare: Sequence[Path]) -> list[EditRow]:
+    """The rows of one list of edits, and of others that are compared with it.
+
+    Args:
+        edits: a ``.jsonl`` or ``.csv`` manifest, or a folder with one called ``manifest``; paths in it are relative to
+            it. A row without a method gets the folder's name.
+        compare: likewise; or a folder of videos only, whose names are the ids of ``edits``.
+
+    Raises:
+        UserError: a list or row is broken, a field missing, a file is not there, or two rows are the same.
+    """
+    rows = read_manifest(edits)
+    for other in compare:
+        rows += read_manifest(other) if _manifest(other) else _like(rows, other)
+    seen: set[str] = set()
+    for row in rows:
+        if row.name in seen:
+            raise UserError(f"there are two edits called {row.name}; give each method's edits their own ids")
+        seen.add(row.name)
+        if row.edited is None:
+            raise UserError(f"the edit {row.name} names no edited video; add `edited` to its row")
+    return rows
+
+
+def read_manifest(path: Path) -> list[EditRow]:
+    """The rows of one list; ``edited`` may be missing.
+
+    Raises:
+        UserError: as :func:`read_methods`.
+    """
+    manifest = _manifest(path)
+    if manifest is None:
+        raise UserError(f"{path} is no manifest, nor a folder with {' or '.join(LISTS)}")
+    rows = []
+    for number, values in enumerate(read_rows(manifest), 1):
+        where = f"{manifest}, row {number}"
+        if isinstance(values, str):
+            raise UserError(f"{where}: {values}")
+        rows.append(_row(values, manifest, where))
+    if not rows:
+        raise UserError(f"there is no edit in {manifest}")
+    return rows
+
+
+def write_manifest(rows: Sequence[EditRow], path: Path) -> None:
+    """Write rows as ``.jsonl``, with paths relative to it where they lie below its folder."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            values = {f.name: getattr(row, f.name) for f in fields(row)}
+            values |= {key: _relative(values[key], path.parent) for key in _PATHS if values[key] is not None}
+            file.write(json.dumps({key: value for key, value in values.items() if value}, ensure_ascii=False) + "\n")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    own, base = path.absolute(), folder.absolute()
+    return str(own.relative_to(base) if own.is_relative_to(base) else own)
+
+
+def _manifest(path: Path) -> Path | None:
+    if path.is_dir():
+        return next((path / name for name in LISTS if (path / name).is_file()), None)
+    return path if path.suffix.lower() in (".jsonl", ".csv") else None
+
+
+def _row(values: dict[str, Any], manifest: Path, where: str) -> EditRow:
+    known = [f.name for f in fields(EditRow)]
+    given = {key: str(value) for key, value in values.items() if key in known and value not in (None, "")}
+    for key in ("source", "instruction"):
+        if key not in given:
+            raise UserError(f"{where}: it has no {key}; a row has {', '.join(known)}")
+    paths = {key: manifest.parent / given.pop(key) for key in _PATHS if key in given}
+    for key, path in paths.items():
+        if not path.is_file():
+            raise UserError(f"{where}: there is no {key} at {path}")
+    given.setdefault("id", paths["source"].stem)
+    given.setdefault("method", manifest.parent.absolute().name)
+    return EditRow(**given, **paths)  # type: ignore[arg-type]
+
+
+def _like(rows: Sequence[EditRow], folder: Path) -> list[EditRow]:
+    """The rows of the first method, with the edited videos of a folder, by their names."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder} to compare with")
+    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS}
+    first = [row for row in rows if row.method == rows[0].method]
+    same = list(_paired(first, found, folder.absolute().name))
+    if not same:
+        raise UserError(f"no video in {folder} is called as an edit of {first[0].method}, such as {first[0].id}.mp4")
+    return same
+
+
+def _paired(rows: Sequence[EditRow], found: dict[str, Path], method: str) -> Iterator[EditRow]:
+    for row in rows:
+        path = found.get(row.id) or (found.get(row.edited.stem) if row.edited else None)
+        if path is not None:
+            yield replace(row, edited=path, method=method)

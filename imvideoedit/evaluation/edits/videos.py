@@ -1,0 +1,70 @@
+"""The videos of an edit, frame for frame beside each other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...data.video import Clip
+from ...errors import UserError
+from ...expansion import sample_frames
+from .manifest import EditRow
+from .scores import Unscored
+
+
+class Sized:
+    """A video whose frames are resized to ``(height, width)`` where they are not; iterates anew each time."""
+
+    def __init__(self, clip: Clip, size: tuple[int, int]) -> None:
+        self._clip, self._size = clip, size
+        self.fps = float(clip.info.fps)
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        height, width = self._size
+        for frame_HWC in self._clip:
+            if frame_HWC.shape[:2] != self._size:
+                picture = Image.fromarray(frame_HWC).resize((width, height), Image.Resampling.BILINEAR)
+                frame_HWC = np.array(picture)
+            yield frame_HWC
+
+
+def open_edit(row: EditRow) -> tuple[Sized, Sized, Sized | None]:
+    """Edited video, source and mask, all of the edited one's size.
+
+    Where the source has another number of frames it is read at the edited video's rate.
+
+    Raises:
+        Unscored: a video cannot be read.
+    """
+    assert row.edited is not None
+    try:
+        edited = Clip(row.edited)
+        size = edited.info.height, edited.info.width
+        others = [_beside(edited, path) if path else None for path in (row.source, row.mask)]
+    except UserError as error:
+        raise Unscored(str(error)) from error
+    source, mask = (Sized(other, size) if other else None for other in others)
+    assert source is not None
+    return Sized(edited, size), source, mask
+
+
+def _beside(edited: Clip, path: Path) -> Clip:
+    clip = Clip(path)
+    return clip if len(clip) == len(edited) else Clip(path, fps=edited.info.fps)
+
+
+def sampled(path: Path, count: int) -> list[np.ndarray]:
+    """``count`` frames evenly from the first to the last, uint8 ``[H, W, 3]``; all where there are no more.
+
+    Raises:
+        Unscored: the video cannot be read.
+    """
+    try:
+        clip = Clip(path)
+        return sample_frames(clip, len(clip), count)
+    except UserError as error:
+        raise Unscored(str(error)) from error

@@ -1,0 +1,139 @@
+"""Is a judge to be believed? On nano edits, whose exact answers are known, it must rank
+exact > trained > copy > shuffled; and its totals are compared with the exact scores, edit by edit."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ...data.video import write_video
+from ...files import replacing
+from ...nano.edits import Edit
+from ...pipeline import EditPipeline
+from ..editors import adapter_editor
+from ..edits.manifest import EditRow, write_manifest
+from ..edits.scores import Score, ScoreFolder
+from ..exact import held_out_edits
+from ..jsonable import jsonable
+from ..measures import measure
+from ..scoring import overall, parts
+from .agreement import agreement, in_order
+from .scorer import JudgeScorer
+
+METHODS = ("exact", "trained", "copy", "shuffled")
+SIDE = 128  # pixels of the videos that a judge is shown
+FPS = 8
+
+
+def run(out: Path, judge: JudgeScorer, adapter: str, device: str | None, per_task: int, frames: int) -> Path:
+    """Make the edits, have them judged, and write ``judge_check.json``.
+
+    Args:
+        judge: to be tested.
+        adapter: whose edits are ``trained``; ``bundled`` for the bundled one.
+        per_task: held-out videos of each of the ten tasks.
+        frames: of each video.
+
+    Raises:
+        UserError: the adapter cannot be loaded, or the judge not be asked.
+    """
+    rows, exact = make_edits(
+        out / "edits", EditPipeline.from_pretrained(adapter=adapter, device=device), per_task, frames
+    )
+    scores = ScoreFolder(out / "scores").collect(rows, judge)
+    found = verdict(rows, scores, exact, judge.protocol.most)
+    result = {"judge": judge.model_name, "protocol": judge.protocol.key, **found}
+    path = out / "judge_check.json"
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(jsonable(result), indent=2) + "\n")
+    show(result)
+    return path
+
+
+def make_edits(
+    folder: Path, pipeline: EditPipeline, per_task: int, frames: int
+) -> tuple[list[EditRow], dict[str, float]]:
+    """Write the videos of all four methods with a manifest; returns the rows and the exact score of each.
+
+    ``shuffled`` gives each instruction the exact answer to another's video.
+    """
+    edits = held_out_edits(per_task)
+    trained = adapter_editor(pipeline)
+    rows: list[EditRow] = []
+    exact_scores: dict[str, float] = {}
+    for number, edit in enumerate(edits):
+        source, exact, mask = edit.render(frames)
+        wrong = edits[(number + len(edits) // 2) % len(edits)].render(frames)[1]
+        videos = {"exact": exact, "trained": trained(source, edit), "copy": source, "shuffled": wrong}
+        row = _row(folder, edit, number, source)
+        for method in METHODS:
+            own = replace(row, method=method, edited=_write(folder / method / f"{row.id}.mp4", videos[method]))
+            exact_scores[own.name] = overall(parts(measure(videos[method], exact, source, mask, edit.target)))
+            rows.append(own)
+    write_manifest(rows, folder / "manifest.jsonl")
+    return rows, exact_scores
+
+
+def verdict(rows: Sequence[EditRow], scores: Sequence[Score], exact: dict[str, float], most: float) -> dict[str, Any]:
+    """Means of each method by judge and exactly, whether the judge's are in order, and the agreement, edit by edit.
+
+    Args:
+        exact: row -> exact score, 0 to 100.
+        most: the judge's highest total, which is brought to 100.
+    """
+    judged = {
+        row.name: 100 * score["total"] / most for row, score in zip(rows, scores, strict=True) if "total" in score
+    }
+    names = {method: [row.name for row in rows if row.method == method and row.name in judged] for method in METHODS}
+    means = {
+        method: {
+            "judge": float(np.mean([judged[name] for name in own])) if own else float("nan"),
+            "exact": float(np.mean([exact[name] for name in own])) if own else float("nan"),
+            "edits": len(own),
+        }
+        for method, own in names.items()
+    }
+    known = [name for own in names.values() for name in own]
+    return {
+        "in_order": in_order([means[method]["judge"] for method in METHODS]),
+        "means": means,
+        "agreement": agreement([judged[name] for name in known], [exact[name] for name in known]),
+        "unscored": [score["problem"] for score in scores if "problem" in score],
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the verdict."""
+    table = Table("", "judge", "exact", "edits", title=f"{result['judge']}, protocol {result['protocol']}, of 100")
+    for method, means in result["means"].items():
+        table.add_row(method, f"{means['judge']:.1f}", f"{means['exact']:.1f}", str(means["edits"]))
+    console = Console()
+    console.print(table)
+    found = result["agreement"]
+    order = "in order" if result["in_order"] else "NOT in order: this judge is not to be believed"
+    console.print(f"{' > '.join(METHODS)}: {order}")
+    console.print(
+        f"agreement with the exact scores over {found['pairs']} edits: Pearson {found['pearson']:.2f}, "
+        f"Spearman {found['spearman']:.2f}, mean absolute error {found['mae']:.1f}"
+    )
+    if result["unscored"]:
+        console.print(f"{len(result['unscored'])} edits got no score, the first: {result['unscored'][0]}")
+
+
+def _row(folder: Path, edit: Edit, number: int, source: np.ndarray) -> EditRow:
+    name = f"{edit.task}_{number:03d}"
+    path = _write(folder / "source" / f"{name}.mp4", source)
+    texts = edit.source_prompt, edit.edited_prompt
+    return EditRow(name, path, edit.instruction, task=edit.task, source_prompt=texts[0], prompt=texts[1])
+
+
+def _write(path: Path, video_FHWC: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = max(SIDE // video_FHWC.shape[1], 1)
+    write_video(path, video_FHWC.repeat(times, axis=1).repeat(times, axis=2), fps=FPS)
+    return path

@@ -1,0 +1,1 @@
+"""Metrics of one edited video, as plain functions of frames; networks come in as arguments."""

@@ -1,0 +1,99 @@
+"""The open metrics of an edited video, beside its source."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ...backbone import Backbone, load_backbone
+from ..edits.manifest import EditRow
+from ..edits.network_scorer import NetworkScorer
+from ..edits.videos import Sized
+from ..weights.networks import Clip, Lpips
+from .alignment import frame_alignment, preference, video_alignment
+from .frames import features
+from .rebuild import rebuilt_pairs
+from .source import colour_drift, perceptual, round_trip, structural
+from .temporal import flicker, neighbour_similarity, warped_error
+
+MEASURES: dict[str, tuple[str, ...]] = {
+    "clip_text_frame": ("clip_l14",),
+    "clip_text_video": ("clip_l14",),
+    "clip_temporal": ("clip_l14",),
+    "dino_temporal": ("dino_b16",),
+    "pickscore": ("clip_l14", "pickscore"),
+    "warped_error": ("flow",),
+    "flicker": (),
+    "colour_drift": (),
+    "autoencoder_psnr": (),
+    "ssim_structure_only": (),
+    "lpips_structure_only": ("lpips",),
+}
+
+
+class OpenScorer(NetworkScorer):
+    """The open metrics, see :mod:`imvideoedit.evaluation.metrics`; without a prompt those of the text are NaN.
+
+    Args:
+        backbone: whose autoencoder the round trip goes through.
+        measures, weights, flow, device: as :class:`NetworkScorer`.
+    """
+
+    name = kind = "open"
+    scales = {"clip_temporal": 1.0, "dino_temporal": 1.0, "ssim_structure_only": 1.0}
+    lower = frozenset({"warped_error", "flicker", "colour_drift", "lpips_structure_only"})
+
+    def __init__(
+        self,
+        measures: Sequence[str] | None = None,
+        weights: Path | str | None = None,
+        flow: str = "raft",
+        device: str | None = None,
+        backbone: str = "nano",
+    ) -> None:
+        super().__init__(measures, MEASURES, weights, flow, device)
+        self._backbone_name = backbone
+
+    def identity(self) -> str:
+        """As :class:`NetworkScorer`, and the backbone."""
+        return f"{super().identity()} {self._backbone_name}"
+
+    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
+        """Of the edited video, its source and its prompt."""
+        seen: dict[str, Tensor] = {}  # so that three measures look once
+
+        def clip() -> Tensor:
+            if "clip" not in seen:
+                seen["clip"] = features(edited, self.clip("clip_l14").images)
+            return seen["clip"]
+
+        def told(take: Callable[[Tensor], float], network: str) -> float:
+            return take(self.clip(network).text(row.prompt)) if row.prompt else math.nan
+
+        def picked(text: Tensor) -> float:
+            model: Clip = self.clip("pickscore")
+            return preference(features(edited, model.images), text, model.scale)
+
+        return {
+            "clip_text_frame": lambda: told(lambda text: frame_alignment(clip(), text), "clip_l14"),
+            "clip_text_video": lambda: told(lambda text: video_alignment(clip(), text), "clip_l14"),
+            "clip_temporal": lambda: neighbour_similarity(clip()),
+            "dino_temporal": lambda: neighbour_similarity(features(edited, self.dino.images)),
+            "pickscore": lambda: told(picked, "pickscore"),
+            "warped_error": lambda: warped_error(edited, source, self.flow),
+            "flicker": lambda: flicker(edited),
+            "colour_drift": lambda: colour_drift(edited, source, mask),
+            "autoencoder_psnr": lambda: round_trip(rebuilt_pairs(source, len(source), self._backbone)),
+            "ssim_structure_only": lambda: structural(edited, source),
+            "lpips_structure_only": lambda: perceptual(edited, source, self._lpips),
+        }
+
+    @property
+    def _backbone(self) -> Backbone:
+        return self.once("backbone", lambda: load_backbone(self._backbone_name, device=self.device, parts=("vae",)))
+
+    @property
+    def _lpips(self) -> Lpips:
+        backbone, heads = self.files("lpips")
+        return self.once("lpips", lambda: Lpips(backbone, heads, self.device))

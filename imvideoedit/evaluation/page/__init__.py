@@ -1,0 +1,1 @@
+"""The report on scored edits of real videos: one page, pictures, tables."""

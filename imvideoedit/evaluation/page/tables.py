@@ -1,0 +1,100 @@
+"""The report's tables."""
+
+import math
+from collections.abc import Sequence
+
+from ..edits.scored import Scored
+from ..published.quoted import Quoted
+from ..table import Table
+from .numbers import Comparison, Estimate, estimate, methods_of, tasks_of, values_of
+
+WIDEST = 6  # measures beside each other
+
+
+def dimension_tables(scored: Sequence[Scored], measures: Sequence[str]) -> list[Table]:
+    """For each scorer, a row a method and a column a measure, with intervals."""
+    tables = []
+    for scorer in dict.fromkeys(name.split(".")[0] for name in measures):
+        own = [name for name in measures if name.split(".")[0] == scorer]
+        for start in range(0, len(own), WIDEST):
+            part = own[start : start + WIDEST]
+            more = f", {start + 1} to {start + len(part)}" if len(own) > WIDEST else ""
+            rows = [
+                [method, *(_interval(_over(scored, method, name)) for name in part)] for method in methods_of(scored)
+            ]
+            tables.append(Table(f"{title(scorer)}{more}: mean (95 %)", ["", *map(_measure, part)], rows))
+    return tables
+
+
+def task_table(scored: Sequence[Scored], measure: str) -> Table:
+    """A row a task and a column a method, of one measure; the last row is all edits."""
+    methods = methods_of(scored)
+    rows = [
+        [title(task), *(_interval(_over(scored, method, measure, task)) for method in methods)]
+        for task in tasks_of(scored)
+    ]
+    total = ["all edits", *(_interval(_over(scored, method, measure)) for method in methods)]
+    return Table(f"{title(measure)}, task by task: mean (95 %)", ["", *methods], [*rows, total])
+
+
+def significance_table(comparisons: Sequence[Comparison], first: str) -> Table:
+    """A row for each comparison with the first method."""
+    rows = [
+        [
+            f"{one.method}, {title(one.measure)}",
+            _interval(one.difference, "+"),
+            str(one.difference.count),
+            f"{one.p:.3g}",
+            "told apart" if one.told_apart else "not told apart",
+        ]
+        for one in comparisons
+    ]
+    header = ["", f"difference from {first} (95 %)", "pairs", "p (Wilcoxon, Holm)", "at 5 %"]
+    return Table(f"Against {first}, on the edits that both have", header, rows)
+
+
+def agreement_table(found: dict[str, dict[str, float]]) -> Table:
+    """A row for each pair of judges."""
+    rows = [
+        [name, *(_known(values[key]) for key in ("pearson", "spearman", "mae")), f"{values['pairs']:.0f}"]
+        for name, values in found.items()
+    ]
+    return Table("Agreement", ["", "Pearson", "Spearman", "mean absolute error", "pairs"], rows)
+
+
+def quoted_table(table: Quoted) -> Table:
+    """As it was printed."""
+    keys = list(table.rows[0])
+    texts = [key for key in ("method", "task") if key in keys]
+    order = texts + [key for key in keys if key not in texts]
+    rows = [[_printed(row[key]) for key in order] for row in table.rows]
+    return Table(f"Quoted: {table.title}", ["", *map(title, order[1:])], rows)
+
+
+def _printed(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else title(str(value))
+
+
+def _known(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def title(name: str) -> str:
+    """A name of the code, for people."""
+    return name.replace("_", " ").replace(".", ": ")
+
+
+def _measure(name: str) -> str:
+    return title(name.split(".", 1)[1])
+
+
+def _over(scored: Sequence[Scored], method: str, measure: str, task: str | None = None) -> Estimate | None:
+    return estimate(list(values_of(scored, method, measure, task).values()))
+
+
+def _interval(found: Estimate | None, sign: str = "") -> str:
+    if found is None:
+        return ""
+    size = max(abs(found.mean), abs(found.high), abs(found.low))
+    places = 1 if size >= 10 else 2 if size >= 2 else 3
+    return f"{found.mean:{sign}.{places}f} ({found.low:{sign}.{places}f} to {found.high:{sign}.{places}f})"

@@ -1,0 +1,1 @@
+"""Tables as papers print them: to be quoted beside own numbers, never mixed with them."""

@@ -1,0 +1,97 @@
+"""The raters' page."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from .desk import Desk, Question
+
+CSS = """
+.gradio-container { max-width: 1280px !important; }
+#status { min-height: 1.6em; }
+#source video, #edited video, #left video, #right video { max-height: 52vh; }
+footer { display: none !important; }
+"""
+INTRO = {
+    "ratings": "# How good is the edit?\nYou see a video, what was to change in it, and the edited one. Rate the edit",
+    "pairs": "# Which edit is better?\nYou see a video, what was to change in it, and two edits. Choose the better one",
+}
+WHOLE = " as a whole: was it done as asked, does it look right, is everything else as it was?"
+CHOICES: dict[str, list[tuple[str, float]]] = {
+    "ratings": [("1 poor", 1), ("2 fair", 2), ("3 good", 3), ("4 very good", 4), ("5 excellent", 5)],
+    "pairs": [("the left one", 1), ("about equal", 0.5), ("the right one", 0)],
+}
+
+
+def build_form(desk: Desk) -> gr.Blocks:
+    """The page: a name, then one question after the other; who comes back goes on where they stopped."""
+    with gr.Blocks(title="User study", analytics_enabled=False) as page:
+        asked = gr.State(None)
+        gr.Markdown(INTRO[desk.mode] + WHOLE)
+        with gr.Row() as welcome:
+            name = gr.Textbox(
+                label="Your name or a word of your own",
+                info="Only a hash of it is kept; give the same one to go on later.",
+                elem_id="name",
+            )
+            begin = gr.Button("Begin", variant="primary", elem_id="begin")
+        status = gr.Markdown(elem_id="status")
+        with gr.Column(visible=False) as question:
+            instruction = gr.Markdown(elem_id="instruction")
+            with gr.Row():
+                videos = [
+                    gr.Video(label=label, autoplay=True, loop=True, interactive=False, elem_id=key)
+                    for label, key in _places(desk)
+                ]
+            choice = gr.Radio(CHOICES[desk.mode], label="Your answer", elem_id="choice")
+            following = gr.Button("Next", variant="primary", elem_id="next")
+        shown = [asked, welcome, question, status, instruction, *videos, choice]
+
+        def start(typed: str) -> list[Any]:
+            if not typed.strip():
+                return [None, gr.skip(), gr.skip(), "Give a name first.", *[gr.skip()] * (len(videos) + 2)]
+            return _show(desk.next_for(typed), len(videos))
+
+        def answer(typed: str, last: Question, value: float | None) -> list[Any]:
+            if value is None:
+                return [
+                    last,
+                    gr.skip(),
+                    gr.skip(),
+                    f"{_place(last)}. Choose an answer first.",
+                    *[gr.skip()] * (len(videos) + 2),
+                ]
+            desk.answer(typed, last, float(value))
+            return _show(desk.next_for(typed), len(videos))
+
+        begin.click(start, name, shown)
+        name.submit(start, name, shown)
+        following.click(answer, [name, asked, choice], shown)
+    return page
+
+
+def _places(desk: Desk) -> list[tuple[str, str]]:
+    if desk.mode == "ratings":
+        return [("Source", "source"), ("Edited", "edited")]
+    return [("Source", "source"), ("Left", "left"), ("Right", "right")]
+
+
+def _show(question: Question | None, count: int) -> list[Any]:
+    """New values of state, welcome, question, status, instruction, videos and choice."""
+    welcome = gr.update(visible=False)
+    if question is None:
+        done = "**All are answered. Thank you!**"
+        return [None, welcome, gr.update(visible=False), done, "", *[None] * count, None]
+    paths: list[Path] = [question.source, *question.edited]
+    told = f"**What was to change:** {_plain(question.instruction)}"
+    return [question, welcome, gr.update(visible=True), _place(question), told, *map(str, paths), None]
+
+
+def _place(question: Question) -> str:
+    return f"Question {question.number} of {question.count}"
+
+
+def _plain(text: str) -> str:
+    """With no sign that Markdown or HTML would read."""
+    return "".join(f"&#{ord(sign)};" if sign in "<>&*_`[]#\\" else sign for sign in text)

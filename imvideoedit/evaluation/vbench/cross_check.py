@@ -1,0 +1,123 @@
+"""``python -m imvideoedit.evaluation.vbench.cross_check EDITS --python PYTHON``: ours beside VBench's own.
+
+The ``vbench`` package needs older libraries than this one, so it runs in an environment of its own, whose interpreter
+``--python`` names (made with ``python -m venv`` and ``pip install vbench``). The same videos are scored by both;
+for each dimension the means, Pearson's and Spearman's correlation and the mean absolute difference are printed and
+written as CSV.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import UserError, exit_cleanly
+from ..edits.manifest import EditRow, read_methods
+from ..edits.scores import ScoreFolder
+from ..judge.agreement import agreement
+from ..table import Table, markdown, write_csv
+from .scorer import DIMENSIONS, VBenchScorer
+
+ORIGINAL = """
+import json, sys
+import torch
+from vbench import VBench
+videos, out, dimensions, device = json.loads(sys.argv[1])
+bench = VBench(torch.device(device), "", out)
+bench.evaluate(videos_path=videos, name="original", dimension_list=dimensions, mode="custom_input")
+"""
+
+
+def original_scores(python: Path, videos: Path, dimensions: Sequence[str], device: str) -> dict[str, dict[str, float]]:
+    """What the package says: dimension -> video's name -> value.
+
+    Args:
+        python: the interpreter of the environment that has ``vbench``.
+        videos: folder of ``.mp4`` files.
+
+    Raises:
+        UserError: it cannot be started or fails; its last line is told.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        order = json.dumps([str(videos), out, list(dimensions), device])
+        own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        try:
+            done = subprocess.run(
+                [str(python), "-c", ORIGINAL, order], capture_output=True, text=True, env=own, cwd=out
+            )
+        except OSError as error:
+            raise UserError(f"{python} cannot be run ({error.strerror}); name vbench's interpreter") from error
+        results = next(Path(out).glob("*_eval_results.json"), None)
+        if done.returncode or results is None:
+            last = (done.stderr.strip().splitlines() or ["it wrote no results"])[-1]
+            raise UserError(f"vbench in {python} failed ({last}); run it there by hand to see more")
+        return read_original(json.loads(results.read_text()))
+
+
+def read_original(results: dict) -> dict[str, dict[str, float]]:
+    """The package's result file: of each dimension the mean, then a record for each video."""
+    return {
+        dimension: {
+            Path(one["video_path"]).stem: _share(float(one["video_results"]), dimension) for one in per_video
+        }
+        for dimension, (_, per_video) in results.items()
+    }  # fmt: skip
+
+
+def _share(value: float, dimension: str) -> float:
+    """MUSIQ's single results are of 0 to 100 in the package, whose mean it then divides."""
+    return value / 100 if dimension == "imaging_quality" else value
+
+
+def compare(ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float]]) -> Table:
+    """A row for each dimension that both have."""
+    rows = []
+    for dimension in ours:
+        shared = [name for name in ours[dimension] if name in theirs.get(dimension, {})]
+        if shared:
+            pair = [[side[dimension][name] for name in shared] for side in (ours, theirs)]
+            found = agreement(*pair)
+            means = [f"{sum(values) / len(values):.4f}" for values in pair]
+            rows.append(
+                [dimension, *means, *(f"{found[key]:.4f}" for key in ("pearson", "spearman", "mae")), str(len(shared))]
+            )
+    header = ["", "ours", "vbench", "Pearson", "Spearman", "mean absolute difference", "videos"]
+    return Table("VBench's six dimensions, ours beside the package's", header, rows)
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """Score by both, print and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.vbench.cross_check", description=__doc__)
+    parser.add_argument("edits", type=Path, help="manifest, or folder with one")
+    parser.add_argument("--python", type=Path, required=True, help="interpreter of the environment with vbench")
+    parser.add_argument("--weights", type=Path, help="folder of our networks' weights")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("runs/vbench_cross_check"))
+    args = parser.parse_args(argv)
+    rows = read_methods(args.edits, [])
+    scores = ScoreFolder(args.out / "scores").collect(rows, VBenchScorer(weights=args.weights, device=args.device))
+    names = [_name(number, row) for number, row in enumerate(rows)]
+    ours = {
+        dimension: {name: score[dimension] for name, score in zip(names, scores, strict=True) if dimension in score}
+        for dimension in DIMENSIONS
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, row in zip(names, rows, strict=True):
+            assert row.edited is not None
+            (Path(folder) / f"{name}.mp4").symlink_to(row.edited.absolute())
+        theirs = original_scores(args.python, Path(folder), list(DIMENSIONS), args.device)
+    table = compare(ours, theirs)
+    write_csv(table, args.out / "cross_check.csv")
+    print(markdown(table))
+
+
+def _name(number: int, row: EditRow) -> str:
+    return f"{number:04d}_{row.method}"
+
+
+if __name__ == "__main__":
+    main()

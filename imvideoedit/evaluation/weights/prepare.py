@@ -1,0 +1,68 @@
+"""``python -m imvideoedit.evaluation.weights.prepare [--folder DIR] [--download | --tiny]``: the networks' files.
+
+Without either it says which are there, with their hashes, and which are missing.
+"""
+
+import argparse
+import urllib.request
+from pathlib import Path
+
+from ...errors import UserError, exit_cleanly
+from ...files import replacing
+from .files import NETWORKS, WeightFile, check, default_folder, hash_file
+
+TIMEOUT = 60  # seconds without a byte
+CHUNK = 2**20  # bytes
+
+
+def download(folder: Path, networks: list[str]) -> None:
+    """Get what is missing, each file once; one whose hash is not the published one is not kept.
+
+    Raises:
+        UserError: a file cannot be reached, or is not the published one.
+    """
+    for file in (file for network in networks for file in NETWORKS[network]):
+        if not (folder / file.name).is_file():
+            print("downloading", file.url, flush=True)
+            _fetch(file, folder / file.name)
+
+
+def _fetch(file: WeightFile, path: Path) -> None:
+    with replacing(path) as temporary:
+        try:
+            with urllib.request.urlopen(file.url, timeout=TIMEOUT) as reply, temporary.open("wb") as target:
+                while chunk := reply.read(CHUNK):
+                    target.write(chunk)
+        except OSError as error:
+            raise UserError(
+                f"{file.url} cannot be read ({error}); get it by other means and put it at {path}"
+            ) from error
+        found = hash_file(temporary)
+        if not found.startswith(file.sha256):
+            raise UserError(f"{file.url} is not the published file (SHA-256 {found[:16]}…); it was not kept")
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """Check, download or make up the files."""
+    parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.weights.prepare", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=default_folder(), help="of all weights; %(default)s")
+    parser.add_argument(
+        "--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="all if not given"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--download", action="store_true", help="get what is missing, from where it was published")
+    how.add_argument("--tiny", action="store_true", help="write small random networks, to try the suites with")
+    args = parser.parse_args(argv)
+    if args.tiny:
+        from .tiny import write_tiny  # slow to import, and the rest does without
+
+        write_tiny(args.folder)
+    if args.download:
+        download(args.folder, args.networks)
+    for name, sha256 in check(args.folder, args.networks).items():
+        print(sha256, name)
+
+
+if __name__ == "__main__":
+    main()

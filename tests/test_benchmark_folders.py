@@ -1,0 +1,113 @@
+"""Benchmarks from folders laid out as their publishers do, and the template of our own."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from imvideoedit.data.records import TASKS
+from imvideoedit.data.video import write_video
+from imvideoedit.errors import UserError
+from imvideoedit.evaluation.benchmarks.folders import LAYOUTS, read_benchmark
+from imvideoedit.evaluation.benchmarks.template import template
+from tests.edited_clips import moving
+
+
+def video(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, moving(1, 0), fps=8)
+
+
+def editversebench(folder: Path) -> None:
+    record = {"<text>": "<video1> Add a small golden crown", "<video1>": "videos/17.mp4", "type": "add object"}
+    texts = {"source_prompt": "A young woman", "target_prompt": "A crowned young woman", "<video1> link": "https://x.y"}
+    (folder / "test.json").write_text(json.dumps({"0": record | texts}))
+    video(folder / "videos/17.mp4")
+
+
+def openve_bench(folder: Path) -> None:
+    with (folder / "benchmark_videos.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["edited_type", "prompt", "original_video"], ["local_add", "Add a hat", "videos/a.mp4"]]
+        )
+    video(folder / "videos/a.mp4")
+
+
+def ivebench(folder: Path) -> None:
+    record = {"video_name": "0001", "source_prompt": "A lake", "edit_prompt": "Freeze the lake", "target_prompt": "Ice"}
+    (folder / "ivebench_prompt_short.json").write_text(json.dumps([record | {"category": "attribute"}]))
+    video(folder / "ivebenchdb_mp4_short/0001.mp4")
+
+
+def vie_bench(folder: Path) -> None:
+    (folder / "remove.json").write_text(json.dumps([{"instruction": "Remove the dog", "video_path": "dog.mp4"}]))
+    video(folder / "videos/dog.mp4")
+
+
+def reco_bench(folder: Path) -> None:
+    for task in ("add", "style"):
+        (folder / task).mkdir()
+        (folder / task / f"{task}_data_configs.json").write_text(
+            json.dumps([{"src_video": "v.mp4", "prompt": f"{task} it"}])
+        )
+        video(folder / task / "src_videos/v.mp4")
+
+
+LAID_OUT = [editversebench, openve_bench, ivebench, vie_bench, reco_bench]
+EXPECTED = {
+    "editversebench": ("Add a small golden crown", "add object", "A young woman", "A crowned young woman"),
+    "openve_bench": ("Add a hat", "local_add", "", ""),
+    "ivebench": ("Freeze the lake", "attribute", "A lake", "Ice"),
+    "vie_bench": ("Remove the dog", "remove", "", ""),
+    "reco_bench": ("add it", "add", "", ""),
+}
+
+
+@pytest.mark.parametrize("lay_out", LAID_OUT, ids=lambda lay_out: lay_out.__name__)
+def test_a_benchmarks_folder_becomes_a_list_of_edits_to_make(lay_out, tmp_path):
+    lay_out(tmp_path)
+    rows = read_benchmark(lay_out.__name__, tmp_path)
+    first = rows[0]
+    assert (first.instruction, first.task, first.source_prompt, first.prompt) == EXPECTED[lay_out.__name__]
+    assert first.source.is_file() and first.edited is None
+    assert len({row.id for row in rows}) == len(rows) == (2 if lay_out is reco_bench else 1)
+
+
+@pytest.mark.parametrize("lay_out", LAID_OUT, ids=lambda lay_out: lay_out.__name__)
+def test_a_missing_video_is_named(lay_out, tmp_path):
+    lay_out(tmp_path)
+    for path in tmp_path.rglob("*.mp4"):
+        path.unlink()
+    with pytest.raises(UserError, match="there is no video .*download the source videos too"):
+        read_benchmark(lay_out.__name__, tmp_path)
+
+
+def test_unknown_benchmarks_layouts_and_fields_are_named(tmp_path):
+    with pytest.raises(UserError, match=", ".join(LAYOUTS)):
+        read_benchmark("other", tmp_path)
+    with pytest.raises(UserError, match="holds none of test.json.*huggingface.co/datasets/sooyek/EditVerseBench"):
+        read_benchmark("editversebench", tmp_path)
+    (tmp_path / "list.json").write_text(json.dumps([{"clip": "a.mp4", "words": "x"}]))
+    with pytest.raises(UserError, match="entry 0: none of the fields .*it has clip, words"):
+        read_benchmark("vie_bench", tmp_path)
+    (tmp_path / "list.json").write_text("[3]")
+    with pytest.raises(UserError, match="no object with fields"):
+        read_benchmark("vie_bench", tmp_path)
+
+
+def test_a_list_cannot_point_out_of_its_folder(tmp_path):
+    video(tmp_path / "secret.mp4")
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/list.json").write_text(json.dumps([{"instruction": "x", "video": "../secret.mp4"}]))
+    with pytest.raises(UserError, match="there is no video"):
+        read_benchmark("vie_bench", tmp_path / "bench")
+
+
+def test_the_template_has_25_edits_of_each_task_each_with_its_own_words():
+    rows = template()
+    assert len(rows) == 250 and [row.task for row in rows[::25]] == list(TASKS)
+    assert len({row.instruction for row in rows}) == len({row.prompt for row in rows}) == 250
+    assert len({row.source for row in rows}) == len({row.source_prompt for row in rows}) == 25
+    assert all(row.prompt != row.source_prompt and row.prompt.endswith(".") for row in rows)
+    assert not any("  " in text or "{" in text for row in rows for text in (row.prompt, row.instruction))

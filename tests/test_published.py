@@ -1,0 +1,48 @@
+"""The papers' tables: their totals are the sums of their parts, but where they are not, and that is found."""
+
+import pytest
+
+from imvideoedit.data.records import TASKS
+from imvideoedit.evaluation.judge.protocols import PAPER
+from imvideoedit.evaluation.page.tables import quoted_table
+from imvideoedit.evaluation.published.quoted import PARTS, apart_from_tasks, disagreeing, quoted
+
+TABLES = {table.key: table for table in quoted()}
+
+
+def test_the_judges_arithmetic_gives_the_totals_of_tables_8_and_9():
+    rows = TABLES["judge_tasks"].rows
+    assert len(rows) == 80 and {row["task"] for row in rows} == set(TASKS)
+    for row in rows:
+        total = PAPER.total({part: row[part] for part in PARTS})
+        assert total == pytest.approx(row["total"], abs=0.25), "each of five numbers is rounded to a tenth"
+        assert all(0 <= row[part.key] <= part.highest for part in PAPER.dimensions)
+    assert disagreeing(rows) == []
+
+
+def test_means_over_tables_8_and_9_are_table_5_but_for_the_cells_that_are_flagged():
+    found = apart_from_tasks(TABLES["judge"].rows, TABLES["judge_tasks"].rows, (*PARTS, "total"))
+    flagged = {(cell["method"], cell["measure"]): (cell["printed"], cell["mean"]) for cell in found}
+    assert len(TABLES["judge"].rows) == 8 and all(printed != mean for printed, mean in flagged.values())
+    assert {method for method, _ in flagged} == {
+        "ICVE (13B)", "Kiwi-Edit (5B)", "Lucy-Edit-Dev (5B)", "OmniVideo2 (1.3B)"
+    }  # fmt: skip
+    assert flagged["OmniVideo2 (1.3B)", "total"] == (47.0, 46.38) and len(flagged) == 10
+
+
+def test_the_row_that_does_not_add_up_is_flagged_and_no_other():
+    assert disagreeing(TABLES["judge"].rows, decimals=2) == []
+    (flagged,) = disagreeing(TABLES["ablation"].rows, decimals=2)
+    assert flagged["method"] == "without Update Module" and (flagged["total"], flagged["sum"]) == (47.29, 46.49)
+
+
+def test_a_total_that_is_off_by_more_than_rounding_is_found():
+    row = {"adherence": 1.0, "temporal": 1.0, "fidelity": 1.0, "artifacts": 1.0, "total": 4.2}
+    assert disagreeing([row]) == [] and disagreeing([row], decimals=2) == [{**row, "sum": 4.0}]
+    assert disagreeing([row | {"total": 4.3}]) != []
+
+
+def test_every_table_is_marked_as_quoted_and_says_from_where():
+    for table in TABLES.values():
+        assert quoted_table(table).title.startswith("Quoted: ") and "table" in table.title and table.rows
+    assert [table.key for table in quoted(["vbench"])] == ["vbench"]
