@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decisions, verdict
-from data_recipes.judging import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.errors import UserError, exit_cleanly
 

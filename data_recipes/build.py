@@ -46,8 +46,8 @@ class Build:
         self.threshold = float(config.prompts.duplicates)
         if not 0 < self.threshold <= 1:
             raise UserError(f"prompts.duplicates is {self.threshold}; it must be above 0 and at most 1")
-        self.synthesis: Synthesis = instantiate(config.synthesize, painter=made["painter"], _convert_="all")
-        self.filter: Filter = instantiate(config.filter, judge=made["judge"], _convert_="all")
+        self.synthesis: Synthesis = instantiate(config.synthesize, _convert_="all")(painter=made["painter"])
+        self.filter: Filter = instantiate(config.filter, _convert_="all")(judge=made["judge"])
         self.options: Export = instantiate(config.export, _convert_="all")
         self.models = {
             part: name for each in ("writer", "painter", "judge") for part, name in made[each].models.items()

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from wordcloud import WordCloud
 
-from data_recipes.judging import CRITERIA
+from data_recipes.criteria import CRITERIA
 from data_recipes.shards import MANIFEST
 from imvideoedit.data.records import TASKS
 

@@ -126,6 +126,10 @@ class DiffusersPainter:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
+    def parts(self, name: str) -> dict[str, Any]:
+        """Parts of a pipeline that are not loaded with it but made here; none, unless a subclass has some."""
+        return {}
+
     def _load(self, name: str) -> Any:
         from diffusers import DiffusionPipeline
 
@@ -137,6 +141,7 @@ class DiffusersPainter:
                 torch_dtype=DTYPES[self._dtype],
                 use_safetensors=True,
                 trust_remote_code=False,
+                **self.parts(name),
             )
         except Exception as error:  # of the hub, the file system and the libraries: it cannot be loaded
             raise UserError(

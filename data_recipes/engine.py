@@ -131,9 +131,7 @@ def _ray() -> Any:
 def _start(ray: Any, address: str | None, workers: int, cpus: float) -> None:
     if address is None:
         # Ray Data reads with CPUs of its own; actors that hold all of them would wait for ever.
-        ray.init(
-            num_cpus=int(workers * cpus) + 2, include_dashboard=False, logging_level="error", log_to_driver=False
-        )
+        ray.init(num_cpus=int(workers * cpus) + 2, include_dashboard=False, logging_level="error", log_to_driver=False)
         return
     try:
         ray.init(address=address, logging_level="error", log_to_driver=False)

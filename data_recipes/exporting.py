@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import TEXTS
-from data_recipes.judging import CRITERIA
 from data_recipes.plan import balance
 from data_recipes.rows import Row, digest
 from data_recipes.shards import MANIFEST
@@ -84,7 +84,9 @@ def choose(out: Path, pairs: int) -> tuple[dict[int, set[str]], int]:
 def exported_rows(out: Path, chosen: dict[int, set[str]]) -> Iterator[Row]:
     """Whole rows, one shard in memory at a time."""
     for index, ids in sorted(chosen.items()):
-        scores = {row["id"]: json.loads(row["scores"]) for row in shards_of(out, "filter").read(index, ["id", "scores"])}
+        scores = {
+            row["id"]: json.loads(row["scores"]) for row in shards_of(out, "filter").read(index, ["id", "scores"])
+        }
         texts = {row["id"]: row for row in shards_of(out, "review").read(index, ["id", *TEXTS])}
         for pair in shards_of(out, "synthesize").read(index, _FROM_PAIRS):
             if pair["id"] in ids:
@@ -182,7 +184,7 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
     chosen, surplus = choose(out, options.pairs)
     count = sum(map(len, chosen.values()))
     if not count:
-        raise UserError(f"no pair of {out} was accepted, so there is nothing to export; see the reasons in its manifests")
+        raise UserError(f"no pair of {out} was accepted, so there is nothing to export; its manifests say why")
     with replacing_folder(folder) as temporary:
         files = write_data(exported_rows(out, chosen), temporary / "data", options)
         stats = write_card(temporary, out, files, options, facts)

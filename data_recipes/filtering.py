@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data_recipes.judging import Judge, Judgement
+from data_recipes.criteria import Judge, Judgement
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.rules import PixelRules, TextRules, measure
 from data_recipes.stages import Inputs
@@ -74,7 +74,9 @@ class Filter:
                 images.append(pictures)
         scored = dict(zip([pair["id"] for pair in judged], self.judge.judge(judged, images), strict=True))
         crossed = self._crossed(judged, images)
-        return [self._decide(verdict, scored.get(verdict["id"]), crossed.get(verdict["id"], {})) for verdict in verdicts]
+        return [
+            self._decide(verdict, scored.get(verdict["id"]), crossed.get(verdict["id"], {})) for verdict in verdicts
+        ]
 
     def _by_rules(self, pair: Row) -> tuple[Row, tuple[np.ndarray, np.ndarray] | None]:
         """A verdict so far, and the pictures if no rule is broken."""

@@ -1,18 +1,18 @@
-"""How good a pair is, on three criteria of 0 to 10, by a vision-language model."""
+"""How good a pair is, by a vision-language model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field
 
+from data_recipes.criteria import CRITERIA, Judgement
 from data_recipes.models import Model, side_by_side, unanswered
 from data_recipes.rows import Row, digest
 from imvideoedit.clients.answers import Part, Unanswered
 
-CRITERIA = ("faithfulness", "quality", "preservation")
 JUDGED_SIDE = 1024  # pixels of a picture's longer side that a judge sees, at most
 ANSWER_TOKENS = 180  # about
 
@@ -40,34 +40,6 @@ class Verdict(BaseModel):
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a judge says of a pair.
-
-    Attributes:
-        scores: criterion to a number in [0, 10].
-        comment: why.
-        failure: why there is no judgement; empty if there is one.
-    """
-
-    scores: dict[str, float] = field(default_factory=dict)
-    comment: str = ""
-    failure: str = ""
-
-
-class Judge(Protocol):
-    """What judges pairs."""
-
-    def identity(self) -> Any:
-        """All that decides its judgements, as JSON."""
-
-    def judge(self, rows: Sequence[Row], images: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
-        """One judgement for each row with its source and target, uint8 ``[H, W, 3]``."""
-
-    def estimate(self, rows: int) -> str:
-        """What ``rows`` judgements will cost, in words."""
-
-
-@dataclass(frozen=True)
 class VisionJudge:
     """A vision-language model."""
 
@@ -88,9 +60,7 @@ class VisionJudge:
 
     def judge(self, rows: Sequence[Row], images: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
         """As ``Judge.judge``, some at a time."""
-        return side_by_side(
-            lambda item: self._judge(*item), list(zip(rows, images, strict=True)), self.model.parallel
-        )
+        return side_by_side(lambda item: self._judge(*item), list(zip(rows, images, strict=True)), self.model.parallel)
 
     def _judge(self, row: Row, pair: tuple[np.ndarray, np.ndarray]) -> Judgement:
         source, target = (_shown(image) for image in pair)

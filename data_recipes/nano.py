@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.judging import CRITERIA, Judgement
+from data_recipes.criteria import CRITERIA, Judgement
 from data_recipes.plan import Scene
 from data_recipes.rows import Row, digest
 from imvideoedit.evaluation.exact import score

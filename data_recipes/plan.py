@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imvideoedit.data.buckets import Size, make_buckets, nearest_bucket
 from imvideoedit.data.records import TASKS
+from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
 from imvideoedit.errors import UserError
 
 

@@ -32,7 +32,7 @@ definition. Choose one concrete edit of that kind that suits the scene and shows
 
 - instruction: what a user would type to ask for it, one imperative sentence of at most 20 words;
 - source_prompt: the scene before, one paragraph of 40 to 80 words in the present tense, as of a finished picture: the
-  subjects with number, colours, materials and places, what they do, the setting, the light, the camera's view, the style;
+  subjects with number, colours, materials and places, what they do, the setting, the light, the view, the style;
 - edited_prompt: the scene AFTER the edit, just as complete. Repeat source_prompt in the same words and order, except
   where the edit shows, also in shadows, reflections and light. State the result as a plain fact: it is no command and
   never mentions an edit (none of "make", "change", "now", "instead", "replaced", "removed", "no longer", "without"),

@@ -1,4 +1,4 @@
-"""What is cheap to see: texts that cannot be right, pictures that are the same, or have nothing to do with each other."""
+"""What is cheap to see: texts that cannot be right, pictures that are the same or strangers to each other."""
 
 import math
 import re
@@ -16,8 +16,8 @@ from imvideoedit.data.records import TASKS
 from imvideoedit.errors import UserError
 
 COMMANDS = frozenset(
-    "add adjust alter apply change convert cover delete edit erase give insert make modify move paint place put recolor "
-    "remove render replace restyle set swap transform turn".split()
+    "add adjust alter apply change convert cover delete edit erase give insert make modify move paint place put "
+    "recolor remove render replace restyle set swap transform turn".split()
 )
 TALK = re.compile(r"\b(?:edited|the edit|the original|the instruction|as requested|no longer|instead of)\b", re.I)
 MEASURED_AREA = 120_000  # pixels; larger pictures are measured at half their size, or a quarter, …
@@ -89,7 +89,7 @@ class PixelRules:
             for name, pair in measures.items():
                 if name not in ("ssim", "changed", "hash") or len(pair) != 2 or pair[0] > pair[1]:
                     raise UserError(
-                        f"filter.pixels.bounds.{task}.{name} is {list(pair)}; write ssim, changed or hash: [least, most]"
+                        f"filter.pixels.bounds.{task}.{name} is {list(pair)}; write ssim, changed, hash: [least, most]"
                     )
 
     def sizes(self, row: Row) -> str | None:
