@@ -163,9 +163,9 @@ def build(config: DictConfig) -> None:
         raise UserError(f"stage is {config.stage!r}; it must be all, {', '.join(STAGES)}")
     made = Build(config)
     if config.stage == "review" and config.page:
-        from data_recipes.review import serve
+        from data_recipes.review import serve_page
 
-        serve(made.out, config.reviewer, 7860, config.filter.accept)
+        serve_page(made.out, config.reviewer, config.filter.accept)
     made.run(config.stage)
 
 

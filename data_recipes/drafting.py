@@ -71,7 +71,9 @@ class Unlike:
         words = f"{row['source_prompt']} {row['instruction']}".lower().split()
         hashed = self._blank.copy()
         hashed.update_batch([" ".join(words[i : i + 3]).encode() for i in range(max(len(words) - 2, 1))])
-        seen = self._seen.setdefault(row["task"], MinHashLSH(self._threshold, PERMUTATIONS))
+        if row["task"] not in self._seen:
+            self._seen[row["task"]] = MinHashLSH(self._threshold, PERMUTATIONS)
+        seen = self._seen[row["task"]]
         found = seen.query(hashed)
         if found:
             return min(found)

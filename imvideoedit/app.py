@@ -46,14 +46,14 @@ def _run(arguments: argparse.Namespace, listener: socket.socket) -> None:
         keep_to_itself(Path(folder))
         from imvideoedit.app_edits import MEGABYTE, Desk, Limits
         from imvideoedit.app_page import build_page
-        from imvideoedit.app_texts import CSS, THEME
+        from imvideoedit.app_texts import CSS
         from imvideoedit.editing import load
 
         limits = Limits(arguments.max_megabytes, arguments.max_seconds)
         desk = Desk(load(arguments.adapter, arguments.device), arguments.adapter, limits)
         try:
             size = int(arguments.max_megabytes * MEGABYTE)
-            serve(build_page(desk, Path(folder)), listener, max_file_size=size, theme=THEME, css=CSS)
+            serve(build_page(desk, Path(folder)), listener, max_file_size=size, css=CSS)
         finally:
             desk.close()
 

@@ -2,18 +2,12 @@
 
 import html
 
-import gradio as gr
-
 from imvideoedit.app_edits import Edit
 
 INTRO = "# Edit a video by saying what to change\nPick a video, say what to change, compare, download."
 NANO_WARNING = (
     "\n\n**This model edits only its own little cartoon world, which the samples show.** "
     "Of a camera's video it makes nonsense: for that, start the app with an adapter trained for Wan."
-)
-# Fonts of the reader's own system: none is loaded.
-THEME = gr.themes.Default(
-    font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
 )
 _SCROLL = "?.scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 SHOW_STATUS = f"() => document.querySelector('#status'){_SCROLL}"

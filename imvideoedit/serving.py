@@ -38,14 +38,18 @@ def serve(page: Any, listener: socket.socket, **looks: Any) -> None:
     Args:
         page: to serve.
         listener: see ``listening``.
-        looks: of ``gradio.mount_gradio_app``, as ``theme`` and ``css``.
+        looks: of ``gradio.mount_gradio_app``, as ``css`` and ``max_file_size``.
     """
     import gradio
     import uvicorn
     from fastapi import FastAPI
 
     server = FastAPI(openapi_url=None)
-    gradio.mount_gradio_app(server, page, "/", footer_links=[], show_error=True, ssr_mode=False, **looks)
+    # Fonts of the reader's own system: none is loaded.
+    theme = gradio.themes.Default(
+        font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
+    )
+    gradio.mount_gradio_app(server, page, "/", footer_links=[], show_error=True, ssr_mode=False, theme=theme, **looks)
     config = uvicorn.Config(
         _Policed(server), log_level="error", lifespan="on", timeout_graceful_shutdown=CLOSING_SECONDS
     )

@@ -25,8 +25,7 @@ SETTINGS = {
     "painter": "{_target_:tests.painter.Painter}",
     "filter.pixels.least_side": 32,
     "filter.crossed_share": 0.5,
-    "filter.crossed": "{second:{_target_:data_recipes.judging.VisionJudge,"
-    "model:{_target_:data_recipes.models.EndpointModel,cache:'${cache}',shared:'${llm}',own:{model:second}}}}",
+    "crossed_model": "second",
     "llm.input_price": PRICES[0],
     "llm.output_price": PRICES[1],
     "llm.tries": 3,
@@ -50,7 +49,7 @@ def server(tmp_path) -> Iterator[tuple[str, Path]]:
 
 def build(out: Path, url: str, *overrides: str, key: str | None = KEY, **settings: Any) -> subprocess.CompletedProcess:
     given = SETTINGS | {"out": out, "llm.url": url} | settings
-    command = [sys.executable, "-m", "data_recipes.build", "+recipe=pairs_13k", *overrides]
+    command = [sys.executable, "-m", "data_recipes.build", "+recipe=[pairs_13k,crossed]", *overrides]
     environment = command_environment() | {"NO_PROXY": "127.0.0.1"}
     environment.pop("OPENAI_API_KEY", None)
     if key:
