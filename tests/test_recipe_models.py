@@ -22,7 +22,6 @@ SERVER = Path(__file__).with_name("policy_server.py")
 SETTINGS = {
     "plan.scenes_per_shard": 5,
     "plan.max_area": 4096,
-    "painter": "{_target_:tests.painter.Painter}",
     "filter.pixels.least_side": 32,
     "filter.crossed_share": 0.5,
     "crossed_model": "second",
@@ -49,7 +48,8 @@ def server(tmp_path) -> Iterator[tuple[str, Path]]:
 
 def build(out: Path, url: str, *overrides: str, key: str | None = KEY, **settings: Any) -> subprocess.CompletedProcess:
     given = SETTINGS | {"out": out, "llm.url": url} | settings
-    command = [sys.executable, "-m", "data_recipes.build", "+recipe=[pairs_13k,crossed]", *overrides]
+    painter = ["~painter", "+painter={_target_:tests.painter.Painter}"]
+    command = [sys.executable, "-m", "data_recipes.build", "+recipe=[pairs_13k,crossed]", *painter, *overrides]
     environment = command_environment() | {"NO_PROXY": "127.0.0.1"}
     environment.pop("OPENAI_API_KEY", None)
     if key:
