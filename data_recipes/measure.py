@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from data_recipes.drafting import Unlike
-from data_recipes.plan import Plan
 from data_recipes.rows import Row, digest
 from data_recipes.rules import PixelRules, TextRules, measure
 from data_recipes.shards import Shards
@@ -18,6 +17,7 @@ from data_recipes.stages import shards_of
 from data_recipes.synthesis import encode
 from data_recipes.vocabulary import read_vocabulary
 from imvideoedit.data.images import load_rgb
+from imvideoedit.data.records import TASKS
 
 ROWS_PER_SHARD = 100
 SIZE = (480, 832)
@@ -26,14 +26,15 @@ PIXEL_PAIRS = 60
 
 def made_up(rows: int) -> Iterator[Row]:
     """Rows of prompts as long as real ones, from the recipe's own words."""
-    vocabulary, plan = read_vocabulary(), Plan(0, 1, ROWS_PER_SHARD, SIZE[0] * SIZE[1], 16)
+    vocabulary = read_vocabulary()
+    words = [vocabulary.compose(0, index, (2, 4)).words() for index in range(1009)]
     for index in range(rows):
-        scene = plan.scene(index)
-        parts = [vocabulary.compose(0, 5 * index + step, (2, 4)).words() for step in range(4)]
-        source = f"A picture of {', beside '.join(parts)}."
-        row = {"id": digest(index), "scene": digest("scene", index), "environment": "made up", "task": scene.tasks[0]}
-        row |= {"instruction": f"change number {index}", "source_prompt": source, "origin": "{}"}
-        yield row | {"edited_prompt": f"{source} It rains.", "height": 480, "width": 832, "accepted": True, "reason": ""}
+        parts = [words[(index * step) % len(words)] for step in (1, 7, 31, 137)]
+        source = f"A picture of {', beside '.join(parts)}, number {index}."
+        row = {"id": digest(index), "scene": digest("scene", index), "environment": "made up"}
+        row |= {"task": TASKS[index % 10], "instruction": f"change number {index}", "source_prompt": source, "origin": "{}"}
+        row |= {"edited_prompt": f"{source} It rains.", "height": SIZE[0], "width": SIZE[1]}
+        yield row | {"accepted": True, "reason": ""}
 
 
 def write(shards: Shards, rows: int) -> None:

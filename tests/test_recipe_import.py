@@ -114,7 +114,8 @@ def test_a_model_describes_them_and_the_rest_of_the_recipe_is_the_same(foreign, 
     settings = {name: value for name, value in SETTINGS.items() if name.split(".")[0] in ("+llm", "llm", "filter")}
     del settings["filter.crossed_share"]
     settings |= {"out": out, "llm.url": url, "pairs": COUNT, "plan.max_area": 9216, "filter.accept": 5}
-    command = [sys.executable, "-m", "data_recipes.build", "+recipe=imported", *(f"{k}={v}" for k, v in settings.items())]
+    command = [sys.executable, "-m", "data_recipes.build", "+recipe=imported"]
+    command += [f"{name}={value}" for name, value in settings.items()]
     environment = command_environment() | {"NO_PROXY": "127.0.0.1", "OPENAI_API_KEY": "any-key"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
