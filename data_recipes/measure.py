@@ -32,7 +32,8 @@ def made_up(rows: int) -> Iterator[Row]:
         parts = [words[(index * step) % len(words)] for step in (1, 7, 31, 137)]
         source = f"A picture of {', beside '.join(parts)}, number {index}."
         row = {"id": digest(index), "scene": digest("scene", index), "environment": "made up"}
-        row |= {"task": TASKS[index % 10], "instruction": f"change number {index}", "source_prompt": source, "origin": "{}"}
+        row |= {"task": TASKS[index % 10], "instruction": f"change number {index}", "origin": "{}"}
+        row |= {"source_prompt": source}
         row |= {"edited_prompt": f"{source} It rains.", "height": SIZE[0], "width": SIZE[1]}
         yield row | {"accepted": True, "reason": ""}
 
