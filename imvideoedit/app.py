@@ -1,14 +1,13 @@
 """``imvideoedit-app``: a web page on this machine to edit videos in, with previews, comparison and download."""
 
 import argparse
-import importlib.util
 import socket
 import tempfile
 from pathlib import Path
 
 from imvideoedit.errors import UserError, exit_cleanly
 from imvideoedit.models import Model, add_model, given_model
-from imvideoedit.serving import end_by_terminate, keep_to_itself, listening, serve
+from imvideoedit.serving import MEGABYTE, end_on_terminate, keep_to_itself, listening, require_gradio, serve
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,9 +31,8 @@ def main(argv: list[str] | None = None) -> None:
         if not getattr(arguments, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name):g}; it must be above 0")
     model = given_model(arguments)
-    if importlib.util.find_spec("gradio") is None:
-        raise UserError("gradio is not installed; pip install 'imvideoedit[app]'")
-    end_by_terminate()
+    require_gradio()
+    end_on_terminate()
     with listening(arguments.host, arguments.port) as listener:
         try:
             _run(arguments, model, listener)
@@ -53,7 +51,8 @@ def _run(arguments: argparse.Namespace, model: Model, listener: socket.socket) -
         limits = Limits(arguments.max_megabytes, arguments.max_seconds)
         desk = Desk(load(model, arguments.device), model.identity(), limits)
         try:
-            serve(build_page(desk, Path(folder)), listener, arguments.max_megabytes, CSS)
+            size = int(arguments.max_megabytes * MEGABYTE)
+            serve(build_page(desk, Path(folder)), listener, max_file_size=size, css=CSS)
         finally:
             desk.close()
 

@@ -1,9 +1,9 @@
-"""Web pages on this machine: a socket to listen on, a server that keeps to itself, an end by Ctrl-C."""
+"""Gradio pages on this machine: nothing is loaded from elsewhere, and no one else is told."""
 
+import importlib.util
 import os
 import signal
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,17 @@ CLOSING_SECONDS = 2  # for open connections when the server ends
 MEGABYTE = 2**20  # bytes, as the upload counts too
 
 
+def require_gradio() -> None:
+    """Raise a ``UserError`` where gradio is not installed."""
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("gradio is not installed; pip install 'imvideoedit[app]'")
+
+
+def end_on_terminate() -> None:
+    """Make SIGTERM end the program as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
 def keep_to_itself(folder: Path) -> None:
     """Before gradio is imported: its files go into ``folder``, and it tells nobody that it is used."""
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
@@ -22,34 +33,24 @@ def keep_to_itself(folder: Path) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
-def serve(page: Any, listener: socket.socket, max_megabytes: float, css: str, folders: Sequence[Path] = ()) -> None:
-    """Serve a gradio page until Ctrl-C, and print where it is.
+def serve(page: Any, listener: socket.socket, **looks: Any) -> None:
+    """Serve a ``gr.Blocks`` until Ctrl-C, after a line with its address.
 
     Args:
-        max_megabytes: of an uploaded file.
-        folders: whose files the page may show, beside its own.
+        page: to serve.
+        listener: see ``listening``.
+        looks: of ``gradio.mount_gradio_app``, as ``css``, ``max_file_size`` and ``allowed_paths``.
     """
     import gradio
     import uvicorn
     from fastapi import FastAPI
 
+    server = FastAPI(openapi_url=None)
     # Fonts of the reader's own system: none is loaded.
     theme = gradio.themes.Default(
         font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
     )
-    server = FastAPI(openapi_url=None)
-    gradio.mount_gradio_app(
-        server,
-        page,
-        "/",
-        footer_links=[],
-        allowed_paths=[str(folder.absolute()) for folder in folders],
-        show_error=True,
-        max_file_size=int(max_megabytes * MEGABYTE),
-        ssr_mode=False,
-        theme=theme,
-        css=css,
-    )
+    gradio.mount_gradio_app(server, page, "/", footer_links=[], show_error=True, ssr_mode=False, theme=theme, **looks)
     config = uvicorn.Config(
         _Policed(server), log_level="error", lifespan="on", timeout_graceful_shutdown=CLOSING_SECONDS
     )
@@ -85,11 +86,6 @@ def listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"cannot listen on {host}, port {port} ({reason}); choose another --host or --port") from error
-
-
-def end_by_terminate() -> None:
-    """Make SIGTERM end the program as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imvideoedit.data.buckets import MAX_ASPECT, BucketBatchSampler, fit, make_buckets, nearest_bucket
+from imvideoedit.data.buckets import BucketBatchSampler
+from imvideoedit.data.sizes import MAX_ASPECT, fit, make_buckets, nearest_bucket
 from imvideoedit.errors import UserError
 
 sides = st.integers(1, 4000)

@@ -36,7 +36,7 @@ with initialize_config_module("imvideoedit.conf", version_base="1.3"):
 
 
 def test_every_package_is_listed():
-    inits = CHECKOUT.glob("imvideoedit/**/__init__.py")
+    inits = [path for package in ("imvideoedit", "data_recipes") for path in CHECKOUT.glob(f"{package}/**/__init__.py")]
     found = {".".join(path.parent.relative_to(CHECKOUT).parts) for path in inits}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found | {"imvideoedit.conf"}
 
@@ -55,7 +55,7 @@ def wheel(tmp_path_factory) -> Path:
     """The wheel, built from a copy: in the checkout, leftovers of an older build would get into it."""
     folder = tmp_path_factory.mktemp("wheel")
     copy = folder / "checkout"
-    for name in ("imvideoedit", "conf"):
+    for name in ("imvideoedit", "data_recipes", "conf"):
         shutil.copytree(CHECKOUT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, copy)

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from imvideoedit.clients.answers import AnswerCache, Part, Question, Refused, Unanswered, fitting_json
 from imvideoedit.clients.budget import Budget
 from imvideoedit.clients.connection import Connection, Reply, Setback
+from imvideoedit.clients.pace import Pace
 from imvideoedit.clients.settings import EndpointSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -44,6 +45,7 @@ class Endpoint:
         self.budget = Budget(self.settings.max_cost, self.settings.cache / "spent.json")
         self._cache = AnswerCache(self.settings.cache / "answers")
         self._sleep = sleep
+        self._pace = Pace(self.settings.per_minute, sleep)
         self._random = random.Random()  # its own: seeds set elsewhere stay as they are
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -94,6 +96,7 @@ class Endpoint:
 
     def _attempt(self, question: Question, key: str) -> str | Setback:
         connection, bound = self._connected(), self._bound(question)
+        self._pace.wait()
         self.budget.reserve(bound)
         cost = bound  # also when the call is interrupted: it may be charged
         try:

@@ -54,6 +54,7 @@ class EndpointSettings:
         tries: of one question, at least 1.
         backoff: seconds before the second try, at least 0; they double from try to try.
         longest_wait: seconds between two tries at most, at least 0. An endpoint that asks for more is given up.
+        per_minute: calls a minute of one process at most, above 0; None for no limit.
 
     Raises:
         UserError: a value is out of its range, or there is a budget without prices.
@@ -73,6 +74,7 @@ class EndpointSettings:
     tries: int = 5
     backoff: float = 1.0
     longest_wait: float = 60.0
+    per_minute: float | None = None
 
     def __post_init__(self) -> None:
         _check_url(self.url)
@@ -82,6 +84,8 @@ class EndpointSettings:
             self._check(name, lowest)
         if not 0 < self.timeout < math.inf:
             raise UserError(f"timeout is {self.timeout}; it must be above 0 seconds")
+        if self.per_minute is not None and not 0 < self.per_minute < math.inf:
+            raise UserError(f"per_minute of the endpoint is {self.per_minute}; it must be above 0, or null")
         if self.temperature > 2:
             raise UserError(f"temperature is {self.temperature}; it must be in [0, 2]")
         if self.max_cost is not None and self.input_price == self.output_price == 0:

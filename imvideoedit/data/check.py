@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from imvideoedit.data.buckets import Size, make_buckets, nearest_bucket
 from imvideoedit.data.records import PairRecord, open_records
+from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
 from imvideoedit.errors import UserError, exit_cleanly
 
 

@@ -11,8 +11,9 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from imvideoedit.data.buckets import BucketBatchSampler, Size, fit, make_buckets, nearest_bucket
+from imvideoedit.data.buckets import BucketBatchSampler
 from imvideoedit.data.records import PairRecord, open_records
+from imvideoedit.data.sizes import Size, fit, make_buckets, nearest_bucket
 from imvideoedit.errors import UserError
 
 _TEXTS = ("instruction", "source_prompt", "edited_prompt", "task", "id")

@@ -1,12 +1,11 @@
 """``+suite=study``: the page for raters until Ctrl-C, then the report on what they said."""
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import UserError
-from ...serving import end_by_terminate, keep_to_itself, listening, serve
+from ...serving import MEGABYTE, end_on_terminate, keep_to_itself, listening, require_gradio, serve
 from ..edits.manifest import read_methods
 from ..edits.scored import write_scored
 from ..page.page import About, write_page
@@ -69,15 +68,20 @@ def run(
 
 
 def _ask(desk: Desk, out: Path, host: str, port: int) -> None:
-    if importlib.util.find_spec("gradio") is None:
-        raise UserError("gradio is not installed; pip install 'imvideoedit[app]'")
-    end_by_terminate()
+    require_gradio()
+    end_on_terminate()
     with listening(host, port) as listener:
         keep_to_itself(out / "media")
         desk.prepare()
         from .form import CSS, build_form
 
         try:
-            serve(build_form(desk), listener, 1, CSS, [desk.media])
+            serve(
+                build_form(desk),
+                listener,
+                css=CSS,
+                max_file_size=MEGABYTE,
+                allowed_paths=[str(Path(desk.media).absolute())],
+            )
         except KeyboardInterrupt:
             print("stopped")

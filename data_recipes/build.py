@@ -1,0 +1,176 @@
+"""``python -m data_recipes.build +recipe=nano [pairs=N] [out=DIR] [stage=…] [engine=ray]``: make a data set of pairs.
+
+Every stage goes on where it was left, and makes only what is missing.
+"""
+
+import importlib.metadata
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data_recipes.decisions import Review
+from data_recipes.drafting import Drafts, keep_unlike, unlike_keys
+from data_recipes.exporting import Export, export
+from data_recipes.filtering import Filter
+from data_recipes.plan import Plan
+from data_recipes.stages import Work, shards_of
+from data_recipes.synthesis import Synthesis
+from imvideoedit.composition import command
+from imvideoedit.errors import UserError
+
+STAGES = ("prompts", "synthesize", "filter", "review", "export")
+ROUNDS = 5  # of asking for more candidates when the filter leaves too few
+LIBRARIES = ("imvideoedit", "diffusers", "transformers", "torch", "datasets", "pyarrow", "pillow", "numpy")
+
+
+class Build:
+    """A recipe at work in its folder."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.name, self.out, self.pairs = config.name, Path(config.out), int(config.pairs)
+        if self.pairs < 1:
+            raise UserError(f"pairs is {self.pairs}; ask for at least 1")
+        if not 0 < config.expected_yield <= 1:
+            raise UserError(f"expected_yield is {config.expected_yield}; it must be above 0 and at most 1")
+        self.expected_yield = float(config.expected_yield)
+        self.engine = instantiate(config.engine)
+        made = {part: instantiate(config[part], _convert_="all") for part in ("plan", "writer", "painter", "judge")}
+        self.plan: Plan = made["plan"]
+        self.drafts = Drafts(self.plan, made["writer"])
+        self.threshold = float(config.prompts.duplicates)
+        if not 0 < self.threshold <= 1:
+            raise UserError(f"prompts.duplicates is {self.threshold}; it must be above 0 and at most 1")
+        self.synthesis: Synthesis = instantiate(config.synthesize, _convert_="all")(painter=made["painter"])
+        self.filter: Filter = instantiate(config.filter, _convert_="all")(judge=made["judge"])
+        self.options: Export = instantiate(config.export, _convert_="all")
+        self.models = {
+            part: name for each in ("writer", "painter", "judge") for part, name in made[each].models.items()
+        }
+        self.console = Console()
+
+    def run(self, stage: str) -> None:
+        """One stage, or ``all`` of them until there are enough pairs."""
+        if stage != "all":
+            self._stage(stage, self._shards_known())
+            return
+        shards = self._shards_wanted(self.pairs / self.expected_yield)
+        for _ in range(ROUNDS):
+            for name in STAGES[:-1]:
+                self._stage(name, shards)
+            accepted = shards_of(self.out, "review").manifest()["accepted"]
+            more = self._shards_wanted(shards * self.plan.rows_per_shard * 1.05 * self.pairs / max(accepted, 1))
+            if accepted >= self.pairs or accepted == 0 or more <= shards:
+                break
+            self.say(f"{accepted:,} of {self.pairs:,} pairs were accepted; going on with {more - shards} more shards")
+            shards = more
+        self._stage("export", shards)
+
+    def _shards_known(self) -> int:
+        """As many as the stage before has by now, or as the wanted pairs need."""
+        wanted = self._shards_wanted(self.pairs / self.expected_yield)
+        return max(wanted, shards_of(self.out, "prompts").count())
+
+    def _shards_wanted(self, rows: float) -> int:
+        shards = math.ceil(rows / self.plan.rows_per_shard)
+        most = self.drafts.writer.shards()
+        return shards if most is None else min(shards, most)
+
+    def _stage(self, name: str, shards: int) -> None:
+        if name == "prompts":
+            self._make(self.drafts, shards)
+            made = [*keep_unlike(self.out, shards, self.threshold)]
+            keys = unlike_keys(self.out, shards, self.threshold)
+            self._finish(name, keys, len(made))
+        elif name == "export":
+            self._export()
+        else:
+            before = STAGES[STAGES.index(name) - 1]
+            known = shards_of(self.out, before).count()
+            if not known:
+                raise UserError(f"{self.out} has no finished stage {before}; run stage={before} first")
+            stage = {"synthesize": self.synthesis, "filter": self.filter, "review": Review(self.out / "decisions")}
+            self._make(stage[name], min(shards, known))
+
+    def _make(self, stage: Any, shards: int) -> None:
+        work = Work(stage, self.out)
+        keys, missing = work.missing(shards)
+        if missing:
+            estimate = stage.estimate(len(missing) * self.plan.rows_per_shard)
+            if estimate:
+                self.say(f"{stage.name}: {estimate}")
+            self._watch(work, missing)
+        self._finish(stage.name, keys, len(missing))
+
+    def _watch(self, work: Work, missing: Sequence[int]) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            bar = progress.add_task(work.stage.name, total=len(missing))
+            for _ in self.engine.run(work, missing):
+                progress.advance(bar)
+
+    def _finish(self, name: str, keys: Sequence[str], made: int) -> None:
+        manifest = shards_of(self.out, name).finish(keys, {"stage": name, "recipe": self.name})
+        if name == "drafts":  # prompts says the same and more
+            return
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest["rejected"].items())
+        self.say(
+            f"{name}: {manifest['accepted']:,} of {manifest['rows']:,} rows accepted"
+            f"{f' (rejected: {reasons})' if reasons else ''}; {made} of {len(keys)} shards made now"
+        )
+
+    def _export(self) -> None:
+        if not shards_of(self.out, "review").count():
+            raise UserError(f"{self.out} has no finished stage review; run stage=review first")
+        versions = {library: _version(library) for library in LIBRARIES}
+        facts = {"recipe": self.name, "models": self.models, "versions": versions}
+        manifest = export(self.out, self.options, facts)
+        splits = ", ".join(f"{count:,} {split}" for split, count in manifest["splits"].items())
+        self.say(f"export: {manifest['pairs']:,} pairs ({splits}) in {self.out / 'export'}")
+        if manifest["pairs"] < self.pairs:
+            self.say(f"that is fewer than the {self.pairs:,} asked for; lower expected_yield to plan for more")
+        if self.options.push:
+            from data_recipes.pushing import push
+
+            self.say(f"pushed to {push(self.out / 'export', self.options.push)}")
+
+    def say(self, text: str) -> None:
+        """One line on the terminal."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def build(config: DictConfig) -> None:
+    """Run the configured stage or all.
+
+    Raises:
+        UserError: no recipe was named, or whatever a stage cannot go on with.
+    """
+    if "writer" not in config:
+        raise UserError("no recipe was named; add +recipe=nano or +recipe=pairs_13k")
+    if config.stage not in ("all", *STAGES):
+        raise UserError(f"stage is {config.stage!r}; it must be all, {', '.join(STAGES)}")
+    made = Build(config)
+    if config.stage == "review" and config.page:
+        from data_recipes.review import serve_page
+
+        serve_page(made.out, config.reviewer, config.filter.accept)
+    made.run(config.stage)
+
+
+main = command("build", build)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The nano world as all three models of a recipe: its grammar writes, its renderer paints, the exact answer judges."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from data_recipes.criteria import CRITERIA, Judgement
+from data_recipes.plan import Scene
+from data_recipes.rows import Row, digest
+from imvideoedit.evaluation.exact import score
+from imvideoedit.nano import grammar, scenes
+from imvideoedit.nano.edits import Edit, sample_edit
+
+PSNR_RANGE = (15.0, 35.0)  # dB that count 0 and 10
+VERSION = 1  # raise it when scenes, edits or the renderer change what they make
+
+
+def _to_json(edit: Edit) -> str:
+    return json.dumps({"source": dataclasses.asdict(edit.source), "target": dataclasses.asdict(edit.target)})
+
+
+def _from_json(row: Row) -> Edit:
+    origin = json.loads(row["origin"])
+    return Edit(row["task"], _scene(origin["source"]), _scene(origin["target"]), row["instruction"])
+
+
+def _scene(fields: dict[str, Any]) -> scenes.Scene:
+    return scenes.Scene(**fields | {"things": tuple(scenes.Thing(**thing) for thing in fields["things"])})
+
+
+class NanoWriter:
+    """Random exact edits of the training compositions, described by the grammar."""
+
+    models = {"prompts": "nano grammar"}
+
+    def identity(self) -> Any:
+        """The world's version."""
+        return ["nano", VERSION]
+
+    def shards(self) -> int | None:
+        """Without an end."""
+        return None
+
+    def estimate(self, rows: int) -> str:
+        """Nothing is paid."""
+        return ""
+
+    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+        """A row for each task of each scene; every pair has a nano scene of its own."""
+        return [self._row(scene, task, place) for scene in scenes for place, task in enumerate(scene.tasks)]
+
+    def _row(self, scene: Scene, task: str, place: int) -> Row:
+        edit = sample_edit(np.random.default_rng((*scene.seed, place)), "train", task)
+        origin = _to_json(edit)
+        return {
+            "id": digest(origin, edit.instruction),
+            "scene": digest(dataclasses.asdict(edit.source)),
+            "environment": f"{edit.source.background} {edit.source.pattern}",
+            "task": task,
+            "instruction": edit.instruction,
+            "source_prompt": edit.source_prompt,
+            "edited_prompt": edit.edited_prompt,
+            "height": scene.size[0],
+            "width": scene.size[1],
+            "origin": origin,
+            "accepted": True,
+            "reason": "",
+        }
+
+
+class NanoPainter:
+    """The renderer."""
+
+    models = {"source images": "nano renderer", "edited images": "nano renderer"}
+
+    def identity(self) -> Any:
+        """The world's version."""
+        return ["nano", VERSION]
+
+    def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray] | str]:
+        """The exact images of every row, uint8 ``[H, W, 3]``."""
+        videos = [_from_json(row).render(1, (row["height"], row["width"])) for row in rows]
+        return [(source[0], target[0]) for source, target, _ in videos]
+
+
+class NanoJudge:
+    """Compares with the exact answer, and the texts with what the grammar makes of them.
+
+    Faithfulness is the PSNR of the region that the edit changes, preservation that of the rest, and quality that of the
+    frame, 15 dB counting 0 and 35 dB 10. Faithfulness is 0 where the instruction does not lead from the source prompt
+    to the edited one.
+    """
+
+    models = {"judge": "exact answer of the nano world"}
+
+    def identity(self) -> Any:
+        """The rule."""
+        return ["nano", VERSION, PSNR_RANGE]
+
+    def estimate(self, rows: int) -> str:
+        """Nothing is paid."""
+        return ""
+
+    def judge(self, rows: Sequence[Row], images: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
+        """One judgement a row."""
+        return [self._judge(row, *pair) for row, pair in zip(rows, images, strict=True)]
+
+    def _judge(self, row: Row, source_HWC: np.ndarray, target_HWC: np.ndarray) -> Judgement:
+        source, exact, mask = _from_json(row).render(1, source_HWC.shape[:2])
+        measured = score(target_HWC[None], exact, mask)
+        shown = score(source_HWC[None], source, mask)["frame_psnr"]
+        points = [_points(measured["changed_psnr"]), _points(measured["frame_psnr"]), _points(measured["kept_psnr"])]
+        comment = f"changed {measured['changed_psnr']:.1f}, kept {measured['kept_psnr']:.1f}, source {shown:.1f} dB"
+        if grammar.apply_instruction(row["instruction"], row["source_prompt"]) != row["edited_prompt"]:
+            points[0], comment = 0.0, "the instruction does not lead to the edited prompt"
+        points[1] = min(points[1], _points(shown))
+        return Judgement(dict(zip(CRITERIA, points, strict=True)), comment)
+
+
+def _points(psnr: float) -> float:
+    if np.isnan(psnr):  # no such region
+        return 10.0
+    low, high = PSNR_RANGE
+    return round(float(np.clip(10 * (psnr - low) / (high - low), 0, 10)), 2)

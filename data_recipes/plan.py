@@ -1,0 +1,122 @@
+"""Which scenes are made, with which tasks and at which size: the same for a seed, however many there will be.
+
+Scene k depends on the seed and k alone, so asking for more pairs leaves those that are there as they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from imvideoedit.data.records import TASKS
+from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
+from imvideoedit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene to be: its number, the tasks of its pairs, their size (height, width) and a seed of its own."""
+
+    index: int
+    tasks: tuple[str, ...]
+    size: Size
+    seed: tuple[int, int]
+
+    def rng(self) -> np.random.Generator:
+        """Randomness of this scene."""
+        return np.random.default_rng(self.seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Scenes with their tasks; of every ten scenes each task comes equally often.
+
+    Args:
+        seed: of everything.
+        tasks_per_scene: different tasks of each scene, 1 to 10.
+        scenes_per_shard: scenes in a shard.
+        max_area, multiple: of the sizes, which are training's buckets; see ``make_buckets``.
+        aspects: width:height, as "16:9", to the share of the scenes.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    seed: int
+    tasks_per_scene: int
+    scenes_per_shard: int
+    max_area: int
+    multiple: int
+    aspects: Mapping[str, float] = field(default_factory=lambda: {"1:1": 1.0})
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tasks_per_scene <= len(TASKS):
+            raise UserError(f"plan.tasks_per_scene is {self.tasks_per_scene}; it must be 1 to {len(TASKS)}")
+        if self.scenes_per_shard < 1:
+            raise UserError(f"plan.scenes_per_shard is {self.scenes_per_shard}; it must be at least 1")
+        self.sizes()
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Pairs that a shard holds before anything is rejected."""
+        return self.scenes_per_shard * self.tasks_per_scene
+
+    def sizes(self) -> tuple[list[Size], list[float]]:
+        """The sizes and their shares, which sum to 1."""
+        buckets = make_buckets(self.max_area, self.multiple)
+        sizes = []
+        for aspect, share in self.aspects.items():
+            try:
+                width, height = (float(side) for side in aspect.split(":"))
+                fits = width > 0 and height > 0 and share >= 0
+            except ValueError:
+                fits = False
+            if not fits:
+                raise UserError(f"plan.aspects has {aspect!r}: {share}; write shares as '16:9': 0.5")
+            # At an equal area, as nearest_bucket takes the larger of equals.
+            sizes.append(nearest_bucket((round(1000 * height), round(1000 * width)), buckets))
+        total = sum(self.aspects.values())
+        if not total > 0:
+            raise UserError("plan.aspects has no share above 0; write shares as '16:9': 0.5")
+        return sizes, [share / total for share in self.aspects.values()]
+
+    def scenes(self, shard: int) -> list[Scene]:
+        """The scenes of a shard."""
+        first = shard * self.scenes_per_shard
+        return [self.scene(index) for index in range(first, first + self.scenes_per_shard)]
+
+    def scene(self, index: int) -> Scene:
+        """Scene ``index``."""
+        block, place = divmod(index, len(TASKS))
+        order = np.random.default_rng((self.seed, 1, block)).permutation(len(TASKS))
+        tasks = tuple(TASKS[order[(place + step) % len(TASKS)]] for step in range(self.tasks_per_scene))
+        sizes, shares = self.sizes()
+        size = sizes[np.random.default_rng((self.seed, 2, index)).choice(len(sizes), p=shares)]
+        return Scene(index, tasks, size, (self.seed, index))
+
+
+def turns(seed: int, index: int, count: int) -> int:
+    """Item ``index`` of an endless sequence in which each of ``count`` items comes once in every round."""
+    round_, place = divmod(index, count)
+    return int(np.random.default_rng((seed, 3, round_)).permutation(count)[place])
+
+
+def balance(tasks: Sequence[str], wanted: int) -> list[int]:
+    """Which rows to keep so that ``wanted`` remain, or all if there are fewer, with tasks as equal as can be.
+
+    Args:
+        tasks: of every row.
+        wanted: at least 0.
+
+    Returns:
+        Indices in order; of a task its first rows are kept.
+    """
+    by_task: dict[str, list[int]] = {}
+    for row, task in enumerate(tasks):
+        by_task.setdefault(task, []).append(row)
+    kept: list[int] = []
+    for number, rows in enumerate(sorted(by_task.values(), key=lambda rows: (len(rows), rows))):
+        # Rarer tasks come first; what they leave of their share is shared by the others.
+        share, extra = divmod(wanted - len(kept), len(by_task) - number)
+        kept += rows[: share + (1 if extra else 0)]
+    return sorted(kept)

@@ -1,0 +1,61 @@
+"""``python -m data_recipes.review OUT [--reviewer NAME]``: a page on this machine to look at pairs and decide on them.
+
+Every decision is on the disk before the page goes on; ``stage=review`` of the recipe then applies them.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from imvideoedit.errors import exit_cleanly
+from imvideoedit.serving import end_on_terminate, keep_to_itself, listening, require_gradio, serve
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m data_recipes.review", description="Review pairs in a browser.")
+    add = parser.add_argument
+    add("out", type=Path, help="a recipe's folder, filtered")
+    add("--reviewer", default="reviewer", help="your name on the page; ?reviewer=NAME in the address does the same")
+    add("--accept", type=float, default=6.0, help="score from which the judge accepts (default 6)")
+    add("--seed", type=int, default=0, help="of the random order")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the whole network in")
+    add("--port", type=int, default=7861, help="0 takes a free one")
+    return parser
+
+
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """Entry point; it ends with Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    serve_page(arguments.out, arguments.reviewer, arguments.accept, arguments.seed, arguments.host, arguments.port)
+
+
+def serve_page(
+    out: Path, reviewer: str, accept: float = 6.0, seed: int = 0, host: str = "127.0.0.1", port: int = 7861
+) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        UserError: gradio is missing, there are no judged pairs, or the port is taken.
+    """
+    from data_recipes.reviewing import Desk
+
+    desk = Desk(out, accept, seed)
+    require_gradio()
+    end_on_terminate()
+    with (
+        listening(host, port) as listener,
+        tempfile.TemporaryDirectory(prefix="imvideoedit-review-", ignore_cleanup_errors=True) as folder,
+    ):
+        keep_to_itself(Path(folder))
+        from data_recipes.review_page import CSS, build_page
+
+        try:
+            serve(build_page(desk, reviewer), listener, css=CSS)
+        except KeyboardInterrupt:
+            print("stopped; stage=review applies the decisions")
+
+
+if __name__ == "__main__":
+    main()

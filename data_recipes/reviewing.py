@@ -1,0 +1,127 @@
+"""What a review page shows and keeps, without the page."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_recipes.agreement import between_reviewers, calibrate, reviewed
+from data_recipes.decisions import TEXTS, Decision, Decisions
+from data_recipes.rows import Row, digest
+from data_recipes.stages import shards_of
+from imvideoedit.data.images import load_rgb
+from imvideoedit.errors import UserError
+
+ORDERS = ("random", "disagreement")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pair as a reviewer sees it.
+
+    Attributes:
+        row: with its id, task and texts.
+        verdict: of the filter.
+        source, target: uint8 ``[H, W, 3]``.
+        decision: the reviewer's own so far.
+    """
+
+    row: Row
+    verdict: Row
+    source: np.ndarray
+    target: np.ndarray
+    decision: Decision | None
+
+    @property
+    def difference(self) -> np.ndarray:
+        """Where the two differ, uint8 ``[H, W]``: white is as it was, black differs by a third of the range or more."""
+        change = np.abs(self.source.astype(np.int16) - self.target).max(-1)
+        return (255 - np.minimum(3 * change, 255)).astype(np.uint8)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """As the reviewer left them."""
+        mended = self.decision.texts if self.decision else {}
+        return {name: mended.get(name, self.row[name]) for name in TEXTS}
+
+
+class Desk:
+    """Pairs to review, and where decisions go.
+
+    Args:
+        out: a recipe's folder, filtered.
+        accept: the judge's threshold.
+        seed: of the random order.
+
+    Raises:
+        UserError: there are no judged pairs.
+    """
+
+    def __init__(self, out: Path, accept: float, seed: int = 0) -> None:
+        self._out, self._accept, self._seed = out, accept, seed
+        self.decisions = Decisions(out / "decisions")
+        self._places: dict[str, int] = {}
+        self._ranks: dict[str, tuple[float, float]] = {}
+        verdicts = shards_of(out, "filter")
+        for index in range(verdicts.count()):
+            for row in verdicts.read(index, ["id", "scores", "crossed"]):
+                scores = json.loads(row["scores"])
+                if scores:
+                    self._places[row["id"]] = index
+                    self._ranks[row["id"]] = self._rank(scores, json.loads(row["crossed"]))
+        if not self._places:
+            raise UserError(f"{out} holds no judged pairs; run the recipe up to stage=filter")
+
+    def _rank(self, scores: dict[str, float], crossed: dict[str, dict[str, float]]) -> tuple[float, float]:
+        """Small where judges disagree, then where the judge is near its threshold."""
+        lowest = [min(scores.values()), *(min(other.values()) for other in crossed.values())]
+        return -float(np.std(lowest)), abs(lowest[0] - self._accept)
+
+    def order(self, kind: str) -> list[str]:
+        """All judged pairs, in random order, or those first that judges are least sure of."""
+        shuffled = sorted(self._places, key=lambda name: digest("review", self._seed, name))
+        return shuffled if kind == "random" else sorted(shuffled, key=self._ranks.__getitem__)
+
+    def next_open(self, order: Sequence[str], reviewer: str, start: int = 0) -> int:
+        """The first place from ``start`` on, then from the beginning, that the reviewer has not decided on."""
+        decisions = self.decisions.read()
+        places = [*range(start, len(order)), *range(start)]
+        return next((place for place in places if reviewer not in decisions.get(order[place], {})), start % len(order))
+
+    def show(self, name: str, reviewer: str) -> Shown:
+        """The pair called ``name``."""
+        index = self._places[name]
+        row = next(row for row in shards_of(self._out, "synthesize").read(index) if row["id"] == name)
+        verdict = next(row for row in shards_of(self._out, "filter").read(index) if row["id"] == name)
+        images = [load_rgb(row[part], f"{part} of {name}") for part in ("source", "target")]
+        decision = self.decisions.read().get(name, {}).get(reviewer)
+        return Shown(row, verdict, images[0], images[1], decision)
+
+    def decide(self, reviewer: str, shown: Shown, accept: bool, texts: dict[str, str]) -> None:
+        """Keep a decision, with the texts that differ from the pair's own.
+
+        Raises:
+            UserError: no reviewer's name, or a text is empty.
+        """
+        cleaned = {name: " ".join(text.split()) for name, text in texts.items()}
+        for name, text in cleaned.items():
+            if not text:
+                raise UserError(f"{name.replace('_', ' ')} is empty; write it again")
+        mended = {name: text for name, text in cleaned.items() if text != shown.row[name]}
+        self.decisions.write(reviewer.strip(), Decision(shown.row["id"], accept, mended))
+
+    def progress(self, reviewer: str) -> str:
+        """How far reviewers are, and how they agree with the judge, in Markdown."""
+        decisions = self.decisions.read()
+        own = sum(reviewer in said for said in decisions.values())
+        lines = [f"{own} of {len(self._places):,} pairs by you, {len(decisions)} by all"]
+        pairs = list(reviewed(self._out))
+        if pairs:
+            now, best, then = calibrate(pairs, self._accept)
+            lines.append(f"judge and reviewers agree on {now:.0%} at {self._accept:g}, most at {best:g} ({then:.0%})")
+        count, share = between_reviewers(self._out)
+        if count:
+            lines.append(f"reviewers agree with each other on {share:.0%} of {count}")
+        return " · ".join(lines)
