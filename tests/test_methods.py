@@ -11,7 +11,6 @@ from torch import nn
 
 from imvideoedit.backbone import parameter_hash
 from imvideoedit.context import denoise
-from imvideoedit.errors import UserError
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.methods.parallel_2d import Parallel2D
@@ -249,10 +248,3 @@ def test_the_adapter_registers_only_what_it_trains(variant):
     if variant[1]["adapter"] == "lora":
         inherited = [name for name in method.state_dict() if "attention" in name]
         assert inherited and all("delta" in name for name in inherited)
-
-
-@pytest.mark.parametrize("kind", [PredictUpdate, Parallel2D, AlignedUpdate])
-@pytest.mark.parametrize("option", ["source_stream", "adapter", "position"])
-def test_unknown_choices_name_the_option(kind, option):
-    with pytest.raises(UserError, match=f"method.{option} is 'other'; choose"):
-        kind(**{option: "other"})

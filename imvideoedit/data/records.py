@@ -23,16 +23,8 @@ from imvideoedit.data.images import image_size, load_rgb
 from imvideoedit.errors import UserError
 
 TASKS = (
-    "style_transfer",
-    "color_texture",
-    "object_addition",
-    "object_removal",
-    "rigid_replacement",
-    "nonrigid_replacement",
-    "camera_viewpoint",
-    "local_attribute",
-    "relighting",
-    "background_replacement",
+    *("style_transfer", "color_texture", "object_addition", "object_removal", "rigid_replacement"),
+    *("nonrigid_replacement", "camera_viewpoint", "local_attribute", "relighting", "background_replacement"),
 )
 
 _TEXTS = ("id", "task", "instruction", "source_prompt", "edited_prompt")

@@ -62,13 +62,7 @@ def run(
     Raises:
         UserError: the adapter's backbone is not the nano one, or a number is out of its range.
     """
-    if pipeline.backbone.name != "nano":
-        raise UserError(
-            f"the nano suite needs an adapter of the nano backbone; this one is of {pipeline.backbone.name}"
-        )
-    if per_task < 1 or not frames or min(frames) < 1:
-        raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
-    check_quality(quality)
+    _check(pipeline, per_task, frames, quality)
     chosen = PRESETS[quality](pipeline.defaults).with_given(**settings)
     editors = {
         "adapter": adapter_editor(pipeline, text, **vars(chosen)),
@@ -92,6 +86,16 @@ def run(
     write(result, rows, Path(out))
     show(result, [int(length) for length in frames])
     return result
+
+
+def _check(pipeline: EditPipeline, per_task: int, frames: Sequence[int], quality: str) -> None:
+    if pipeline.backbone.name != "nano":
+        raise UserError(
+            f"the nano suite needs an adapter of the nano backbone; this one is of {pipeline.backbone.name}"
+        )
+    if per_task < 1 or not frames or min(frames) < 1:
+        raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
+    check_quality(quality)
 
 
 def examine(
