@@ -18,7 +18,7 @@ from .plan import MODES, Mode
 def run(
     out: Path,
     edits: Path | str,
-    compare: Sequence[Path | str],
+    compare: Sequence[Path | str] | str,
     mode: Mode = "ratings",
     page: bool = True,
     host: str = "127.0.0.1",
@@ -43,7 +43,7 @@ def run(
     """
     if mode not in MODES:
         raise UserError(f"suite.mode is {mode!r}; choose {' or '.join(MODES)}")
-    rows = read_methods(Path(edits), [Path(other) for other in compare])
+    rows = read_methods(edits, compare)
     desk = Desk(rows, mode, out, seed)
     if not desk.items:
         raise UserError("no two methods have an edit in common, so there is no pair to choose from")
