@@ -9,6 +9,7 @@ from torch import Tensor
 from ...backbone import Backbone, load_backbone
 from ..edits.manifest import EditRow
 from ..edits.network_scorer import NetworkScorer
+from ..edits.scores import Score
 from ..edits.videos import Sized
 from ..weights.networks import Clip
 from .alignment import frame_alignment, preference, video_alignment
@@ -58,6 +59,17 @@ class OpenScorer(NetworkScorer):
     def identity(self) -> str:
         """As :class:`NetworkScorer`, and the backbone."""
         return f"{super().identity()} {self._backbone_name}"
+
+    def score(self, row: EditRow) -> Score:
+        """As :class:`NetworkScorer`.
+
+        Raises:
+            Unscored: a video cannot be read, or the videos do not fit each other.
+            UserError: a network or the backbone cannot be loaded.
+        """
+        if "autoencoder_psnr" in self.measures:
+            _ = self._backbone
+        return super().score(row)
 
     def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """Of the edited video, its source and its prompt."""
