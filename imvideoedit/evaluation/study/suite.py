@@ -13,6 +13,7 @@ from ..page.page import About, write_page
 from .analysis import agreement_of_raters, opinion_table, preference_table, scored_by_people
 from .desk import Desk
 from .plan import MODES, Mode
+from .ratings import Rating
 
 
 def run(
@@ -53,12 +54,7 @@ def run(
     if not ratings:
         raise UserError(f"nothing was rated yet in {out / 'ratings'}; run with suite.page=true and rate")
     alpha = agreement_of_raters(desk.items, ratings, mode)
-    told = "cannot be known: no edit was rated by two" if math.isnan(alpha) else f"{alpha:.3f}"
-    raters = len({one.rater for one in ratings})
-    facts = [
-        f"Answers: {len(ratings)}, raters: {raters}, questions: {len(desk.items)}; blind and in random order.",
-        f"Krippendorff's alpha ({'ordinal' if mode == 'ratings' else 'nominal'}) {told}.",
-    ]
+    facts = _facts(desk, ratings, alpha)
     table = opinion_table(desk.items, ratings) if mode == "ratings" else preference_table(desk.items, ratings)
     scales = {"study.rating": 5.0} if mode == "ratings" else {"study.preferred": 1.0}
     about = About(out.absolute().name, facts, scales=scales, tables=[table])
@@ -66,6 +62,16 @@ def run(
     write_scored(scored, {"facts": facts, "alpha": None if math.isnan(alpha) else alpha, "answers": len(ratings)}, out)
     print(*facts, sep="\n")
     return write_page(scored, about, out / "report")
+
+
+def _facts(desk: Desk, ratings: Sequence[Rating], alpha: float) -> list[str]:
+    raters = len({one.rater for one in ratings})
+    told = "cannot be known: no edit was rated by two" if math.isnan(alpha) else f"{alpha:.3f}"
+    level = "ordinal" if desk.mode == "ratings" else "nominal"
+    return [
+        f"Answers: {len(ratings)}, raters: {raters}, questions: {len(desk.items)}; blind and in random order.",
+        f"Krippendorff's alpha ({level}) {told}.",
+    ]
 
 
 def _ask(desk: Desk, out: Path, host: str, port: int) -> None:
