@@ -68,6 +68,7 @@ def test_a_folder_of_videos_is_compared_by_their_names(edits, tmp_path):
     only = [row for row in read_manifest(edits) if row.method == "ours"]
     write_manifest(only, tmp_path / "manifest.jsonl")
     rows = read_methods(tmp_path, [edits / "other"])
+    assert rows == read_methods(str(tmp_path), str(edits / "other"))
     assert [row.name for row in rows[3:]] == ["other/clip_0", "other/clip_1", "other/clip_2"]
     assert rows[3].instruction == rows[0].instruction and rows[3].edited.parent.name == "other"
     with pytest.raises(UserError, match="no video in .* is called"):

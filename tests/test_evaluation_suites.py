@@ -50,7 +50,9 @@ def test_all_measures_run_with_raft_and_come_out_alike_twice(weights, edits, tmp
         (OpenScorer(weights=weights, device="cpu"), MEASURES, OpenScorer(weights=weights, device="cpu")),
     ):
         (score,) = ScoreFolder(tmp_path / "first").collect(rows, scorer)
-        assert list(score) == list(names) and all(isinstance(value, float) for value in score.values())
+        assert list(score) == list(names)
+        unknown = {name for name, value in score.items() if not isinstance(value, float)}
+        assert unknown <= {"warped_error"}, "random flows never undo each other, so nothing can be followed"
         assert ScoreFolder(tmp_path / "second").collect(rows, again) == [score]
 
 

@@ -25,7 +25,7 @@ def run_benchmark(
     scorers: Mapping[str, Scorer | None],
     folder: Path | str | None = None,
     method: str = "ours",
-    compare: Sequence[Path | str] = (),
+    compare: Sequence[Path | str] | str = (),
     limit: int | None = None,
     quality: str = "best",
 ) -> Path:
@@ -63,7 +63,7 @@ def run_benchmark(
     if not made:
         raise UserError("none of the benchmark's edits could be made; the lines above say why")
     write_manifest(made, out / "edits" / "manifest.jsonl")
-    every = read_methods(out / "edits", [Path(other) for other in compare])
+    every = read_methods(out / "edits", compare)
     return score(out, every, [scorer for scorer in scorers.values() if scorer is not None], f"{benchmark}: {method}")
 
 

@@ -45,19 +45,19 @@ class EditRow:
         return f"{self.method}/{self.id}"
 
 
-def read_methods(edits: Path, compare: Sequence[Path]) -> list[EditRow]:
+def read_methods(edits: Path | str, compare: Sequence[Path | str] | str) -> list[EditRow]:
     """The rows of one list of edits, and of others that are compared with it.
 
     Args:
         edits: a ``.jsonl`` or ``.csv`` manifest, or a folder with one called ``manifest``; paths in it are relative to
             it. A row without a method gets the folder's name.
-        compare: likewise; or a folder of videos only, whose names are the ids of ``edits``.
+        compare: likewise, one or several; or folders of videos only, whose names are the ids of ``edits``.
 
     Raises:
         UserError: a list or row is broken, a field missing, a file is not there, or two rows are the same.
     """
-    rows = read_manifest(edits)
-    for other in compare:
+    rows = read_manifest(Path(edits))
+    for other in map(Path, [compare] if isinstance(compare, str) else compare):
         rows += read_manifest(other) if _manifest(other) else _like(rows, other)
     seen: set[str] = set()
     for row in rows:

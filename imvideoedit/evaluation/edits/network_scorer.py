@@ -10,7 +10,7 @@ import torch
 from ...errors import UserError
 from ..metrics.flow import Flow, tvl1
 from ..weights.files import NETWORKS, check, default_folder, is_random
-from ..weights.networks import Clip, Dino, Raft
+from ..weights.networks import Clip, Dino, Lpips, Raft, aesthetic_head, musiq
 from .manifest import EditRow
 from .scores import Score, Unscored
 from .videos import Sized, open_edit
@@ -71,7 +71,10 @@ class NetworkScorer:
 
         Raises:
             Unscored: a video cannot be read, or the videos do not fit each other.
+            UserError: a network cannot be loaded.
         """
+        for network in self._networks:
+            self.network(network)  # here, since what is wrong with one concerns all edits
         try:
             edited, source, mask = open_edit(row)
             takes = self.takes(row, edited, source, mask)
@@ -97,22 +100,26 @@ class NetworkScorer:
     @property
     def flow(self) -> Flow:
         """The optical flow."""
-        if self._flow_name == "tvl1":
-            return tvl1
-        return self.once("raft", lambda: Raft(self.files("raft")[0], self.device))
+        return tvl1 if self._flow_name == "tvl1" else self.network("raft")
 
-    def clip(self, network: str) -> Clip:
-        """One of the CLIPs."""
-        return self.once(network, lambda: Clip(self.folder / network, self.folder / "clip_l14", self.device))
+    def network(self, name: str) -> Any:
+        """One of the networks, loaded at the first call.
 
-    @property
-    def dino(self) -> Dino:
-        """DINO ViT-B/16."""
-        return self.once("dino_b16", lambda: Dino(self.files("dino_b16")[0], self.device))
+        Raises:
+            UserError: its library is not installed, or its weights do not fit.
+        """
+        files = [self.folder / file.name for file in NETWORKS[name]]
+        load: dict[str, Callable[[], Any]] = {
+            "raft": lambda: Raft(files[0], self.device),
+            "dino_b16": lambda: Dino(files[0], self.device),
+            "aesthetic": lambda: aesthetic_head(files[0]),
+            "musiq": lambda: musiq(files[0], self.device),
+            "lpips": lambda: Lpips(files[0], files[1], self.device),
+        }
+        return self.once(name, load.get(name, lambda: self._clip(name)))
 
-    def files(self, network: str) -> list[Path]:
-        """Paths of a network's files."""
-        return [self.folder / file.name for file in NETWORKS[network]]
+    def _clip(self, name: str) -> Clip:
+        return Clip(self.folder / name, self.folder / "clip_l14", self.device)
 
     def once(self, name: str, load: Callable[[], Any]) -> Any:
         """What ``load`` makes, made at the first call."""

@@ -16,7 +16,11 @@ JUDGES = ("judge", "second_judge")
 
 
 def run(
-    out: Path, edits: Path | str, compare: Sequence[Path | str], scorers: Mapping[str, Scorer | None], name: str = ""
+    out: Path,
+    edits: Path | str,
+    compare: Sequence[Path | str] | str,
+    scorers: Mapping[str, Scorer | None],
+    name: str = "",
 ) -> Path:
     """Score all edits by all scorers; what was scored in an earlier run is not scored again.
 
@@ -32,7 +36,7 @@ def run(
     Raises:
         UserError: a list is broken, weights are missing, or a scorer cannot go on.
     """
-    rows = read_methods(Path(edits), [Path(other) for other in compare])
+    rows = read_methods(edits, compare)
     return score(out, rows, [scorer for scorer in scorers.values() if scorer is not None], name)
 
 

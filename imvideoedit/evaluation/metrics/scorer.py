@@ -9,8 +9,9 @@ from torch import Tensor
 from ...backbone import Backbone, load_backbone
 from ..edits.manifest import EditRow
 from ..edits.network_scorer import NetworkScorer
+from ..edits.scores import Score
 from ..edits.videos import Sized
-from ..weights.networks import Clip, Lpips
+from ..weights.networks import Clip
 from .alignment import frame_alignment, preference, video_alignment
 from .frames import features
 from .rebuild import rebuilt_pairs
@@ -59,41 +60,47 @@ class OpenScorer(NetworkScorer):
         """As :class:`NetworkScorer`, and the backbone."""
         return f"{super().identity()} {self._backbone_name}"
 
+    def score(self, row: EditRow) -> Score:
+        """As :class:`NetworkScorer`.
+
+        Raises:
+            Unscored: a video cannot be read, or the videos do not fit each other.
+            UserError: a network or the backbone cannot be loaded.
+        """
+        if "autoencoder_psnr" in self.measures:
+            _ = self._backbone
+        return super().score(row)
+
     def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """Of the edited video, its source and its prompt."""
         seen: dict[str, Tensor] = {}  # so that three measures look once
 
         def clip() -> Tensor:
             if "clip" not in seen:
-                seen["clip"] = features(edited, self.clip("clip_l14").images)
+                seen["clip"] = features(edited, self.network("clip_l14").images)
             return seen["clip"]
 
         def told(take: Callable[[Tensor], float], network: str) -> float:
-            return take(self.clip(network).text(row.prompt)) if row.prompt else math.nan
+            return take(self.network(network).text(row.prompt)) if row.prompt else math.nan
 
         def picked(text: Tensor) -> float:
-            model: Clip = self.clip("pickscore")
+            model: Clip = self.network("pickscore")
             return preference(features(edited, model.images), text, model.scale)
 
         return {
             "clip_text_frame": lambda: told(lambda text: frame_alignment(clip(), text), "clip_l14"),
             "clip_text_video": lambda: told(lambda text: video_alignment(clip(), text), "clip_l14"),
             "clip_temporal": lambda: neighbour_similarity(clip()),
-            "dino_temporal": lambda: neighbour_similarity(features(edited, self.dino.images)),
+            "dino_temporal": lambda: neighbour_similarity(features(edited, self.network("dino_b16").images)),
             "pickscore": lambda: told(picked, "pickscore"),
             "warped_error": lambda: warped_error(edited, source, self.flow),
             "flicker": lambda: flicker(edited),
             "colour_drift": lambda: colour_drift(edited, source, mask),
             "autoencoder_psnr": lambda: round_trip(rebuilt_pairs(source, len(source), self._backbone)),
             "ssim_structure_only": lambda: structural(edited, source),
-            "lpips_structure_only": lambda: perceptual(edited, source, self._lpips),
+            "lpips_structure_only": lambda: perceptual(edited, source, self.network("lpips")),
         }
 
     @property
     def _backbone(self) -> Backbone:
         return self.once("backbone", lambda: load_backbone(self._backbone_name, device=self.device, parts=("vae",)))
-
-    @property
-    def _lpips(self) -> Lpips:
-        backbone, heads = self.files("lpips")
-        return self.once("lpips", lambda: Lpips(backbone, heads, self.device))

@@ -12,12 +12,13 @@ from ..page.page import About, write_page
 from .analysis import agreement_of_raters, opinion_table, preference_table, scored_by_people
 from .desk import Desk
 from .plan import MODES, Mode
+from .ratings import Rating
 
 
 def run(
     out: Path,
     edits: Path | str,
-    compare: Sequence[Path | str],
+    compare: Sequence[Path | str] | str,
     mode: Mode = "ratings",
     page: bool = True,
     host: str = "127.0.0.1",
@@ -42,7 +43,7 @@ def run(
     """
     if mode not in MODES:
         raise UserError(f"suite.mode is {mode!r}; choose {' or '.join(MODES)}")
-    rows = read_methods(Path(edits), [Path(other) for other in compare])
+    rows = read_methods(edits, compare)
     desk = Desk(rows, mode, out, seed)
     if not desk.items:
         raise UserError("no two methods have an edit in common, so there is no pair to choose from")
@@ -52,12 +53,7 @@ def run(
     if not ratings:
         raise UserError(f"nothing was rated yet in {out / 'ratings'}; run with suite.page=true and rate")
     alpha = agreement_of_raters(desk.items, ratings, mode)
-    told = "cannot be known: no edit was rated by two" if math.isnan(alpha) else f"{alpha:.3f}"
-    raters = len({one.rater for one in ratings})
-    facts = [
-        f"Answers: {len(ratings)}, raters: {raters}, questions: {len(desk.items)}; blind and in random order.",
-        f"Krippendorff's alpha ({'ordinal' if mode == 'ratings' else 'nominal'}) {told}.",
-    ]
+    facts = _facts(desk, ratings, alpha)
     table = opinion_table(desk.items, ratings) if mode == "ratings" else preference_table(desk.items, ratings)
     scales = {"study.rating": 5.0} if mode == "ratings" else {"study.preferred": 1.0}
     about = About(out.absolute().name, facts, scales=scales, tables=[table])
@@ -65,6 +61,16 @@ def run(
     write_scored(scored, {"facts": facts, "alpha": None if math.isnan(alpha) else alpha, "answers": len(ratings)}, out)
     print(*facts, sep="\n")
     return write_page(scored, about, out / "report")
+
+
+def _facts(desk: Desk, ratings: Sequence[Rating], alpha: float) -> list[str]:
+    raters = len({one.rater for one in ratings})
+    told = "cannot be known: no edit was rated by two" if math.isnan(alpha) else f"{alpha:.3f}"
+    level = "ordinal" if desk.mode == "ratings" else "nominal"
+    return [
+        f"Answers: {len(ratings)}, raters: {raters}, questions: {len(desk.items)}; blind and in random order.",
+        f"Krippendorff's alpha ({level}) {told}.",
+    ]
 
 
 def _ask(desk: Desk, out: Path, host: str, port: int) -> None:

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..edits.manifest import EditRow
 from ..edits.network_scorer import NetworkScorer
 from ..edits.videos import Sized
 from ..metrics.frames import features
-from ..weights.networks import aesthetic_head, musiq
 from .dimensions import aesthetic_quality, consistency, dynamic_degree, imaging_quality, motion_smoothness
 
 DIMENSIONS = {
@@ -39,19 +37,12 @@ class VBenchScorer(NetworkScorer):
     def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """Of the edited video alone."""
         return {
-            "subject_consistency": lambda: consistency(features(edited, self.dino.images)),
-            "background_consistency": lambda: consistency(features(edited, self.clip("clip_b32").images)),
+            "subject_consistency": lambda: consistency(features(edited, self.network("dino_b16").images)),
+            "background_consistency": lambda: consistency(features(edited, self.network("clip_b32").images)),
             "motion_smoothness": lambda: motion_smoothness(edited, self.flow),
             "dynamic_degree": lambda: dynamic_degree(edited, edited.fps, self.flow),
-            "aesthetic_quality": lambda: aesthetic_quality(edited, self.clip("clip_l14").images, self._head),
-            "imaging_quality": lambda: imaging_quality(edited, self._musiq),
+            "aesthetic_quality": lambda: aesthetic_quality(
+                edited, self.network("clip_l14").images, self.network("aesthetic")
+            ),
+            "imaging_quality": lambda: imaging_quality(edited, self.network("musiq")),
         }
-
-    @property
-    def _head(self) -> Any:
-        return self.once("aesthetic", lambda: aesthetic_head(self.files("aesthetic")[0]))
-
-    @property
-    def _musiq(self) -> Any:
-        model = self.once("musiq", lambda: musiq(self.files("musiq")[0], self.device))
-        return lambda frames: model(frames.to(self.device))

@@ -5,6 +5,7 @@ Legend: N frames, H W pixels, D channels. Frames are float ``[N, 3, H, W]`` in [
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def aesthetic_head(path: Path) -> nn.Linear:
     return head.eval()
 
 
-def musiq(path: Path, device: str) -> Any:
+def musiq(path: Path, device: str) -> Callable[[Tensor], Tensor]:
     """MUSIQ (Ke et al. 2021) of pyiqa, trained on SPAQ: frames to scores of 0 to 100."""
     need("pyiqa")
     from pyiqa.archs.musiq_arch import MUSIQ
@@ -129,7 +130,8 @@ def musiq(path: Path, device: str) -> Any:
     shape = {"hidden_size": hidden, "mlp_dim": mlp, "num_layers": len(blocks), "num_heads": max(hidden // 64, 1)}
     model = MUSIQ(pretrained=False, num_class=1, **shape)
     fill(model, state, path)
-    return model.to(device).eval()
+    model.to(device).eval()
+    return lambda frames: model(frames.to(device))
 
 
 class Lpips(nn.Module):
