@@ -10,7 +10,6 @@ from typing import Any
 from data_recipes.stages import Work
 from imvideoedit.errors import UserError
 
-
 STARTS = 3  # of a Ray cluster on this machine, until it is given up
 
 
