@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from wordcloud import STOPWORDS, WordCloud
 
@@ -140,7 +141,7 @@ def _bars(rows: Sequence[tuple[str, int]], label: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.margins(x=0.1, y=0.01)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
