@@ -127,12 +127,17 @@ def test_the_nano_judge_tells_a_wrong_answer_from_the_right_one():
     assert all(judgement.scores["faithfulness"] == 0 for judgement in NanoJudge().judge(lied, pairs))
 
 
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def test_pictures_that_cannot_be_used_reject_their_own_row_alone():
     rows = NanoWriter().write(0, Plan(0, 1, 5, 4096, 16).scenes(0))
     pairs = Synthesis(NanoPainter()).make(0, rows)
-    bomb = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + bomb + struct.pack(">I", zlib.crc32(b"IHDR" + bomb))
-    pairs[0]["source"] = b"\x89PNG\r\n\x1a\n" + chunk
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND", b"")
+    pairs[0]["source"] = b"\x89PNG\r\n\x1a\n" + bomb
     pairs[1]["target"] = pairs[1]["target"][:-40]
     pairs[2]["target"] = encode(np.zeros((64, 80, 3), np.uint8), "PNG")
     pairs[3]["target"] = pairs[3]["source"]
