@@ -14,8 +14,9 @@ import matplotlib
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from wordcloud import WordCloud
+from wordcloud import STOPWORDS, WordCloud
 
 from data_recipes.criteria import CRITERIA
 from data_recipes.shards import MANIFEST
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 matplotlib.use("Agg")
 
 SAMPLES = 3  # of each task
-SAMPLE_SIDE = 256  # pixels of a sample's longer side at most
+SAMPLE_SIDE = 256  # pixels of a sample's longer side at most; small ones are enlarged by whole factors
 SCENES_SHOWN = 30
 CLOUD_WORDS = 20_000  # descriptions that the cloud is drawn from, at most
 STAGES = ("prompts", "synthesize", "filter", "review")
@@ -126,7 +127,7 @@ def draw_plots(tally: Tally, folder: Path) -> None:
         folder / "scenes.png",
     )
     _histograms(tally.scores, folder / "scores.png")
-    words = {word: count for word, count in tally.words.items() if len(word) > 3}
+    words = {word: count for word, count in tally.words.items() if len(word) > 2 and word not in STOPWORDS}
     # Its own font and seed, so that the same words make the same picture.
     cloud = WordCloud(width=1200, height=500, background_color="white", random_state=0)
     cloud.generate_from_frequencies(words or {"empty": 1}).to_file(str(folder / "words.png"))
@@ -140,6 +141,7 @@ def _bars(rows: Sequence[tuple[str, int]], label: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.margins(x=0.1, y=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
@@ -160,8 +162,7 @@ def draw_samples(tally: Tally, folder: Path) -> list[dict[str, str]]:
     for task in TASKS:
         for number, row in enumerate(tally.samples.get(task, [])):
             images = [Image.open(io.BytesIO(row[name]["bytes"])).convert("RGB") for name in ("source", "target")]
-            for image in images:
-                image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
+            images = [_shown(image) for image in images]
             width, height = images[0].size
             strip = Image.new("RGB", (2 * width + 4, height), "white")
             strip.paste(images[0], (0, 0))
@@ -170,3 +171,11 @@ def draw_samples(tally: Tally, folder: Path) -> list[dict[str, str]]:
             strip.save(folder / name)
             drawn.append({"task": task, "instruction": row["instruction"], "file": f"plots/{name}"})
     return drawn
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    factor = SAMPLE_SIDE // max(image.size)
+    if factor > 1:
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
+    return image

@@ -10,6 +10,8 @@ from typing import Any
 from data_recipes.stages import Work
 from imvideoedit.errors import UserError
 
+STARTS = 3  # of a Ray cluster on this machine, until it is given up
+
 
 @dataclass(frozen=True)
 class Local:
@@ -129,14 +131,23 @@ def _ray() -> Any:
 
 
 def _start(ray: Any, address: str | None, workers: int, cpus: float) -> None:
-    if address is None:
-        # Ray Data reads with CPUs of its own; actors that hold all of them would wait for ever.
-        ray.init(num_cpus=int(workers * cpus) + 2, include_dashboard=False, logging_level="error", log_to_driver=False)
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    if address is not None:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise UserError(f"there is no Ray cluster at {address} ({error}); check engine.address") from error
         return
-    try:
-        ray.init(address=address, logging_level="error", log_to_driver=False)
-    except ConnectionError as error:
-        raise UserError(f"there is no Ray cluster at {address} ({error}); check engine.address") from error
+    # Ray Data reads with CPUs of its own; actors that hold all of them would wait for ever.
+    own = int(workers * cpus) + 2
+    for attempt in range(STARTS):
+        try:
+            ray.init(num_cpus=own, include_dashboard=False, **quiet)
+            return
+        except Exception as error:  # a plain one, where the machine is too busy to start within Ray's half minute
+            ray.shutdown()
+            if attempt == STARTS - 1:
+                raise UserError(f"Ray does not start here ({error}); try again, or engine=local") from error
 
 
 def _check_workers(workers: int) -> None:

@@ -5,9 +5,11 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from data_recipes.drafting import Unlike
 from data_recipes.rows import Row, digest
@@ -31,7 +33,7 @@ def made_up(rows: int) -> Iterator[Row]:
     for index in range(rows):
         parts = [words[(index * step) % len(words)] for step in (1, 7, 31, 137)]
         source = f"A picture of {', beside '.join(parts)}, number {index}."
-        row = {"id": digest(index), "scene": digest("scene", index), "environment": "made up"}
+        row: Row = {"id": digest(index), "scene": digest("scene", index), "environment": "made up"}
         row |= {"task": TASKS[index % 10], "instruction": f"change number {index}", "origin": "{}"}
         row |= {"source_prompt": source}
         row |= {"edited_prompt": f"{source} It rains.", "height": SIZE[0], "width": SIZE[1]}
@@ -78,16 +80,14 @@ def main(argv: list[str] | None = None) -> None:
         timed("and near-duplicates", rows, "rows", lambda: sum(1 for row in shards.rows() if unlike.earlier(row)))
     for kind in ("PNG", "JPEG"):
         pairs = [_pair(seed, kind) for seed in range(PIXEL_PAIRS)]
-        timed(f"decoding and pixel rules, 480x832 {kind}", PIXEL_PAIRS, "pairs", lambda pairs=pairs: _check(pairs))
+        timed(f"decoding and pixel rules, 480x832 {kind}", PIXEL_PAIRS, "pairs", partial(_check, pairs))
 
 
 def _pair(seed: int, kind: str) -> Row:
     """A smooth picture with some grain, and the same with a part inverted, as files."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (SIZE[0] // 16, SIZE[1] // 16, 3)).astype(np.float32)
-    smooth = coarse.repeat(16, 0).repeat(16, 1)
-    for axis in (0, 1):
-        smooth = sum(np.roll(smooth, step, axis) for step in range(-8, 8)) / 16
+    smooth = uniform_filter(coarse.repeat(16, 0).repeat(16, 1), (16, 16, 1))
     source = np.clip(smooth + rng.normal(0, 2, smooth.shape), 0, 255).astype(np.uint8)
     target = source.copy()
     target[100:300, 200:500] = 255 - target[100:300, 200:500]

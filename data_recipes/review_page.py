@@ -24,7 +24,7 @@ LISTEN = """() => {
 }""".replace("KEYS", json.dumps(KEYS))
 CSS = """
 .gradio-container { max-width: 1200px !important; }
-#difference img, #slider img { image-rendering: auto; }
+#difference img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
 #status .problem { color: #b91c1c; font-weight: 600; }
 footer { display: none !important; }
 """
@@ -64,7 +64,9 @@ class _Parts:
             self.order = gr.Radio(list(ORDERS), value=ORDERS[0], label="Order", elem_id="order", scale=1)
             self.progress = gr.Markdown(elem_id="progress")
         with gr.Row():
-            self.slider = gr.ImageSlider(label="before | after", elem_id="slider", format="png", height=420, scale=3)
+            self.slider = gr.ImageSlider(
+                label="before | after", elem_id="slider", format="png", max_height=420, scale=3
+            )
             self.difference = gr.Image(label="difference", elem_id="difference", format="png", height=420, scale=2)
         self.status = gr.HTML(elem_id="status")
         with gr.Row():

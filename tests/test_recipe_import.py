@@ -43,7 +43,7 @@ def foreign(tmp_path) -> Path:
         rows.append(row | {"instruction": f"change the thing number {index}"})
     (folder / "torn.png").write_bytes((folder / "source0.png").read_bytes()[:30])
     rows.append(rows[0] | {"source_img": "torn.png"})
-    rows.append(rows[1] | {"source_img": "../foreign/source1.png"})
+    rows.append(rows[1] | {"source_img": "../source1.png"})
     rows.append(rows[2] | {"instruction": ""})
     rows.append(rows[3])
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from data_recipes.local_vision import LocalVision
+from data_recipes.questions import SceneCheck
 from data_recipes.stages import shards_of
 from imvideoedit.data.records import open_records
+from imvideoedit.errors import UserError
 from tests.misbehaving_server import unused
 from tests.policy_server import TOKENS
 from tests.test_edit import assert_one_line, command_environment
@@ -134,6 +137,13 @@ def test_a_budget_is_never_passed_and_more_of_it_goes_on(server, tmp_path):
     rich = build(out, url, pairs=10, **{"llm.max_cost": 5})
     assert rich.returncode == 0, rich.stderr
     answered_once(log)
+
+
+def test_a_local_model_that_is_not_there_is_one_line(tmp_path):
+    model = LocalVision(str(tmp_path / "none"), str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="none cannot be used"):
+        model.ask(["Scene: a cat"], SceneCheck)
+    assert "on this machine" in model.estimate(5, 100, 0, 10) and model.parallel == 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +16,18 @@ from hypothesis import strategies as st
 
 from data_recipes.criteria import CRITERIA
 from data_recipes.drafting import Unlike
+from data_recipes.filtering import Filter
 from data_recipes.nano import NanoJudge, NanoPainter, NanoWriter
 from data_recipes.plan import Plan, balance
 from data_recipes.rules import PixelRules, TextRules, measure
 from data_recipes.stages import shards_of
+from data_recipes.synthesis import Synthesis, encode
 from data_recipes.vocabulary import read_vocabulary
 from imvideoedit.data.records import TASKS, open_records
 from imvideoedit.errors import UserError
 from imvideoedit.nano.grammar import apply_instruction
 from tests.recipes import build, content
+from tests.test_edit import command_environment
 
 PAIRS = 30
 
@@ -118,6 +125,38 @@ def test_the_nano_judge_tells_a_wrong_answer_from_the_right_one():
     assert all(min(judgement.scores.values()) < 6 for judgement in others)
     lied = [row | {"edited_prompt": row["source_prompt"]} for row in rows]
     assert all(judgement.scores["faithfulness"] == 0 for judgement in NanoJudge().judge(lied, pairs))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_pictures_that_cannot_be_used_reject_their_own_row_alone():
+    rows = NanoWriter().write(0, Plan(0, 1, 5, 4096, 16).scenes(0))
+    pairs = Synthesis(NanoPainter()).make(0, rows)
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND", b"")
+    pairs[0]["source"] = b"\x89PNG\r\n\x1a\n" + bomb
+    pairs[1]["target"] = pairs[1]["target"][:-40]
+    pairs[2]["target"] = encode(np.zeros((64, 80, 3), np.uint8), "PNG")
+    pairs[3]["target"] = pairs[3]["source"]
+    verdicts = Filter(TextRules(), PixelRules({}), NanoJudge()).make(0, pairs)
+    assert [verdict["accepted"] for verdict in verdicts] == [False] * 4 + [True]
+    assert [verdict["id"] for verdict in verdicts] == [pair["id"] for pair in pairs]
+    words = ["claims more than", "target", "sizes differ: 64x64 and 80x64", "identical images"]
+    for verdict, word in zip(verdicts, words, strict=False):
+        assert word in verdict["reason"], verdict["reason"]
+    assert json.loads(verdicts[4]["scores"]).keys() == set(CRITERIA)
+
+
+@pytest.mark.slow
+def test_training_takes_what_was_exported(made, tmp_path):
+    command = [sys.executable, "-m", "imvideoedit.train", "data=pairs", f"data.path={made / 'export'}"]
+    command += ["data.batch_size=4", "data.num_workers=0", "trainer.max_steps=2", f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, env=command_environment(), capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "adapter.safetensors").is_file()
 
 
 @given(st.integers(0, 5), st.integers(1, 10), st.integers(0, 200))
