@@ -3,8 +3,9 @@
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
 """
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -181,22 +182,48 @@ def load_backbone(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
-    vae = text_encoder = tokenizer = None
-    try:
+    with _named(name, place):
         transformer = WanTransformer3DModel.from_pretrained(**source, subfolder="transformer", torch_dtype=dtype)
-        if "vae" in parts:
-            kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
-            vae = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
-        if "text_encoder" in parts:
-            text_encoder = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
         shift = _read_shift(source)
+    transformer.requires_grad_(False).eval().to(device)
+    backbone = Backbone(name, revision, transformer, None, None, None, shift)
+    return with_parts(backbone, parts, device, dtype)
+
+
+def with_parts(
+    backbone: Backbone, parts: Collection[str], device: str | torch.device, dtype: torch.dtype | None = None
+) -> Backbone:
+    """The same backbone, its transformer shared, with those ``parts`` loaded that it lacks.
+
+    Args:
+        dtype: of the text encoder; the transformer's if None.
+
+    Raises:
+        UserError: not loadable.
+    """
+    place, revision = locate(backbone.name, backbone.revision)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
+    loaded: dict[str, Any] = {}
+    with _named(backbone.name, place):
+        if "vae" in parts and backbone.vae is None:
+            kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
+            loaded["vae"] = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
+        if "text_encoder" in parts and backbone.text_encoder is None:
+            dtype = dtype or backbone.dtype
+            loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
+            loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
+    for name in PARTS:
+        if name in loaded:
+            loaded[name].requires_grad_(False).eval().to(device)
+    return replace(backbone, **loaded)
+
+
+@contextlib.contextmanager
+def _named(name: str, place: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {remedy(name)}") from error
-    for module in (transformer, vae, text_encoder):
-        if module is not None:
-            module.requires_grad_(False).eval().to(device)
-    return Backbone(name, revision, transformer, vae, text_encoder, tokenizer, shift)
 
 
 def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:
