@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from imvideoedit.checkpoint import AdapterHeader, save_adapter
 from imvideoedit.files import replacing
 from imvideoedit.settings import Defaults
+from imvideoedit.training.averaging import whole
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -50,12 +51,17 @@ class ExportAdapter(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         task: Any = pl_module
+        state: dict[str, torch.Tensor] = {}
+        with task.averaged():
+            for name, tensor in task.method.state_dict().items():
+                complete = whole(tensor.detach())
+                if trainer.is_global_zero:
+                    state[name] = complete.to("cpu", getattr(torch, self.dtype), copy=True)
         if not trainer.is_global_zero:
             return
         training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(self.defaults)}
         header = AdapterHeader.describe(task.method, task.backbone, training)
-        with task.averaged():
-            save_adapter(task.method, self.path, header, dtype=getattr(torch, self.dtype))
+        save_adapter(task.method, self.path, header, state)
 
 
 class TrainingBar(RichProgressBar):

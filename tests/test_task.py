@@ -90,7 +90,7 @@ def trainer(folder: Path, steps: int, **options) -> Trainer:
 
 def state(task: EditTask) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in task.method.state_dict().items()} | {
-        f"ema.{i}": average.clone() for i, average in enumerate(task.ema)
+        f"ema.{i}": average.clone() for i, average in enumerate(task.average.values)
     }
 
 
@@ -144,7 +144,7 @@ def test_an_auxiliary_module_teaches_the_method_and_is_thrown_away(tmp_path):
     for task in (plain, taught):
         trainer(tmp_path, 2).fit(task, Batches())
     assert taught.method.state_dict().keys() == plain.method.state_dict().keys()
-    assert any(not torch.equal(a, b) for a, b in zip(plain.ema, taught.ema, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(plain.average.values, taught.average.values, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(start, taught.auxiliary.parameters(), strict=True))
     assert taught.backbone.parameter_hash() == plain.backbone.parameter_hash()
     without = replace(Batches()[0], labels_BFhwA=None)
