@@ -50,18 +50,20 @@ class ExportAdapter(Callback):
         self.path, self.defaults, self.dtype = Path(path), defaults, dtype
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        task: Any = pl_module
-        state: dict[str, torch.Tensor] = {}
-        with task.averaged():
-            for name, tensor in task.method.state_dict().items():
-                complete = whole(tensor.detach())
-                if trainer.is_global_zero:
-                    state[name] = complete.to("cpu", getattr(torch, self.dtype), copy=True)
-        if not trainer.is_global_zero:
-            return
-        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(self.defaults)}
-        header = AdapterHeader.describe(task.method, task.backbone, training)
-        save_adapter(task.method, self.path, header, state)
+        export_average(trainer, pl_module, self.path, self.defaults, self.dtype)
+
+
+def export_average(trainer: Trainer, task: Any, path: Path, defaults: Defaults, dtype: str) -> None:
+    """Write the moving average as an adapter file; all processes must call."""
+    state: dict[str, torch.Tensor] = {}
+    with task.averaged():
+        for name, tensor in task.method.state_dict().items():
+            complete = whole(tensor.detach())
+            if trainer.is_global_zero:
+                state[name] = complete.to("cpu", getattr(torch, dtype), copy=True)
+    if trainer.is_global_zero:
+        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(defaults)}
+        save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)
 
 
 class TrainingBar(RichProgressBar):

@@ -17,6 +17,7 @@ from tests.pair_folder import write_pairs
 from tests.training_runs import Run
 
 KILLS = int(os.environ.get("IMVIDEOEDIT_KILLS", "2"))  # for each number of processes
+IN_A_ROW = 4  # kills of one run
 
 
 def overrides(wan_folder: Path, *more: str, processes: int = 1) -> list[str]:
@@ -25,7 +26,7 @@ def overrides(wan_folder: Path, *more: str, processes: int = 1) -> list[str]:
         "+experiment=13k", "name=tiny", f"backbone.name={wan_folder}", "backbone.parts=[]", "sampler.max_area=1024",
         "data.path=pairs", "data.num_workers=0", "data.val_share=0.1", "data.cache=cache", "global_batch=4",
         "trainer.max_epochs=2", "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
-        "trainer.enable_progress_bar=false", "trainer.val_check_interval=3", "callbacks.progress=null",
+        "trainer.val_check_interval=3", "callbacks.progress=null",
         "callbacks.checkpoint.every_n_steps=2", "optimizer=adamw", "task.optimizer.lr=1e-3", "task.warmup=2",
         f"trainer={'ddp' if processes > 1 else 'single'}", f"trainer.devices={processes}", *more,
     ]  # fmt: skip
@@ -52,24 +53,33 @@ def steps_logged(folder: Path) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_at_random_it_ends_with_the_same_adapter(whole, wan_folder, tmp_path, processes):
-    write_pairs(tmp_path / "pairs", 26)
-    draw = random.Random(processes)
+    draw, killed = random.Random(processes), 0
     end = read_header(whole[processes] / "runs/tiny/adapter.safetensors").training["steps"]
-    for _ in range(KILLS):
-        run = Run(tmp_path, overrides(wan_folder, processes=processes), processes)
-        began, patience = time.monotonic(), draw.uniform(0.0, 1.0)
-        begun = latest_step(tmp_path)
-        goal = draw.randrange(begun, end + 1)
-        while run.running() and (latest_step(tmp_path) < goal or time.monotonic() - began < patience):
-            time.sleep(draw.uniform(0.0, 0.03))
-        run.signal(signal.SIGKILL)
-        run.wait()
-    run = Run(tmp_path, overrides(wan_folder, processes=processes), processes)
-    assert run.wait() == [0] * processes, run.said()
-    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (tmp_path, whole[processes])]
-    assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
-    assert steps_logged(tmp_path) == sorted(set(steps_logged(tmp_path)))
-    assert len(list((tmp_path / "runs/tiny/checkpoints").glob("*.ckpt"))) <= 3
+    while killed < KILLS:
+        folder = tmp_path / str(killed)
+        write_pairs(folder / "pairs", 26)
+        for _ in range(min(IN_A_ROW, KILLS - killed)):
+            run = Run(folder, overrides(wan_folder, processes=processes), processes)
+            wait_until(run, folder, draw.randrange(latest_step(folder), end + 1), draw)
+            killed += run.running()
+            run.signal(signal.SIGKILL)
+            run.wait()
+        run = Run(folder, overrides(wan_folder, processes=processes), processes)
+        assert run.wait() == [0] * processes, run.said()
+        adapters = [place / "runs/tiny/adapter.safetensors" for place in (folder, whole[processes])]
+        assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
+        print(f"{killed} kills by now, {processes} processes, hash {adapter_hash(adapters[0])}", flush=True)
+        assert steps_logged(folder) == sorted(set(steps_logged(folder)))
+        assert len(list((folder / "runs/tiny/checkpoints").glob("*.ckpt"))) <= 3
+
+
+def wait_until(run: Run, folder: Path, goal: int, draw: random.Random) -> None:
+    """Until the checkpoint of a step or a later one is there, and then a moment of any length."""
+    while run.running() and latest_step(folder) < goal:
+        time.sleep(0.01)
+    end = time.monotonic() + draw.uniform(0.0, 3.0)
+    while run.running() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def latest_step(folder: Path) -> int:

@@ -37,9 +37,8 @@ class Pairs:
         """Random latents and texts of that size."""
         shape = (self.count, config["in_channels"], self.frames, self.height, self.width)
         source, target = (torch.randn(shape, device=device) for _ in range(2))
-        return EditBatch(
-            source, target, torch.randn(self.count, self.text, config["text_dim"], device=device).to(dtype)
-        )
+        text_BTD = torch.randn(self.count, self.text, config["text_dim"], device=device).to(dtype)
+        return EditBatch(source, target, text_BTD)
 
 
 def method_like(method: Method) -> Method:

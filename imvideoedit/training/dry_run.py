@@ -6,6 +6,7 @@ Nothing is written, no data or weights are needed: the transformer has random we
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +36,90 @@ STEPS = 3  # optimizer steps; the first is not timed
 VAE = 8  # pixels of a latent pixel's side, of Wan
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """What real steps took.
+
+    Attributes:
+        seconds: of a pair in an optimizer step.
+        peak, estimated: most bytes, found and foretold.
+        floor: seconds of a pair's useful products at this device's own measured rate.
+        mfu: useful products by the rate the maker states, or else the measured one.
+    """
+
+    seconds: float
+    peak: int
+    estimated: float
+    floor: float
+    mfu: float
+
+
 def rehearse(config: DictConfig) -> None:
     """Print what a composed experiment costs on this device and on others."""
+    plan = _plan(config)
+    size, products = f"{plan.pairs.width * VAE}x{plan.pairs.height * VAE}", plan.useful / 1e12
+    print(f"{size}: {products:.2f} TFLOP of useful products a pair; {plan.device}: {plan.rate / 1e12:.2f} TFLOP/s")
+    if plan.device.type == "cuda" or plan.useful * _pairs_a_step(config) * STEPS / plan.rate < PATIENCE:
+        found = rehearsed(config, plan)
+        count, known = _pair_count(config)
+        epochs = max(config.trainer.max_epochs, 1)
+        print(
+            f"measured: {found.seconds:.3f} s a pair, peak {found.peak / GIB:.2f} GiB (estimate "
+            f"{found.estimated / GIB:.2f}), {found.floor / found.seconds:.0%} of the floor's speed, "
+            f"MFU {found.mfu:.0%}; {count:,} pairs{known} x {epochs} epochs: "
+            f"{count * epochs * found.seconds / 3600:.1f} hours on this device"
+        )
+    print_estimates(config, plan)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the configured steps are made of."""
+
+    sizes: dict[str, Any]
+    pairs: Pairs
+    method: Any
+    device: torch.device
+    dtype: torch.dtype
+    useful: float  # FLOPs of a pair
+    rate: float  # FLOP/s of this device
+
+
+def _plan(config: DictConfig) -> _Plan:
     sizes = transformer_config(config.backbone.name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    height, width = fit_size(*WIDE[::-1], config.sampler.max_area, VAE * 2)
-    pairs = Pairs(config.data.batch_size, height // VAE, width // VAE)
-    method = instantiate(config.method)
+    pairs, method = _pairs(config), instantiate(config.method)
     useful = useful_products(sizes, method, pairs) / pairs.count
-    rate = product_rate(device, dtype)
-    print(f"{width}x{height}: {useful / 1e12:.2f} TFLOP of useful products a pair; {device}: {rate / 1e12:.2f} TFLOP/s")
-    work = useful * _micro_batches(config) * pairs.count
-    if device.type == "cuda" or work * STEPS / rate < PATIENCE:
-        seconds, peak = _run(config, sizes, pairs, device, dtype)
-        _report(config, useful, rate, seconds, peak, device)
-    print_estimates(config, sizes, method, pairs)
+    return _Plan(sizes, pairs, method, device, dtype, useful, product_rate(device, dtype))
+
+
+def _pairs(config: DictConfig, count: int | None = None) -> Pairs:
+    height, width = fit_size(*WIDE[::-1], config.sampler.max_area, VAE * 2)
+    return Pairs(count or config.data.batch_size, height // VAE, width // VAE)
+
+
+def rehearsed(config: DictConfig, plan: _Plan | None = None) -> Rehearsal:
+    """Run a few real optimizer steps on this device."""
+    plan = plan or _plan(config)
+    clock = _run(config, plan)
+    seconds = clock.seconds / _pairs_a_step(config)
+    stated = stated_rate(plan.device) or plan.rate
+    expected = sum(estimate(plan.sizes, plan.method, _setting(config, plan.pairs)).values())
+    return Rehearsal(seconds, clock.peak, expected, plan.useful / plan.rate, plan.useful / stated / seconds)
+
+
+def _setting(config: DictConfig, pairs: Pairs) -> Setting:
+    """The configured one, on one device."""
+    kind = str(OmegaConf.select(config, "trainer.strategy._target_") or "")
+    offload = bool(OmegaConf.select(config, "trainer.strategy.offload"))
+    trainer = ("zero2_offload" if offload else "zero2") if kind.endswith("zero2") else "single"
+    moments = 2 if "8bit" in config.task.optimizer._target_ else 8
+    return Setting(trainer, 1, moments, config.task.gradient_checkpointing, pairs)
+
+
+def _pairs_a_step(config: DictConfig) -> int:
+    return _micro_batches(config) * config.data.batch_size
 
 
 def transformer_config(name: str) -> dict[str, Any]:
@@ -65,22 +134,18 @@ def transformer_config(name: str) -> dict[str, Any]:
             return dict(WanTransformer3DModel(**WAN_1_3B).config)
 
 
-def print_estimates(config: DictConfig, sizes: dict[str, Any], method: Any, pairs: Pairs) -> None:
-    """The configured setting by part, then every trainer on one and eight GPUs, with the cards that are enough."""
-    moments = 2 if "8bit" in config.task.optimizer._target_ else 8
-    print(f"estimated GiB on each GPU, {pairs.count} pairs at a time (a card needs a little more than the sum):")
+def print_estimates(config: DictConfig, plan: _Plan) -> None:
+    """Every trainer on one and eight GPUs by part, with the smallest card that is enough."""
+    own = _setting(config, plan.pairs)
+    print(f"estimated GiB on each GPU, {plan.pairs.count} pairs at a time:")
     for trainer in TRAINERS:
-        for devices in (1, 8):
-            if trainer == "single" and devices > 1:
-                continue
-            setting = Setting(trainer, devices, moments, config.task.gradient_checkpointing, pairs)
-            parts = estimate(sizes, method, setting)
+        for devices in (1,) if trainer == "single" else (1, 8):
+            setting = replace(own, trainer=trainer, devices=devices)
+            parts = estimate(plan.sizes, plan.method, setting)
             total = sum(parts.values()) / GIB
-            cards = [name for name, size in CARDS.items() if size >= total]
+            enough = next((name for name, size in CARDS.items() if size >= total), "no card listed")
             numbers = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-            print(
-                f"  trainer={trainer} on {devices}: {total:.1f} ({numbers}); {cards[0] if cards else 'no card listed'}"
-            )
+            print(f"  trainer={trainer} on {devices}: {total:.1f} ({numbers}); {enough}")
 
 
 def _micro_batches(config: DictConfig) -> int:
@@ -90,14 +155,12 @@ def _micro_batches(config: DictConfig) -> int:
     return accumulation(config.global_batch, config.data.batch_size, 1)
 
 
-def _run(
-    config: DictConfig, sizes: dict[str, Any], pairs: Pairs, device: torch.device, dtype: torch.dtype
-) -> tuple[float, int]:
-    """Seconds of a pair in an optimizer step, and peak bytes."""
+def _run(config: DictConfig, plan: _Plan) -> "StepClock":
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(0)
-    with device:
-        transformer = random_transformer({k: v for k, v in sizes.items() if not k.startswith("_")}, dtype)
+    with plan.device:
+        sizes = {key: value for key, value in plan.sizes.items() if not key.startswith("_")}
+        transformer = random_transformer(sizes, plan.dtype)
     backbone = Backbone(config.backbone.name, None, transformer, None, None, None, DEFAULT_SHIFT)
     task = instantiate(OmegaConf.merge(config.task, {"start": None, "auxiliary": None}), backbone=backbone)
     micro = _micro_batches(config)
@@ -108,8 +171,8 @@ def _run(
         settings.val_check_interval = None
     clock = StepClock()
     trainer = instantiate(settings, callbacks=[clock], logger=False)
-    trainer.fit(task, RandomPairs(pairs.batch(transformer.config, "cpu", dtype), STEPS * micro))
-    return clock.seconds / (micro * pairs.count), clock.peak
+    trainer.fit(task, RandomPairs(plan.pairs.batch(transformer.config, "cpu", plan.dtype), STEPS * micro))
+    return clock
 
 
 class RandomPairs(LightningDataModule):
@@ -143,17 +206,6 @@ class StepClock(Callback):
         self._began = now
 
 
-def _report(config: DictConfig, useful: float, rate: float, seconds: float, peak: int, device: torch.device) -> None:
-    count, known = _pair_count(config)
-    hours = count * max(config.trainer.max_epochs, 1) * seconds / 3600
-    peak_rate = stated_rate(device) or rate
-    print(
-        f"measured: {seconds:.3f} s a pair, peak {peak / GIB:.2f} GiB, {useful / rate / seconds:.0%} of the floor's "
-        f"speed, MFU {useful / peak_rate / seconds:.0%}; {count:,} pairs{known} x {max(config.trainer.max_epochs, 1)} "
-        f"epochs: {hours:.1f} hours on this one device"
-    )
-
-
 def _pair_count(config: DictConfig) -> tuple[int, str]:
     path = config.data.get("path")
     if path and Path(path).is_dir():
@@ -182,10 +234,9 @@ def out_of_memory(config: DictConfig, error: BaseException) -> str:
     cuda = torch.cuda.is_available()
     room = float(torch.cuda.get_device_properties(0).total_memory) if cuda else 24.0 * GIB
     sizes = transformer_config(config.backbone.name)
-    height, width = fit_size(*WIDE[::-1], config.sampler.max_area, VAE * 2)
     options = OmegaConf.to_container(config.method, resolve=True)
     methods = {kind: instantiate({**options, "adapter": kind}) for kind in ("full", "lora")}  # type: ignore[dict-item]
-    choices = fitting(sizes, methods, Pairs(1, height // VAE, width // VAE), room)
+    choices = fitting(sizes, methods, _pairs(config, 1), room)
     card = "this GPU" if cuda else "a 24 GB card"
     return (
         f"out of memory with data.batch_size={config.data.batch_size} ({str(error).splitlines()[0]}); by the estimate "

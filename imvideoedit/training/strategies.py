@@ -95,9 +95,6 @@ def fsdp2() -> Strategy:
 class FullySharded(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, whose data-parallel size is all processes."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-
     def setup_environment(self) -> None:
         if self._data_parallel_size == "auto":
             self._data_parallel_size = self.num_nodes * self.num_processes
@@ -105,7 +102,7 @@ class FullySharded(ModelParallelStrategy):
 
 
 def share_out(method: nn.Module, mesh: Any, precision: str) -> None:
-    """FSDP2: each module that is called as a whole has its weights gathered when it is, in the precision it computes in.
+    """FSDP2: each module that is called as a whole has its weights gathered then, in the precision it computes in.
 
     These are the blocks' processors, and what a method has beside them.
     """
