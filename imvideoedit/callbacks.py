@@ -75,7 +75,7 @@ class TrainingBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         epochs = self.trainer.max_epochs
-        return "training" if epochs in (None, -1) else f"epoch {current_epoch + 1} of {epochs}"
+        return "training" if epochs in (None, -1, 1) else f"epoch {current_epoch + 1} of {epochs}"
 
 
 def quiet_libraries() -> None:

@@ -65,6 +65,8 @@ def _train(config: DictConfig, last: tuple[Path, dict[str, Any]] | None) -> Trai
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     if config.global_batch is not None:
         trainer.accumulate_grad_batches = accumulation(config.global_batch, config.data.batch_size, trainer.world_size)
+    if isinstance(trainer.val_check_interval, int):  # is given in optimizer steps, and taken in batches
+        trainer.val_check_interval *= trainer.accumulate_grad_batches
     if last is not None:
         check_processes(trainer, *last)
     for callback in callbacks:

@@ -25,8 +25,8 @@ def overrides(wan_folder: Path, *more: str, processes: int = 1) -> list[str]:
     return [
         "+experiment=13k", "name=tiny", f"backbone.name={wan_folder}", "backbone.parts=[]", "sampler.max_area=1024",
         "data.path=pairs", "data.num_workers=0", "data.val_share=0.1", "data.cache=cache", "global_batch=4",
-        "trainer.max_epochs=2", "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
-        "trainer.val_check_interval=3", "callbacks.progress=null",
+        "data.epochs=2", "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
+        "trainer.val_check_interval=1", "callbacks.progress=null",
         "callbacks.checkpoint.every_n_steps=2", "optimizer=adamw", "task.optimizer.lr=1e-3", "task.warmup=2",
         f"trainer={'ddp' if processes > 1 else 'single'}", f"trainer.devices={processes}", *more,
     ]  # fmt: skip
@@ -178,7 +178,12 @@ def test_a_full_disk_stops_with_the_checkpoint_before_intact(wan_folder, tmp_pat
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_pairs_named(wan_folder, tmp_path):
     write_pairs(tmp_path / "pairs", 26)
-    more = ("task.optimizer.lr=1e30", "trainer.gradient_clip_val=null", "task.warmup=0", "trainer.val_check_interval=9")
+    more = (
+        "task.optimizer.lr=1e30",
+        "trainer.gradient_clip_val=null",
+        "task.warmup=0",
+        "trainer.val_check_interval=99",
+    )
     run = Run(tmp_path, overrides(wan_folder, *more))
     codes = run.wait()
     errors = [line for line in run.said().splitlines() if line.startswith("error: ")]

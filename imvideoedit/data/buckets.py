@@ -77,6 +77,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         shuffle: False keeps the rows' order within a bucket and the buckets' order.
         rank, world_size: which of how many processes this is.
         group: batches of all processes in an optimizer step; a multiple of ``world_size``, or 1.
+        epochs: how many an iteration takes in on end.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         group: int = 1,
+        epochs: int = 1,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} holds no row; give 1 or more")
@@ -95,22 +97,29 @@ class BucketBatchSampler(Sampler[list[int]]):
         for index, bucket in enumerate(buckets):
             self._members.setdefault(bucket, []).append(index)
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
-        self._rank, self._world_size, self._group = rank, world_size, group
+        self._rank, self._world_size, self._group, self._epochs = rank, world_size, group, epochs
         self.epoch = 0
         self.position = 0  # where the next iteration starts, in batches
         self._handed_out = 0
         self.sampler = self  # Lightning calls set_epoch on what a batch sampler wraps
 
     def __len__(self) -> int:
+        return self._epochs * self._each()
+
+    def _each(self) -> int:
+        """Batches of this process in an epoch."""
         unit = self._batch_size * self._group
         batches = self._group * sum(math.ceil(len(rows) / unit) for rows in self._members.values())
         return math.ceil(batches / self._world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.position = self.position, 0
-        for place, batch in enumerate(self._batches()[start:], start=start):
-            self._handed_out = place + 1
-            yield batch
+        each = self._each()
+        for epoch in range(start // each, self._epochs):
+            batches, first = self._batches(self.epoch + epoch), epoch * each
+            for place in range(max(start, first), first + each):
+                self._handed_out = place + 1
+                yield batches[place - first]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; a place waiting from ``load_state_dict`` is kept if it lies in this epoch."""
@@ -130,8 +139,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         self.epoch, self.position = int(state["epoch"]), int(state["position"]) // self._world_size
         self._handed_out = self.position
 
-    def _batches(self) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
+    def _batches(self, epoch: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         steps: list[list[list[int]]] = []
         for bucket in sorted(self._members):
             rows = self._members[bucket]
@@ -145,6 +154,6 @@ class BucketBatchSampler(Sampler[list[int]]):
         if self._shuffle:
             steps = [steps[i] for i in torch.randperm(len(steps), generator=generator)]
         order = [batch for step in steps for batch in step]
-        total = len(self) * self._world_size
+        total = self._each() * self._world_size
         padded = [order[i % len(order)] for i in range(total)]
         return padded[self._rank :: self._world_size]

@@ -108,6 +108,8 @@ class PairDataModule(LightningDataModule):
         num_workers: processes that decode images.
         val_share: share of the rows, chosen by a hash of their ids, that is kept for validation; at least one row
             unless 0.
+        epochs: passes over the rows that the training loader holds, to the trainer a single epoch: its own count of
+            several is not exact across interruptions.
     """
 
     def __init__(
@@ -119,10 +121,14 @@ class PairDataModule(LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         val_share: float = 0.0,
+        epochs: int = 1,
     ) -> None:
         super().__init__()
         if not 0 <= val_share < 1:
             raise UserError(f"val_share={val_share} must be at least 0 and less than 1")
+        if epochs < 1:
+            raise UserError(f"data.epochs is {epochs}; it must be at least 1")
+        self._epochs = epochs
         self._path, self._max_area, self._pixel_multiple = path, max_area, pixel_multiple
         self._batch_size, self._seed, self._num_workers = batch_size, seed, num_workers
         self._val_share = val_share
@@ -170,7 +176,9 @@ class PairDataModule(LightningDataModule):
         if self.trainer:
             rank, world_size = self.trainer.global_rank, self.trainer.world_size
             group = self.trainer.accumulate_grad_batches * world_size if shuffle else 1
-        sampler = BucketBatchSampler(pairs.buckets, self._batch_size, self._seed, shuffle, rank, world_size, group)
+        epochs = self._epochs if shuffle else 1
+        order = pairs.buckets, self._batch_size, self._seed, shuffle, rank, world_size, group, epochs
+        sampler = BucketBatchSampler(*order)
         return PairLoader(pairs, sampler, self._num_workers)
 
 

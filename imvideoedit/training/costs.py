@@ -3,6 +3,8 @@
 Shapes: B batch, C latent channels, F latent frames, H W latent pixels, T text tokens, D text width.
 """
 
+import functools
+import json
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -124,21 +126,24 @@ def activation_bytes(
     Args:
         weights: dtype of the trained weights: float32 under autocast, or bfloat16.
     """
+    sizes = json.dumps(dict(config), default=str, sort_keys=True)
+    options = json.dumps(method.config(), sort_keys=True)
     few, more = (
-        _activations({**config, "num_layers": layers}, method, pairs, checkpointing, weights) for layers in (FEW, MORE)
+        _activations(sizes, type(method), options, layers, pairs, checkpointing, weights) for layers in (FEW, MORE)
     )
     each = (more - few) / (MORE - FEW)
     return int(few + each * (config["num_layers"] - FEW))
 
 
+@functools.cache
 def _activations(
-    config: dict[str, Any], method: Method, pairs: Pairs, checkpointing: bool, weights: torch.dtype
+    sizes: str, kind: Any, options: str, layers: int, pairs: Pairs, checkpointing: bool, weights: torch.dtype
 ) -> int:
     with torch.device("meta"):
-        transformer = random_transformer(config, torch.bfloat16)
+        transformer = random_transformer({**json.loads(sizes), "num_layers": layers}, torch.bfloat16)
     if checkpointing:
         transformer.enable_gradient_checkpointing()
-    like = method_like(method)
+    like = kind(**json.loads(options))
     like.install(transformer, weights)
     with FakeTensorMode():
         _fake(transformer)

@@ -62,7 +62,7 @@ def rehearse(config: DictConfig) -> None:
     if plan.device.type == "cuda" or plan.useful * _pairs_a_step(config) * STEPS / plan.rate < PATIENCE:
         found = rehearsed(config, plan)
         count, known = _pair_count(config)
-        epochs = max(config.trainer.max_epochs, 1)
+        epochs = config.data.get("epochs", 1)
         print(
             f"measured: {found.seconds:.3f} s a pair, peak {found.peak / GIB:.2f} GiB (estimate "
             f"{found.estimated / GIB:.2f}), {found.floor / found.seconds:.0%} of the floor's speed, "
