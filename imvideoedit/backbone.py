@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, ConfigMixin, WanTransformer3DModel
-from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
@@ -18,18 +17,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from imvideoedit.autoencoding import decode_parts, encode_parts, without_gradient
 from imvideoedit.errors import UserError
 from imvideoedit.hashing import hash_tensors
-from imvideoedit.locations import locate, remedy
+from imvideoedit.locations import locate, read_shift, remedy
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 
 # transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
-DEFAULT_SHIFT = 5.0
 PARTS = ("vae", "text_encoder")
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
-
-
-class _SchedulerConfig(ConfigMixin):
-    config_name = SCHEDULER_CONFIG_NAME
 
 
 @dataclass
@@ -184,7 +178,7 @@ def load_backbone(
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     with _named(name, place):
         transformer = WanTransformer3DModel.from_pretrained(**source, subfolder="transformer", torch_dtype=dtype)
-        shift = _read_shift(source)
+        shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
     backbone = Backbone(name, revision, transformer, None, None, None, shift)
     return with_parts(backbone, parts, device, dtype)
@@ -242,15 +236,6 @@ def parameter_hash(transformer: WanTransformer3DModel) -> str:
     """
     own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
     return hash_tensors(own, torch.bfloat16)
-
-
-def _read_shift(source: dict[str, Any]) -> float:
-    try:
-        config = _SchedulerConfig.load_config(**source, subfolder="scheduler")
-    except OSError:
-        return DEFAULT_SHIFT
-    # UniPC, Wan's own, calls it flow_shift; the Euler scheduler calls it shift.
-    return float(config.get("flow_shift") or config.get("shift") or DEFAULT_SHIFT)
 
 
 def _present(part: Any, name: str) -> Any:

@@ -4,7 +4,6 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 """
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from imvideoedit.context import suited_kernel
 from imvideoedit.errors import UserError
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
+from imvideoedit.training.batches import drop_texts, moved
 from imvideoedit.training.compilation import compile_blocks
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.strategies import FullySharded, average_of, share_out
@@ -123,9 +123,12 @@ class EditTask(LightningModule):
         self.average = average_of(trainer) or self.average
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if torch.is_autocast_enabled(self.device.type):
+            # Each weight is used once a pass, so keeping all half-precision copies to its end is memory for nothing.
+            torch.set_autocast_cache_enabled(False)
         generator = torch.Generator().manual_seed(self._draw_seed())
         self.batches += 1
-        edits = self.encode(self._drop_texts(batch, generator))
+        edits = self.encode(drop_texts(batch, self.text_dropout, generator))
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
         with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
             losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
@@ -146,17 +149,6 @@ class EditTask(LightningModule):
             self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
         return torch.stack(list(losses.values())).sum()
 
-    def _drop_texts(self, batch: Any, generator: torch.Generator) -> Any:
-        if isinstance(batch, EditBatch) and batch.empty_TD is None:
-            return batch
-        size = len(batch.text_BTD if isinstance(batch, EditBatch) else batch["edited_prompt"])
-        kept_B = torch.rand(size, generator=generator) >= self.text_dropout
-        if isinstance(batch, EditBatch):
-            kept_B11 = kept_B.to(batch.text_BTD.device)[:, None, None]
-            return dataclasses.replace(batch, text_BTD=torch.where(kept_B11, batch.text_BTD, batch.empty_TD))
-        prompts = batch["edited_prompt"]
-        return {**batch, "edited_prompt": [p if keep else "" for p, keep in zip(prompts, kept_B, strict=True)]}
-
     def _draw_seed(self) -> int:
         """A seed for one batch of one process; the odd factor keeps the seeds of different runs apart."""
         place = self.batches * self.trainer.world_size + self.global_rank
@@ -172,10 +164,10 @@ class EditTask(LightningModule):
                 self.log(f"loss_by_sigma/{index / BINS:.1f}-{(index + 1) / BINS:.1f}", total / count, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
-        self._swap_average()
+        self.average.swap()
 
     def on_validation_epoch_end(self) -> None:
-        self._swap_average()
+        self.average.swap()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Losses of the moving average at fixed noise levels with fixed noise, so that runs and steps compare."""
@@ -205,10 +197,9 @@ class EditTask(LightningModule):
         return EditBatch(latents[0], latents[1], text_BTD)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if not isinstance(batch, EditBatch):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        moved = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-        return dataclasses.replace(batch, **{n: t.to(device) for n, t in moved.items() if isinstance(t, Tensor)})
+        if isinstance(batch, EditBatch):
+            return moved(batch, device)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
         helpers = [] if self.auxiliary is None else list(self.auxiliary.parameters())
@@ -243,17 +234,14 @@ class EditTask(LightningModule):
     def _update_average(self, done: int) -> None:
         self.average.update(min(self.ema_decay, (1 + done) / (10 + done)))
 
-    def _swap_average(self) -> None:
-        self.average.swap()
-
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the block the method holds the moving average of its weights; all processes must enter it."""
-        self._swap_average()
+        self.average.swap()
         try:
             yield
         finally:
-            self._swap_average()
+            self.average.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if isinstance(self.average, MovingAverage):  # a strategy that shares it out saves it itself

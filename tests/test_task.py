@@ -20,6 +20,7 @@ from imvideoedit.nano.pairs import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
 from imvideoedit.settings import Defaults
 from imvideoedit.task import EditTask
+from imvideoedit.training.batches import drop_texts
 from tests.conftest import tiny_batch, tiny_transformer
 
 
@@ -219,7 +220,13 @@ def test_pixels_are_encoded_and_texts_dropped_as_told(wan_folder):
     edits = task.encode(batch)
     assert torch.equal(edits.target_BCFHW, backbone.encode_video(batch["target"]))
     assert torch.equal(edits.text_BTD, backbone.encode_text(batch["edited_prompt"]))
-    assert task._drop_texts(batch, torch.Generator())["edited_prompt"] == ["", ""]
+    assert drop_texts(batch, task.text_dropout, torch.Generator())["edited_prompt"] == ["", ""]
+    known = replace(edits, empty_TD=edits.text_BTD[1] + 1)
+    dropped = drop_texts(known, 0.5, torch.Generator().manual_seed(1)).text_BTD
+    kept = torch.rand(2, generator=torch.Generator().manual_seed(1)) >= 0.5
+    for row in range(2):
+        assert dropped[row].equal(edits.text_BTD[row] if kept[row] else known.empty_TD)
+    assert drop_texts(edits, 1.0, torch.Generator()) is edits
     assert task.encode(edits) is edits
 
 

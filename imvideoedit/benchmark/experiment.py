@@ -16,11 +16,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
 
-from imvideoedit.backbone import DEFAULT_SHIFT, Backbone
+from imvideoedit.backbone import Backbone
 from imvideoedit.composition import CONF
 from imvideoedit.data.images import load_rgb
 from imvideoedit.errors import UserError
 from imvideoedit.geometry import to_model
+from imvideoedit.locations import DEFAULT_SHIFT
 from imvideoedit.training.costs import random_transformer
 from imvideoedit.training.dry_run import PAIRS, Rehearsal, is_out_of_memory, rehearsed
 

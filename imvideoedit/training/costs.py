@@ -148,7 +148,7 @@ def _activations(
     with FakeTensorMode():
         _fake(transformer)
         batch = pairs.batch(transformer.config, "cpu", torch.bfloat16)
-        mixed = torch.autocast("cpu", torch.bfloat16, enabled=weights == torch.float32)
+        mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
 
         def step() -> None:
             with mixed:

@@ -17,12 +17,12 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader
 
-from imvideoedit.backbone import DEFAULT_SHIFT, WAN_1_3B, Backbone
+from imvideoedit.backbone import WAN_1_3B, Backbone
 from imvideoedit.benchmark.measure import product_rate
 from imvideoedit.data.records import open_records
 from imvideoedit.errors import UserError
 from imvideoedit.geometry import fit_size
-from imvideoedit.locations import locate
+from imvideoedit.locations import DEFAULT_SHIFT, locate
 from imvideoedit.methods.base import EditBatch
 from imvideoedit.training.costs import Pairs, random_transformer, useful_products
 from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimate, fitting
