@@ -35,6 +35,10 @@ class Zero2(DeepSpeedStrategy):
         if isinstance(self.accelerator, CUDAAccelerator):
             super().setup_distributed()
             return
+        import deepspeed.comm.torch
+
+        # Its shared-memory helper is compiled when first used, which takes minutes and a compiler; gloo needs none.
+        deepspeed.comm.torch.build_shm_op = lambda: None
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
