@@ -23,7 +23,6 @@ from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts, moved
 from imvideoedit.training.compilation import compile_blocks
-from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.strategies import FullySharded, average_of, share_out
 
 VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -82,8 +81,8 @@ class EditTask(LightningModule):
                 f"got {warmup}, {ema_decay} and {text_dropout}"
             )
         self.backbone, self.make_optimizer = backbone, optimizer
-        self.warmup, self.schedule, self.ema_decay, self.seed = warmup, schedule, ema_decay, seed
-        self.text_dropout = text_dropout
+        self.warmup, self.schedule, self.ema_decay = warmup, schedule, ema_decay
+        self.text_dropout, self.seed = text_dropout, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method.install(backbone.transformer)
@@ -97,7 +96,7 @@ class EditTask(LightningModule):
         self.method = method.train()
         self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
         self.bins = torch.zeros(2, BINS)  # sum and count of the losses since the last log row
-        self.sharded, self.random = False, None
+        self.sharded = False
         self.batches = 0  # seen by this process since the first step of the run, also across resumes
         self.seen: list[tuple[Tensor, tuple[str, ...]]] = []  # losses and pairs of the optimizer step under way
 
@@ -113,14 +112,13 @@ class EditTask(LightningModule):
             self.average, self.sharded = MovingAverage(self.trained()), True
 
     def on_fit_start(self) -> None:
-        trainer: Any = self.trainer
-        self.log_every = max(trainer.log_every_n_steps, 1)
+        self.log_every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)
         for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
             if part is not None:
                 part.to(self.device)
         if isinstance(self.average, MovingAverage):
             self.average.to(self.device)
-        self.average = average_of(trainer) or self.average
+        self.average = average_of(self.trainer) or self.average
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if torch.is_autocast_enabled(self.device.type):
@@ -166,8 +164,7 @@ class EditTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.average.swap()
 
-    def on_validation_epoch_end(self) -> None:
-        self.average.swap()
+    on_validation_epoch_end = on_validation_epoch_start
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Losses of the moving average at fixed noise levels with fixed noise, so that runs and steps compare."""
@@ -175,7 +172,7 @@ class EditTask(LightningModule):
         size = len(edits.source_BCFHW)
         means = []
         for sigma in VALIDATION_SIGMAS:
-            generator = torch.Generator().manual_seed(batch_idx)
+            generator = torch.Generator().manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
             sigma_B = torch.full((size,), sigma, device=self.device)
             losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
             means.append(torch.stack(list(losses.values())).sum(0).mean())
@@ -204,10 +201,8 @@ class EditTask(LightningModule):
     def configure_optimizers(self) -> Any:
         helpers = [] if self.auxiliary is None else list(self.auxiliary.parameters())
         optimizer = self.make_optimizer([*self.trained(), *helpers])
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._rate), "interval": "step"},
-        }
+        rate = LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def _rate(self, step: int) -> float:
         """Share of the full learning rate at an optimizer step."""
@@ -247,13 +242,7 @@ class EditTask(LightningModule):
         if isinstance(self.average, MovingAverage):  # a strategy that shares it out saves it itself
             checkpoint["ema"] = self.average.state()
         checkpoint["batches"] = self.batches * self.trainer.world_size
-        checkpoint["random"] = random_states()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.average.load(checkpoint["ema"])
         self.batches = checkpoint["batches"] // self.trainer.world_size
-        self.random = checkpoint["random"]
-
-    def on_train_start(self) -> None:
-        if self.random is not None:
-            restore_random_states(self.random)

@@ -40,9 +40,17 @@ class Checkpoints(Checkpoint):
         self.folder, self.every_n_steps, self.keep = Path(folder), every_n_steps, keep
         self.request = StopRequest()
         self._seen = self._saved = -1
+        self._random: list[dict[str, Any]] = []
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random"] = random_states()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._random = checkpoint["random"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.request.training = True
+        restore_random_states(self._random)
         self._seen = trainer.global_step
         self._saved = trainer.global_step if trainer.ckpt_path else -1
 
