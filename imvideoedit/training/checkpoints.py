@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from imvideoedit.errors import UserError
 from imvideoedit.files import replacing
+from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import Stopped, StopRequest
 
 PART = 2**24  # bytes read at a time
