@@ -138,5 +138,5 @@ def adamw(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
     optimizer = AdamW(params, fused=True, **options)
     # Lightning takes the mark of a fused optimizer for one that scales gradients itself, and then refuses to clip them;
     # bfloat16 and float32 need no scaling.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer._step_supports_amp_scaling = False
     return optimizer

@@ -163,7 +163,7 @@ def test_the_average_follows_its_formula(tmp_path):
     for step, row in enumerate(weights, start=1):
         decay = min(0.5, (1 + step) / (10 + step))
         average = [decay * old + (1 - decay) * new for old, new in zip(average, row, strict=True)]
-    for expected, found in zip(average, task.ema, strict=True):
+    for expected, found in zip(average, task.average.values, strict=True):
         torch.testing.assert_close(found, expected)
 
 

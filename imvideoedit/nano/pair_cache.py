@@ -5,6 +5,7 @@ A pair's key is a hash of all that decides what is in it: backbone, mix, seed, r
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def cached_pairs(
     base = _base(backbone, seed, split, resolution, mix, frames)
     number = {_name(base, str(index)): index for index in range(count)}
 
-    def encode(keys: list[str]) -> dict[str, Entry]:
+    def encode(keys: list[str]) -> Mapping[str, Entry]:
         rows = encode_rows(backbone, seed, [number[key] for key in keys], split, resolution, mix, frames)
         latents = {"source": rows.source_NCFHW, "target": rows.target_NCFHW}
         if rows.labels_NFhwA is not None:
@@ -62,7 +63,7 @@ def cached_pairs(
     encoder = hash_tensors(_required(backbone, "text_encoder"))
     text_of = {_name(encoder, text): text for text in words}
 
-    def encode_some(keys: list[str]) -> dict[str, Entry]:
+    def encode_some(keys: list[str]) -> Mapping[str, Entry]:
         found = encode_texts(backbone, [text_of[key] for key in keys])
         return {key: found[text_of[key]] for key in keys}
 

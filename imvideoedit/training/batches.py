@@ -21,6 +21,7 @@ def drop_texts(batch: Any, share: float, generator: torch.Generator) -> Any:
     size = len(batch.text_BTD if isinstance(batch, EditBatch) else batch["edited_prompt"])
     kept_B = torch.rand(size, generator=generator) >= share
     if isinstance(batch, EditBatch):
+        assert batch.empty_TD is not None
         kept_B11 = kept_B.to(batch.text_BTD.device)[:, None, None]
         return dataclasses.replace(batch, text_BTD=torch.where(kept_B11, batch.text_BTD, batch.empty_TD))
     prompts = batch["edited_prompt"]
@@ -30,4 +31,5 @@ def drop_texts(batch: Any, share: float, generator: torch.Generator) -> Any:
 def moved(batch: EditBatch, device: torch.device) -> EditBatch:
     """The batch with its tensors on a device."""
     fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return dataclasses.replace(batch, **{n: t.to(device) for n, t in fields.items() if isinstance(t, Tensor)})
+    there: dict[str, Any] = {name: t.to(device) for name, t in fields.items() if isinstance(t, Tensor)}
+    return dataclasses.replace(batch, **there)

@@ -69,8 +69,9 @@ class LatentPairs(Dataset):
     def collate(self, items: Sequence[tuple[str, Tensor, Tensor, Tensor]]) -> EditBatch:
         """A batch with float32 latents."""
         ids, sources, targets, texts = zip(*items, strict=True)
-        latents = (torch.stack(part).float() for part in (sources, targets))
-        return EditBatch(*latents, torch.stack(texts), empty_TD=self._text(self.empty), ids=ids)
+        source_BCFHW, target_BCFHW = (torch.stack(part).float() for part in (sources, targets))
+        text_BTD = torch.stack(texts)
+        return EditBatch(source_BCFHW, target_BCFHW, text_BTD, empty_TD=self._text(self.empty), ids=ids)
 
     def _text(self, key: str) -> Tensor:
         """An embedding with the zeros that the encoder leaves after a text's end."""

@@ -48,14 +48,19 @@ class KeptCSVLogger(CSVLogger):
 
     @property
     def experiment(self) -> Any:
-        if rank_zero_only.rank == 0 and self._experiment is None:
+        if _first() and self._experiment is None:
             self._experiment = KeptWriter(log_dir=self.log_dir)
         return super().experiment
 
     def begin(self, step: int) -> None:
         """Training starts at an optimizer step, with rows of it and later ones from before an interruption dropped."""
-        if rank_zero_only.rank == 0:
+        if _first():
             self.experiment.forget(step)
+
+
+def _first() -> bool:
+    """Whether this process is the one that logs."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def wandb_logger(folder: Path | str, project: str, name: str) -> WandbLogger:
@@ -65,14 +70,14 @@ def wandb_logger(folder: Path | str, project: str, name: str) -> WandbLogger:
         UserError: wandb is not installed.
     """
     try:
-        import wandb  # noqa: F401
+        from wandb.util import generate_id
     except ImportError as error:
         raise UserError(
             f"logger=wandb needs wandb, which cannot be imported ({error}); pip install 'imvideoedit[train]'"
         ) from error
     identity = Path(folder) / "wandb_id"
-    if rank_zero_only.rank == 0 and not identity.exists():
+    if _first() and not identity.exists():
         with replacing(identity) as path:
-            path.write_text(wandb.util.generate_id())
+            path.write_text(generate_id())
     found = identity.read_text().strip() if identity.exists() else None
     return WandbLogger(project=project, name=name, save_dir=folder, id=found, resume="allow")

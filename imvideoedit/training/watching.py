@@ -89,7 +89,7 @@ class Watch(Callback):
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
-        if trainer.global_step % max(trainer.log_every_n_steps, 1):
+        if trainer.global_step % _every(trainer):
             return
         norm = getattr(trainer.model, "get_global_grad_norm", lambda: None)()
         if norm is not None:
@@ -103,10 +103,11 @@ class Watch(Callback):
 
     def _due(self, trainer: Trainer) -> bool:
         """Whether the optimizer step under way is one to log."""
-        return (trainer.global_step + 1) % max(trainer.log_every_n_steps, 1) == 0
+        return (trainer.global_step + 1) % _every(trainer) == 0
 
     def _check_losses(self, trainer: Trainer, pl_module: LightningModule) -> None:
         task: Any = pl_module
+        every: Any = trainer
         if not task.seen:
             return
         losses = torch.cat([loss_B for loss_B, _ in task.seen]).tolist()
@@ -116,7 +117,7 @@ class Watch(Callback):
         if not finite or exploded:
             names = [name for _, ids in task.seen for name in ids] or ["(unnamed)"]
             wrong = {name for name, loss in zip(names, losses, strict=False) if loss - loss != 0}
-            saved = [c.last_good() for c in trainer.callbacks if isinstance(c, Checkpoints)]
+            saved = [c.last_good() for c in every.callbacks if isinstance(c, Checkpoints)]
             what = f"{step_mean:.3g}, {self.explosion:g} times its mean" if finite else "not finite"
             raise UserError(
                 f"the loss of step {trainer.global_step + 1} is {what}, with the pairs "
@@ -162,6 +163,11 @@ class Watch(Callback):
                 self._gates |= {f"gate/{index:02d}/{name}": fact for name, fact in facts.items()}
 
         return read
+
+
+def _every(trainer: Any) -> int:
+    """Optimizer steps between two rows of the log."""
+    return max(trainer.log_every_n_steps, 1)
 
 
 def stated_rate(device: torch.device) -> float | None:
