@@ -1,6 +1,7 @@
 """How several processes share a training: ZeRO-2 by DeepSpeed, FSDP2 by torch."""
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +36,9 @@ class Zero2(DeepSpeedStrategy):
         if isinstance(self.accelerator, CUDAAccelerator):
             super().setup_distributed()
             return
-        import deepspeed.comm.torch
-
         # Its shared-memory helper is compiled when first used, which takes minutes and a compiler; gloo needs none.
-        deepspeed.comm.torch.build_shm_op = lambda: None
+        backend: Any = importlib.import_module("deepspeed.comm.torch")
+        backend.build_shm_op = lambda: None
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
