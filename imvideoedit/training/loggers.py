@@ -1,6 +1,7 @@
 """Logs that survive an interruption: earlier rows are kept, and none is there twice."""
 
 import csv
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def wandb_logger(folder: Path | str, project: str, name: str) -> WandbLogger:
         UserError: wandb is not installed.
     """
     try:
-        from wandb.util import generate_id
+        import wandb  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"logger=wandb needs wandb, which cannot be imported ({error}); pip install 'imvideoedit[train]'"
@@ -78,6 +79,6 @@ def wandb_logger(folder: Path | str, project: str, name: str) -> WandbLogger:
     identity = Path(folder) / "wandb_id"
     if _first() and not identity.exists():
         with replacing(identity) as path:
-            path.write_text(generate_id())
+            path.write_text(uuid.uuid4().hex[:8])
     found = identity.read_text().strip() if identity.exists() else None
     return WandbLogger(project=project, name=name, save_dir=folder, id=found, resume="allow")

@@ -48,6 +48,11 @@ class Zero2(DeepSpeedStrategy):
             return super().root_device
         return torch.device("cpu", self.local_rank)
 
+    def setup(self, trainer: Any) -> None:
+        # Batches keep their types: the method casts what it computes with, and latents and noise are to stay float32.
+        self.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign]
+        super().setup(trainer)
+
     def save_checkpoint(self, checkpoint: dict, filepath: Any, storage_options: Any = None) -> None:
         super().save_checkpoint(checkpoint, filepath, storage_options)
         task: Any = self.lightning_module
