@@ -72,7 +72,7 @@ def command(folder: Path, overrides: list[str], rank: int, processes: int, port:
     os.chdir(folder)
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{kind}-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     os.environ["HF_HUB_OFFLINE"] = "1"
     if processes > 1:
         own = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
