@@ -47,7 +47,7 @@ class Watch(Callback):
         self.explosion = explosion
         self.mean, self.steps = 0.0, 0
         self._pairs = self._products = self._waited = 0.0
-        self._useful: dict[tuple[int, ...], float] = {}
+        self._useful = 0.0
         self._peak = 0.0
         self._last_step = -1
         self._gates: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._waited += time.monotonic() - self._ended
-        if isinstance(batch, EditBatch):
+        if isinstance(batch, EditBatch) and trainer.is_global_zero:
             self._pairs += len(batch.source_BCFHW)
             self._products += self._useful_of(pl_module, batch)
         if self._due(trainer) and not self._hooks:
@@ -141,12 +141,13 @@ class Watch(Callback):
         self._began = now
 
     def _useful_of(self, pl_module: Any, batch: EditBatch) -> float:
+        """Products of a batch: counted for the first one, and of others by their latents; buckets differ little."""
         count, _, frames, height, width = batch.source_BCFHW.shape
-        key = (count, frames, height, width, batch.text_BTD.shape[1])
-        if key not in self._useful:
+        size = count * frames * height * width
+        if not self._useful:
             one = Pairs(count, height, width, batch.text_BTD.shape[1], frames)
-            self._useful[key] = useful_products(pl_module.backbone.transformer.config, pl_module.method, one)
-        return self._useful[key]
+            self._useful = useful_products(pl_module.backbone.transformer.config, pl_module.method, one) / size
+        return self._useful * size
 
     def _watch_gates(self, pl_module: Any) -> Any:
         for index, block in enumerate(pl_module.method.blocks):
