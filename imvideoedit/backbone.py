@@ -3,13 +3,13 @@
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
 """
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, ConfigMixin, WanTransformer3DModel
-from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
@@ -17,18 +17,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from imvideoedit.autoencoding import decode_parts, encode_parts, without_gradient
 from imvideoedit.errors import UserError
 from imvideoedit.hashing import hash_tensors
-from imvideoedit.locations import locate, remedy
+from imvideoedit.locations import locate, read_shift, remedy
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 
 # transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
-DEFAULT_SHIFT = 5.0
 PARTS = ("vae", "text_encoder")
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
-
-
-class _SchedulerConfig(ConfigMixin):
-    config_name = SCHEDULER_CONFIG_NAME
 
 
 @dataclass
@@ -181,22 +176,48 @@ def load_backbone(
     device = default_device(device)
     dtype = dtype or default_dtype(device)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
-    vae = text_encoder = tokenizer = None
-    try:
+    with _named(name, place):
         transformer = WanTransformer3DModel.from_pretrained(**source, subfolder="transformer", torch_dtype=dtype)
-        if "vae" in parts:
+        shift = read_shift(source)
+    transformer.requires_grad_(False).eval().to(device)
+    backbone = Backbone(name, revision, transformer, None, None, None, shift)
+    return with_parts(backbone, parts, device, dtype)
+
+
+def with_parts(
+    backbone: Backbone, parts: Collection[str], device: str | torch.device, dtype: torch.dtype | None = None
+) -> Backbone:
+    """The same backbone, its transformer shared, with those ``parts`` loaded that it lacks.
+
+    Args:
+        dtype: of the text encoder; the transformer's if None.
+
+    Raises:
+        UserError: not loadable.
+    """
+    place, revision = locate(backbone.name, backbone.revision)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
+    loaded: dict[str, Any] = {}
+    with _named(backbone.name, place):
+        if "vae" in parts and backbone.vae is None:
             kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
-            vae = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
-        if "text_encoder" in parts:
-            text_encoder = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
-            tokenizer = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
-        shift = _read_shift(source)
+            loaded["vae"] = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
+        if "text_encoder" in parts and backbone.text_encoder is None:
+            dtype = dtype or backbone.dtype
+            loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
+            loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
+    for name in PARTS:
+        if name in loaded:
+            loaded[name].requires_grad_(False).eval().to(device)
+    return replace(backbone, **loaded)
+
+
+@contextlib.contextmanager
+def _named(name: str, place: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {remedy(name)}") from error
-    for module in (transformer, vae, text_encoder):
-        if module is not None:
-            module.requires_grad_(False).eval().to(device)
-    return Backbone(name, revision, transformer, vae, text_encoder, tokenizer, shift)
 
 
 def default_device(device: str | torch.device | None) -> torch.device:
@@ -225,15 +246,6 @@ def parameter_hash(transformer: WanTransformer3DModel) -> str:
     """
     own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
     return hash_tensors(own, torch.bfloat16)
-
-
-def _read_shift(source: dict[str, Any]) -> float:
-    try:
-        config = _SchedulerConfig.load_config(**source, subfolder="scheduler")
-    except OSError:
-        return DEFAULT_SHIFT
-    # UniPC, Wan's own, calls it flow_shift; the Euler scheduler calls it shift.
-    return float(config.get("flow_shift") or config.get("shift") or DEFAULT_SHIFT)
 
 
 def _present(part: Any, name: str) -> Any:

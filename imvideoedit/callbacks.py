@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from imvideoedit.checkpoint import AdapterHeader, save_adapter
 from imvideoedit.files import replacing
 from imvideoedit.settings import Defaults
+from imvideoedit.training.averaging import whole
 
 Precision = Literal["32-true", "bf16-mixed"]
 
@@ -49,13 +50,20 @@ class ExportAdapter(Callback):
         self.path, self.defaults, self.dtype = Path(path), defaults, dtype
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        task: Any = pl_module
-        if not trainer.is_global_zero:
-            return
-        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(self.defaults)}
-        header = AdapterHeader.describe(task.method, task.backbone, training)
-        with task.averaged():
-            save_adapter(task.method, self.path, header, dtype=getattr(torch, self.dtype))
+        export_average(trainer, pl_module, self.path, self.defaults, self.dtype)
+
+
+def export_average(trainer: Trainer, task: Any, path: Path, defaults: Defaults, dtype: str) -> None:
+    """Write the moving average as an adapter file; all processes must call."""
+    state: dict[str, torch.Tensor] = {}
+    with task.averaged():
+        for name, tensor in task.method.state_dict().items():
+            complete = whole(tensor.detach())
+            if trainer.is_global_zero:
+                state[name] = complete.to("cpu", getattr(torch, dtype), copy=True)
+    if trainer.is_global_zero:
+        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(defaults)}
+        save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)
 
 
 class TrainingBar(RichProgressBar):
@@ -67,7 +75,7 @@ class TrainingBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         epochs = self.trainer.max_epochs
-        return "training" if epochs in (None, -1) else f"epoch {current_epoch + 1} of {epochs}"
+        return "training" if epochs in (None, -1, 1) else f"epoch {current_epoch + 1} of {epochs}"
 
 
 def quiet_libraries() -> None:

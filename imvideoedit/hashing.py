@@ -1,10 +1,14 @@
-"""Names for sets of tensors."""
+"""Names for sets of tensors and for folders of weights."""
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+WHOLE = 64 * 2**20  # bytes of a file that is read whole
+BLOCK, BLOCKS = 2**16, 256  # bytes of a block, and blocks of a larger file
 
 
 def hash_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> str:
@@ -17,4 +21,21 @@ def hash_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
         values = tensor.to("cpu", dtype or tensor.dtype).contiguous()
         digest.update(f"{name} {list(values.shape)} {values.dtype}\n".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def fingerprint(folder: Path | str) -> str:
+    """16 hex digits that name the files of a folder and its subfolders by their names and contents.
+
+    Of a file above ``WHOLE`` bytes only its size and evenly spread blocks count: other weights differ in nearly all of
+    their blocks, and a text encoder of many gigabytes is not read twice.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)} {size}\n".encode())
+        with path.open("rb") as file:
+            for start in range(0, size, BLOCK if size <= WHOLE else max(size // BLOCKS, BLOCK)):
+                file.seek(start)
+                digest.update(file.read(BLOCK))
     return digest.hexdigest()[:16]

@@ -1,16 +1,24 @@
-"""Where the files of a backbone are: in the package, in a folder, or on the hub."""
+"""Where the files of a backbone are: in the package, in a folder, or on the hub; and what its scheduler says."""
 
 import importlib.resources
 import os
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
+from diffusers import ConfigMixin
+from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 
 from imvideoedit.errors import UserError
 
 WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 WAN_1_3B_REVISION = "0fad780a534b6463e45facd96134c9f345acfa5b"
 HUB_TIMEOUT = 10.0  # seconds
+DEFAULT_SHIFT = 5.0
+
+
+class _SchedulerConfig(ConfigMixin):
+    config_name = SCHEDULER_CONFIG_NAME
 
 
 def locate(name: str, revision: str | None = None) -> tuple[str, str | None]:
@@ -59,3 +67,13 @@ def remedy(name: str) -> str:
     if name == "wan_1_3b":
         return f"check the network, or download {WAN_1_3B_HUB} and set IMVIDEOEDIT_WAN to its folder"
     return "it must hold transformer/, vae/, text_encoder/, tokenizer/ and scheduler/ as diffusers' WanPipeline does"
+
+
+def read_shift(source: dict[str, Any]) -> float:
+    """Flow shift of a backbone's scheduler, or Wan's where it has none; ``source`` is where diffusers loads from."""
+    try:
+        config = _SchedulerConfig.load_config(**source, subfolder="scheduler")
+    except OSError:
+        return DEFAULT_SHIFT
+    # UniPC, Wan's own, calls it flow_shift; the Euler scheduler calls it shift.
+    return float(config.get("flow_shift") or config.get("shift") or DEFAULT_SHIFT)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from imvideoedit.errors import UserError
+
 
 class BatchedMuon(Muon):
     """Muon in the gradients' own precision, all matrices of one shape in one batch; updates have AdamW's size."""
@@ -113,3 +115,28 @@ class MuonWithAdamW(Optimizer):
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
+
+
+def adamw_8bit(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+    """bitsandbytes' AdamW with moments in 8 bits.
+
+    Raises:
+        UserError: bitsandbytes is not installed.
+    """
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise UserError(
+            f"optimizer=adamw_8bit needs bitsandbytes, which cannot be imported ({error}); "
+            "pip install 'imvideoedit[train]', or choose optimizer=adamw with trainer=zero2_offload"
+        ) from error
+    return AdamW8bit(params, **options)
+
+
+def adamw(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+    """AdamW in one kernel, without temporary copies of all weights."""
+    optimizer = AdamW(params, fused=True, **options)
+    # Lightning takes the mark of a fused optimizer for one that scales gradients itself, and then refuses to clip them;
+    # bfloat16 and float32 need no scaling.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer

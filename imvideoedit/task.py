@@ -4,7 +4,6 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 """
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,10 @@ from imvideoedit.checkpoint import take_over
 from imvideoedit.context import suited_kernel
 from imvideoedit.errors import UserError
 from imvideoedit.methods.base import EditBatch, Method
+from imvideoedit.training.averaging import MovingAverage, ZeroAverage
+from imvideoedit.training.batches import drop_texts, moved
+from imvideoedit.training.compilation import compile_blocks
+from imvideoedit.training.strategies import FullySharded, average_of, share_out
 
 VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 BINS = 5
@@ -41,11 +44,13 @@ class EditTask(LightningModule):
         warmup: optimizer steps until the full learning rate, at least 0.
         schedule: what follows: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
         ema_decay: of the moving average in [0, 1); the first steps use a smaller one, so that it follows.
-        text_dropout: share of the prompts of pixel batches that are left empty in training, for guidance; in [0, 1].
+        text_dropout: share of the prompts that are left empty in training, for guidance; in [0, 1]. Encoded batches
+            must bring the empty text's embedding.
         auxiliary: makes a module of further losses from the transformer, such as ``ContentReadouts``; it is trained
             along, where batches have labels, and thrown away.
         start: adapter whose weights the method takes over where it has them; what it lacks starts as usual.
         gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
+        compile: compile each block; the first step of each shape then takes minutes.
         seed: of initial weights, noise and noise levels.
 
     Raises:
@@ -64,6 +69,7 @@ class EditTask(LightningModule):
         auxiliary: Callable[..., nn.Module] | None = None,
         start: Path | str | None = None,
         gradient_checkpointing: bool = False,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -75,8 +81,8 @@ class EditTask(LightningModule):
                 f"got {warmup}, {ema_decay} and {text_dropout}"
             )
         self.backbone, self.make_optimizer = backbone, optimizer
-        self.warmup, self.schedule, self.ema_decay, self.seed = warmup, schedule, ema_decay, seed
-        self.text_dropout = text_dropout
+        self.warmup, self.schedule, self.ema_decay = warmup, schedule, ema_decay
+        self.text_dropout, self.seed = text_dropout, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method.install(backbone.transformer)
@@ -85,27 +91,42 @@ class EditTask(LightningModule):
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
+        if compile:
+            compile_blocks(backbone.transformer)
         self.method = method.train()
-        self.ema = [p.detach().clone() for p in self.trained()]
+        self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
         self.bins = torch.zeros(2, BINS)  # sum and count of the losses since the last log row
+        self.sharded = False
         self.batches = 0  # seen by this process since the first step of the run, also across resumes
+        self.seen: list[tuple[Tensor, tuple[str, ...]]] = []  # losses and pairs of the optimizer step under way
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters that the optimizer moves, in a fixed order."""
         return [p for p in self.method.parameters() if p.requires_grad]
 
+    def configure_model(self) -> None:
+        """Share the trained weights out where the strategy is FSDP2; the frozen ones are whole everywhere."""
+        if isinstance(self.trainer.strategy, FullySharded) and not self.sharded:
+            mesh = self.trainer.strategy.device_mesh["data_parallel"]
+            share_out(self.method, mesh, self.trainer.precision)
+            self.average, self.sharded = MovingAverage(self.trained()), True
+
     def on_fit_start(self) -> None:
-        trainer: Any = self.trainer
-        self.log_every = max(trainer.log_every_n_steps, 1)
+        self.log_every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)
         for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
             if part is not None:
                 part.to(self.device)
-        self.ema = [average.to(self.device) for average in self.ema]
+        if isinstance(self.average, MovingAverage):
+            self.average.to(self.device)
+        self.average = average_of(self.trainer) or self.average
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if torch.is_autocast_enabled(self.device.type):
+            # Each weight is used once a pass, so keeping all half-precision copies to its end is memory for nothing.
+            torch.set_autocast_cache_enabled(False)
         generator = torch.Generator().manual_seed(self._draw_seed())
         self.batches += 1
-        edits = self.encode(batch if isinstance(batch, EditBatch) else self._drop_texts(batch, generator))
+        edits = self.encode(drop_texts(batch, self.text_dropout, generator))
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
         with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
             losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
@@ -115,6 +136,7 @@ class EditTask(LightningModule):
         total_B = torch.stack(list(losses.values())).sum(0)
         self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
         self._log_bins(sigma_B, total_B.detach().float())
+        self.seen.append((total_B.detach().float(), edits.ids))
         return total_B.mean() + self._auxiliary_loss(edits)
 
     def _auxiliary_loss(self, edits: EditBatch) -> Tensor | float:
@@ -124,11 +146,6 @@ class EditTask(LightningModule):
         for name, loss in losses.items():
             self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
         return torch.stack(list(losses.values())).sum()
-
-    def _drop_texts(self, batch: Mapping[str, Any], generator: torch.Generator) -> dict[str, Any]:
-        prompts = batch["edited_prompt"]
-        kept = torch.rand(len(prompts), generator=generator) >= self.text_dropout
-        return {**batch, "edited_prompt": [p if keep else "" for p, keep in zip(prompts, kept, strict=True)]}
 
     def _draw_seed(self) -> int:
         """A seed for one batch of one process; the odd factor keeps the seeds of different runs apart."""
@@ -145,10 +162,9 @@ class EditTask(LightningModule):
                 self.log(f"loss_by_sigma/{index / BINS:.1f}-{(index + 1) / BINS:.1f}", total / count, batch_size=1)
 
     def on_validation_epoch_start(self) -> None:
-        self._swap_average()
+        self.average.swap()
 
-    def on_validation_epoch_end(self) -> None:
-        self._swap_average()
+    on_validation_epoch_end = on_validation_epoch_start
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Losses of the moving average at fixed noise levels with fixed noise, so that runs and steps compare."""
@@ -156,12 +172,12 @@ class EditTask(LightningModule):
         size = len(edits.source_BCFHW)
         means = []
         for sigma in VALIDATION_SIGMAS:
-            generator = torch.Generator().manual_seed(batch_idx)
+            generator = torch.Generator().manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
             sigma_B = torch.full((size,), sigma, device=self.device)
             losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
             means.append(torch.stack(list(losses.values())).sum(0).mean())
-            self.log(f"validation/loss_at_{sigma}", means[-1], batch_size=size)
-        self.log("validation/loss", torch.stack(means).mean(), batch_size=size, prog_bar=True)
+            self.log(f"validation/loss_at_{sigma}", means[-1], batch_size=size, sync_dist=True)
+        self.log("validation/loss", torch.stack(means).mean(), batch_size=size, prog_bar=True, sync_dist=True)
 
     @torch.no_grad()
     def encode(self, batch: EditBatch | Mapping[str, Any]) -> EditBatch:
@@ -178,18 +194,15 @@ class EditTask(LightningModule):
         return EditBatch(latents[0], latents[1], text_BTD)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if not isinstance(batch, EditBatch):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        moved = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-        return dataclasses.replace(batch, **{name: t.to(device) for name, t in moved.items() if t is not None})
+        if isinstance(batch, EditBatch):
+            return moved(batch, device)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
         helpers = [] if self.auxiliary is None else list(self.auxiliary.parameters())
         optimizer = self.make_optimizer([*self.trained(), *helpers])
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._rate), "interval": "step"},
-        }
+        rate = LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def _rate(self, step: int) -> float:
         """Share of the full learning rate at an optimizer step."""
@@ -201,43 +214,35 @@ class EditTask(LightningModule):
         return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        squares = [p.grad.float().square().sum() for p in self.trained() if p.grad is not None]
-        if squares:  # a sharding strategy keeps the gradients elsewhere
-            self.log("train/grad_norm", torch.stack(squares).sum().sqrt())
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
+        if self.trainer.fit_loop._should_accumulate():  # DeepSpeed is asked after every batch
+            return
         done = self.trainer.global_step + 1  # the trainer counts this step when the hook has returned
         self._update_average(done)
+        self.seen = []
         if done % self.log_every == 0:
             self.bins = torch.zeros_like(self.bins)
 
-    @torch.no_grad()
     def _update_average(self, done: int) -> None:
-        decay = min(self.ema_decay, (1 + done) / (10 + done))
-        torch._foreach_lerp_(self.ema, [p.detach() for p in self.trained()], 1 - decay)
-
-    @torch.no_grad()
-    def _swap_average(self) -> None:
-        for parameter, average in zip(self.trained(), self.ema, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(kept)
+        self.average.update(min(self.ema_decay, (1 + done) / (10 + done)))
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within the block the method holds the moving average of its weights."""
-        self._swap_average()
+        """Within the block the method holds the moving average of its weights; all processes must enter it."""
+        self.average.swap()
         try:
             yield
         finally:
-            self._swap_average()
+            self.average.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ema"] = self.ema
-        checkpoint["batches"] = self.batches
+        if isinstance(self.average, MovingAverage):  # a strategy that shares it out saves it itself
+            checkpoint["ema"] = self.average.state()
+        checkpoint["batches"] = self.batches * self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.ema = [average.to(self.device) for average in checkpoint["ema"]]
-        self.batches = checkpoint["batches"]
+        self.average.load(checkpoint["ema"])
+        self.batches = checkpoint["batches"] // self.trainer.world_size

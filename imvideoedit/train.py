@@ -1,7 +1,7 @@
 """``python -m imvideoedit.train [+experiment=NAME] [key=value …]``: compose, instantiate, fit.
 
-``resume=true`` goes on from the run's last checkpoint, or starts where there is none; a finished run is left as it is,
-so a sweep that was interrupted does the rest when it is started again.
+A run that was interrupted goes on from its last whole checkpoint when the same command is given again, and a finished
+one is left as it is; ``resume=false`` refuses where a run is already. ``dry_run=true`` tells what a run would cost.
 """
 
 import json
@@ -17,6 +17,9 @@ from imvideoedit.callbacks import quiet_libraries
 from imvideoedit.composition import command
 from imvideoedit.errors import UserError
 from imvideoedit.files import replacing
+from imvideoedit.training.checkpoints import Checkpoints, check_processes, latest
+from imvideoedit.training.dry_run import memory_mistakes, rehearse
+from imvideoedit.training.stopping import Stopped, accumulation
 
 FIXED = ("seed", "backbone", "method", "data")  # settings that a run cannot change when it goes on
 
@@ -25,20 +28,25 @@ def fit(config: DictConfig) -> Trainer | None:
     """Train as composed, then do what is to be done ``afterwards``; returns the trainer, or None for a finished run.
 
     Raises:
-        UserError: a run is there already and ``resume`` is not set, or a part cannot be made as configured.
+        UserError: a run is there already and ``resume`` is false, or a part cannot be made as configured.
     """
+    if config.dry_run:
+        rehearse(config)
+        return None
     run = Path(config.run_dir)
-    last, finished = run / "checkpoints" / "last.ckpt", run / "finished.json"
-    if last.exists() and not config.resume:
-        raise UserError(f"{run} holds a run already; add resume=true to go on with it, or name=ANOTHER")
-    if config.resume and not last.exists():
-        print(f"no checkpoint in {run}; starting at step 0")
+    last, finished = latest(run / "checkpoints"), run / "finished.json"
+    if last is not None and not config.resume:
+        raise UserError(f"{run} holds a run already; leave resume=false out to go on with it, or give name=ANOTHER")
     settings = _settings(config)
-    _check_same(run, settings, last.exists())
+    _check_same(run, settings, last is not None)
     if finished.exists() and json.loads(finished.read_text()) == settings:
         print(f"{run} is finished, with these very settings; nothing to do")
         return None
-    trainer = _train(config, last)
+    try:
+        trainer = _train(config, last)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        return None
     if trainer.is_global_zero:
         for step in instantiate(config.afterwards).values():
             step(run)
@@ -47,7 +55,7 @@ def fit(config: DictConfig) -> Trainer | None:
     return trainer
 
 
-def _train(config: DictConfig, last: Path) -> Trainer:
+def _train(config: DictConfig, last: tuple[Path, dict[str, Any]] | None) -> Trainer:
     quiet_libraries()
     torch.set_float32_matmul_precision("high")
     task = instantiate(config.task)
@@ -55,8 +63,17 @@ def _train(config: DictConfig, last: Path) -> Trainer:
     callbacks = [callback for callback in instantiate(config.callbacks).values() if callback is not None]
     loggers = list(instantiate(config.logger).values())
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
-    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    trainer.save_checkpoint(last)
+    if config.global_batch is not None:
+        trainer.accumulate_grad_batches = accumulation(config.global_batch, config.data.batch_size, trainer.world_size)
+    if isinstance(trainer.val_check_interval, int):  # is given in optimizer steps, and taken in batches
+        trainer.val_check_interval *= trainer.accumulate_grad_batches
+    if last is not None:
+        check_processes(trainer, *last)
+    for callback in callbacks:
+        if isinstance(callback, Checkpoints):
+            callback.request.listen(trainer)
+    with memory_mistakes(config):
+        trainer.fit(task, data, ckpt_path=last[0] if last else None, weights_only=True)
     return trainer
 
 

@@ -110,6 +110,33 @@ def test_a_resumed_epoch_goes_on_where_it_stopped(buckets, batch_size, stop):
     assert len(list(resumed)) == len(whole)
 
 
+@given(bucket_lists, st.integers(1, 3), st.sampled_from([(1, 2), (2, 1), (4, 1), (2, 2)]), st.integers(0, 60))
+def test_steps_have_one_size_and_are_the_same_for_any_number_of_ranks(buckets, batch_size, shape, stop):
+    world, accumulated = shape
+    group = world * accumulated
+
+    def orders(world):
+        return [BucketBatchSampler(buckets, batch_size, 7, True, r, world, group, epochs=2) for r in range(world)]
+
+    ranks = [list(sampler) for sampler in orders(world)]
+    (alone,) = (list(sampler) for sampler in orders(1))
+    together = [batch for batches in zip(*ranks, strict=True) for batch in batches]
+    assert together == alone and len(alone) % group == 0
+    for start in range(0, len(alone), group):
+        step = alone[start : start + group]
+        assert len({buckets[row] for batch in step for row in batch}) == 1
+        assert all(len(batch) == batch_size for batch in step) or group == 1
+    half = len(alone) // 2
+    for rows in (alone[:half], alone[half:]):
+        assert {row for batch in rows for row in batch} == set(range(len(buckets)))
+    done = min(stop, len(alone) // group) * group  # a checkpoint after some steps, taken up by another number of ranks
+    state = orders(1)[0].place(done)
+    for rank, sampler in enumerate(orders(world)):
+        sampler.load_state_dict(state)
+        sampler.set_epoch(0)
+        assert list(sampler) == ranks[rank][done // world :]
+
+
 def test_seed_and_epoch_change_the_order():
     buckets = [(16, 16)] * 50
 

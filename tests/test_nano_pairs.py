@@ -15,7 +15,7 @@ from imvideoedit.nano.edits import sample_compound
 from imvideoedit.nano.encoded import EncodedPairs, encode_pairs
 from imvideoedit.nano.grammar import apply_instruction
 from imvideoedit.nano.mix import PairMix, sample_pair
-from imvideoedit.nano.pair_cache import cached_pairs, load_pairs
+from imvideoedit.nano.pair_cache import cached_pairs
 from imvideoedit.nano.pairs import NanoPairs, PairBatches, StepSampler
 from imvideoedit.nano.scenes import is_held_out
 from imvideoedit.nano.world import to_tensor
@@ -85,12 +85,17 @@ def test_cached_pairs_are_the_encoded_ones_and_another_mix_is_another_file(wan_f
     for pairs in (first, again):
         assert pairs.batch([2, 0]).source_BCFHW.equal(fresh.batch([2, 0]).source_BCFHW)
         assert pairs.batch([1]).text_BTD.equal(fresh.batch([1]).text_BTD) and len(pairs) == 3
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
     cached_pairs(tmp_path, backbone, **arguments, mix=PairMix(compound=1.0))
-    (kept,) = set(tmp_path.iterdir()) - {max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)}
-    kept.write_bytes(kept.read_bytes()[:40])
+    assert all(path.read_bytes() == data for path, data in kept.items())  # another mix is other pairs
+    for path in kept:
+        path.write_bytes(kept[path][:40])
     mended = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
     assert mended.batch([2]).target_BCFHW.equal(fresh.batch([2]).target_BCFHW)
-    assert load_pairs(kept).batch([2]).target_BCFHW.equal(fresh.batch([2]).target_BCFHW)
+    assert {path: path.read_bytes() for path in kept} == kept
+    more = cached_pairs(tmp_path, backbone, **{**arguments, "count": 4}, mix=PairMix())
+    assert more.batch([2]).source_BCFHW.equal(fresh.batch([2]).source_BCFHW) and len(more) == 4
+    assert all(path.read_bytes() == data for path, data in kept.items())
 
 
 def test_a_camera_moves_over_both_stills_of_a_pair_alike():
@@ -131,7 +136,7 @@ def test_training_never_shows_a_held_out_composition_and_validation_always_does(
 
 def test_encoded_pairs_are_the_backbones_latents_and_texts(wan_folder):
     backbone = load_backbone(str(wan_folder), device="cpu")
-    pairs = encode_pairs(backbone, seed=5, count=5, split="train", resolution=32, chunk=2)
+    pairs = encode_pairs(backbone, seed=5, count=5, split="train", resolution=32)
     batch = pairs.batch([4, 1])
     for row, index in enumerate((4, 1)):
         edit, text = sample_pair(5, index)

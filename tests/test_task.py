@@ -20,6 +20,7 @@ from imvideoedit.nano.pairs import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
 from imvideoedit.settings import Defaults
 from imvideoedit.task import EditTask
+from imvideoedit.training.batches import drop_texts
 from tests.conftest import tiny_batch, tiny_transformer
 
 
@@ -90,7 +91,7 @@ def trainer(folder: Path, steps: int, **options) -> Trainer:
 
 def state(task: EditTask) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in task.method.state_dict().items()} | {
-        f"ema.{i}": average.clone() for i, average in enumerate(task.ema)
+        f"ema.{i}": average.clone() for i, average in enumerate(task.average.values)
     }
 
 
@@ -144,7 +145,7 @@ def test_an_auxiliary_module_teaches_the_method_and_is_thrown_away(tmp_path):
     for task in (plain, taught):
         trainer(tmp_path, 2).fit(task, Batches())
     assert taught.method.state_dict().keys() == plain.method.state_dict().keys()
-    assert any(not torch.equal(a, b) for a, b in zip(plain.ema, taught.ema, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(plain.average.values, taught.average.values, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(start, taught.auxiliary.parameters(), strict=True))
     assert taught.backbone.parameter_hash() == plain.backbone.parameter_hash()
     without = replace(Batches()[0], labels_BFhwA=None)
@@ -162,7 +163,7 @@ def test_the_average_follows_its_formula(tmp_path):
     for step, row in enumerate(weights, start=1):
         decay = min(0.5, (1 + step) / (10 + step))
         average = [decay * old + (1 - decay) * new for old, new in zip(average, row, strict=True)]
-    for expected, found in zip(average, task.ema, strict=True):
+    for expected, found in zip(average, task.average.values, strict=True):
         torch.testing.assert_close(found, expected)
 
 
@@ -219,7 +220,13 @@ def test_pixels_are_encoded_and_texts_dropped_as_told(wan_folder):
     edits = task.encode(batch)
     assert torch.equal(edits.target_BCFHW, backbone.encode_video(batch["target"]))
     assert torch.equal(edits.text_BTD, backbone.encode_text(batch["edited_prompt"]))
-    assert task._drop_texts(batch, torch.Generator())["edited_prompt"] == ["", ""]
+    assert drop_texts(batch, task.text_dropout, torch.Generator())["edited_prompt"] == ["", ""]
+    known = replace(edits, empty_TD=edits.text_BTD[1] + 1)
+    dropped = drop_texts(known, 0.5, torch.Generator().manual_seed(1)).text_BTD
+    kept = torch.rand(2, generator=torch.Generator().manual_seed(1)) >= 0.5
+    for row in range(2):
+        assert dropped[row].equal(edits.text_BTD[row] if kept[row] else known.empty_TD)
+    assert drop_texts(edits, 1.0, torch.Generator()) is edits
     assert task.encode(edits) is edits
 
 

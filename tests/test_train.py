@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_class, get_method
+from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
 from imvideoedit.checkpoint import adapter_hash, read_header
@@ -32,7 +32,7 @@ TINY = (
     "trainer.log_every_n_steps=1",
     "trainer.precision=32-true",
     "trainer.accelerator=cpu",
-    "callbacks.checkpoint.every_n_train_steps=3",
+    "callbacks.checkpoint.every_n_steps=3",
     "callbacks.preview.every_n_steps=8",
     "callbacks.preview.frames=5",
     "callbacks.preview.tasks=[color_texture]",
@@ -79,6 +79,23 @@ def test_every_experiment_composes(experiment):
         assert callable(get_method(target) if target.split(".")[-1].islower() else get_class(target))
 
 
+@pytest.mark.parametrize("trainer", ["single", "ddp", "zero2", "zero2_offload", "fsdp2"])
+def test_every_trainer_composes_for_the_real_experiment_on_any_number_of_machines(trainer):
+    changes = ["+experiment=13k", f"trainer={trainer}"]
+    with initialize_config_dir(str(CHECKOUT / "conf"), version_base="1.3"):
+        nodes = [] if trainer == "single" else ["trainer.num_nodes=2", "trainer.devices=4"]
+        config = compose("train", [*changes, *nodes])
+    assert config.global_batch == 16 and config.data.epochs == 5 and config.trainer.precision == "bf16-mixed"
+    assert config.task.gradient_checkpointing and config.sampler.max_area == 480 * 832
+    assert config.backbone.name == "wan_1_3b" and list(config.backbone.parts) == []
+    assert trainer == "single" or (config.trainer.num_nodes, config.trainer.devices) == (2, 4)
+    if trainer.startswith("zero2"):
+        assert config.trainer.strategy.offload == (trainer == "zero2_offload") and config.trainer.plugins is None
+        pytest.importorskip("deepspeed")
+    if trainer != "single":
+        instantiate(config.trainer.strategy)
+
+
 def _targets(node):
     if isinstance(node, dict):
         yield from [node["_target_"]] if "_target_" in node else []
@@ -94,6 +111,10 @@ def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
         rows = list(csv.DictReader(file))
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert len(losses) == 8 and all(map(math.isfinite, losses))
+    speeds = [float(row["speed/pairs_per_second"]) for row in rows if row["speed/pairs_per_second"]]
+    assert len(speeds) == 8 and all(0 < float(row["speed/mfu"]) < 1 for row in rows if row["speed/mfu"])
+    gates = [float(row["gate/01/near_1"]) for row in rows if row["gate/01/near_1"]]
+    assert len(gates) == 8 and all(0 <= gate <= 1 for gate in gates)
     columns = {column for column in rows[0] if column.startswith("loss_by_sigma/")}
     assert columns <= {f"loss_by_sigma/{i / 5:.1f}-{(i + 1) / 5:.1f}" for i in range(5)} and columns
     assert {"train/lr", "train/grad_norm", "validation/loss", "validation/loss_at_0.5"} <= set(rows[0])
@@ -108,9 +129,9 @@ def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
 
 @pytest.mark.slow
 def test_killed_and_resumed_is_uninterrupted(finished, wan_folder, tmp_path):
-    overrides = (*TINY, f"backbone.name={wan_folder}", "resume=true")
+    overrides = (*TINY, f"backbone.name={wan_folder}")
     process = start(tmp_path, *overrides)
-    checkpoint = tmp_path / "runs" / "nano" / "checkpoints" / "last.ckpt"
+    checkpoint = tmp_path / "runs" / "nano" / "checkpoints" / "step-00000003.json"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.005)
     process.kill()
@@ -125,8 +146,8 @@ def test_killed_and_resumed_is_uninterrupted(finished, wan_folder, tmp_path):
 @pytest.mark.slow
 def test_a_run_is_not_overwritten(finished, wan_folder):
     before = (finished / "adapter.safetensors").read_bytes()
-    code, stderr = train(finished.parents[1], *TINY, f"backbone.name={wan_folder}")
-    assert code == 2 and "resume=true" in stderr.splitlines()[-1] and "Traceback" not in stderr
+    code, stderr = train(finished.parents[1], *TINY, f"backbone.name={wan_folder}", "resume=false")
+    assert code == 2 and "resume=false" in stderr.splitlines()[-1] and "Traceback" not in stderr
     assert (finished / "adapter.safetensors").read_bytes() == before
 
 
@@ -175,7 +196,8 @@ def test_an_interrupted_sweep_does_the_rest_and_redoes_nothing(tmp_path):
     assert before and {path: path.stat().st_mtime_ns for path in first.rglob("*.safetensors")} == before
     (second,) = runs.glob("*method-parallel_2d*")
     assert json.loads((second / "scores" / "result.json").read_text())["videos"] == 10
-    assert len(list((tmp_path / "runs" / "encoded").iterdir())) == 2  # train and validation pairs, encoded once
+    shards = list((tmp_path / "runs" / "encoded" / "pairs").iterdir())
+    assert len(shards) == 2  # train and validation pairs, encoded once
 
 
 def test_launchers_compose_for_a_sweep():

@@ -1,4 +1,9 @@
-"""``python -m imvideoedit.benchmark train|edit|length [--json FILE]``: what is needed, as ratios within one run."""
+"""``python -m imvideoedit.benchmark train|edit|length|experiment [--json FILE]``: what this machine needs.
+
+``train`` and ``edit`` give ratios within one run of one block, ``length`` compares long nano videos with short ones,
+``experiment`` times the 13K experiment's own steps at its real size with random weights; that one wants a GPU, and takes
+less than ten minutes there.
+"""
 
 import argparse
 import json
@@ -10,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from imvideoedit.benchmark import edit, length, train
+from imvideoedit.benchmark import edit, experiment, length, train
 from imvideoedit.errors import UserError, exit_cleanly
 from imvideoedit.files import replacing
 
@@ -26,7 +31,7 @@ SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "nu
 def main(argv: list[str] | None = None) -> None:
     """Measure, print a table, write the figures."""
     parser = argparse.ArgumentParser(prog="python -m imvideoedit.benchmark", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=[*KINDS, "experiment"])
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--size", choices=("wan", "nano"), default="wan", help="width of the block, and its tokens")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -39,11 +44,15 @@ def main(argv: list[str] | None = None) -> None:
     options: dict[str, Any] = {"repeats": arguments.repeats}
     if arguments.size == "nano" and arguments.kind != "length":
         options |= {"config": SMALL, "grid": (1 if arguments.kind == "train" else 5, 8, 8)}
-    figures = KINDS[arguments.kind](device, dtype, **options)
+    if arguments.kind == "experiment":
+        figures = experiment.measure(small=arguments.size == "nano")
+    else:
+        figures = KINDS[arguments.kind](device, dtype, **options)
     if arguments.json is not None:
         with replacing(arguments.json) as path:
             path.write_text(json.dumps(figures, indent=2) + "\n")
-    show(figures)
+    if arguments.kind != "experiment":  # which tells as it goes
+        show(figures)
 
 
 def show(figures: dict[str, Any]) -> None:

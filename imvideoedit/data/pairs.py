@@ -52,13 +52,13 @@ class PairDataset(Dataset):
         source, target = (_to_tensor(fit(image, self.buckets[index])) for image in record.load())
         return {"source": source, "target": target, **{key: getattr(record, key) for key in _TEXTS}}
 
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack the tensors to ``[B, 3, 1, H, W]`` and list the texts."""
-    return {
-        key: torch.stack([item[key] for item in items]) if isinstance(first, Tensor) else [item[key] for item in items]
-        for key, first in items[0].items()
-    }
+    @staticmethod
+    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Stack the tensors to ``[B, 3, 1, H, W]`` and list the texts."""
+        return {
+            key: torch.stack([i[key] for i in items]) if isinstance(first, Tensor) else [i[key] for i in items]
+            for key, first in items[0].items()
+        }
 
 
 class PairLoader(DataLoader):
@@ -67,11 +67,11 @@ class PairLoader(DataLoader):
     Workers read ahead, which is why the sampler's own place would be wrong. Lightning saves and restores the state.
     """
 
-    def __init__(self, dataset: PairDataset, sampler: BucketBatchSampler, num_workers: int) -> None:
+    def __init__(self, dataset: Any, sampler: BucketBatchSampler, num_workers: int) -> None:
         super().__init__(
             dataset,
             batch_sampler=sampler,
-            collate_fn=collate,
+            collate_fn=dataset.collate,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -79,7 +79,7 @@ class PairLoader(DataLoader):
         self._order = sampler
         self._handed_out = 0
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self._handed_out = self._order.position
         for batch in super().__iter__():
             self._handed_out += 1
@@ -87,7 +87,7 @@ class PairLoader(DataLoader):
 
     def state_dict(self) -> dict[str, int]:
         """The place after the last batch handed out."""
-        return self._order.state_dict() | {"position": self._handed_out}
+        return self._order.place(self._handed_out)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next iteration start at the place a ``state_dict`` names."""
@@ -109,6 +109,8 @@ class PairDataModule(LightningDataModule):
         num_workers: processes that decode images.
         val_share: share of the rows, chosen by a hash of their ids, that is kept for validation; at least one row
             unless 0.
+        epochs: passes over the rows that the training loader holds, to the trainer a single epoch: its own count of
+            several is not exact across interruptions.
     """
 
     def __init__(
@@ -120,15 +122,19 @@ class PairDataModule(LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         val_share: float = 0.0,
+        epochs: int = 1,
     ) -> None:
         super().__init__()
         if not 0 <= val_share < 1:
             raise UserError(f"val_share={val_share} must be at least 0 and less than 1")
+        if epochs < 1:
+            raise UserError(f"data.epochs is {epochs}; it must be at least 1")
+        self._epochs = epochs
         self._path, self._max_area, self._pixel_multiple = path, max_area, pixel_multiple
         self._batch_size, self._seed, self._num_workers = batch_size, seed, num_workers
         self._val_share = val_share
-        self.train_pairs: PairDataset | None = None
-        self.val_pairs: PairDataset | None = None
+        self.train_pairs: Any = None
+        self.val_pairs: Any = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open the data set and split it; further calls change nothing.
@@ -163,12 +169,17 @@ class PairDataModule(LightningDataModule):
         ranked = sorted(range(len(keys)), key=lambda row: keys[row])
         return set(ranked[: max(1, round(self._val_share * len(keys)))])
 
-    def _pairs(self, records: Sequence[PairRecord], rows: list[int]) -> PairDataset:
+    def _pairs(self, records: Sequence[PairRecord], rows: list[int]) -> Any:
         return PairDataset(records, self._max_area, self._pixel_multiple, rows)
 
-    def _loader(self, pairs: PairDataset, shuffle: bool) -> PairLoader:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = BucketBatchSampler(pairs.buckets, self._batch_size, self._seed, shuffle, rank, world_size)
+    def _loader(self, pairs: Any, shuffle: bool) -> PairLoader:
+        rank, world_size, group = 0, 1, 1
+        if self.trainer:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+            group = self.trainer.accumulate_grad_batches * world_size if shuffle else 1
+        epochs = self._epochs if shuffle else 1
+        order = pairs.buckets, self._batch_size, self._seed, shuffle, rank, world_size, group, epochs
+        sampler = BucketBatchSampler(*order)
         return PairLoader(pairs, sampler, self._num_workers)
 
 

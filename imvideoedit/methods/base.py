@@ -27,6 +27,8 @@ class EditBatch:
         text_BTD: edited prompt, which describes the scene after the edit.
         mask_BFHW: region to edit, for methods that are given one.
         labels_BFhwA: what each token of the target shows, where the data know it; for auxiliary losses of training.
+        empty_TD: embedding of the empty text, where training may leave texts out.
+        ids: names of the B pairs, where they have any.
     """
 
     source_BCFHW: Tensor
@@ -34,6 +36,8 @@ class EditBatch:
     text_BTD: Tensor
     mask_BFHW: Tensor | None = None
     labels_BFhwA: Tensor | None = None
+    empty_TD: Tensor | None = None
+    ids: tuple[str, ...] = ()
 
 
 class Method(nn.Module, ABC):

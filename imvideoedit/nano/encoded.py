@@ -13,10 +13,14 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..data.pan_zoom import CameraPath
+from ..data.shards import Entry
 from ..methods.base import EditBatch
+from ..training.latents import text_entry
 from .mix import PairMix, sample_pair
 from .readouts import label_tokens
 from .world import to_tensor
+
+CHUNK = 64  # pairs or texts encoded at a time
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,16 @@ class EncodedPairs:
         return EditBatch(source, target, text_BTD, labels_BFhwA=labels)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class EncodedRows:
+    """Pairs without their texts' embeddings; fields as those of :class:`EncodedPairs`."""
+
+    source_NCFHW: Tensor
+    target_NCFHW: Tensor
+    labels_NFhwA: Tensor | None
+    texts: list[str]
+
+
 def encode_pairs(
     backbone: Backbone,
     seed: int,
@@ -58,40 +71,64 @@ def encode_pairs(
     resolution: int = 64,
     mix: PairMix | None = None,
     frames: int = 1,
-    chunk: int = 64,
 ) -> EncodedPairs:
-    """Render and encode pairs 0 to ``count - 1`` of a seed, with a progress bar.
+    """Render and encode pairs 0 to ``count - 1`` of a seed, with a progress bar; arguments of :func:`encode_rows`."""
+    starts = track(range(0, count, CHUNK), description=f"encoding {count} {split} pairs", transient=True)
+    parts = [
+        encode_rows(backbone, seed, range(start, min(start + CHUNK, count)), split, resolution, mix, frames)
+        for start in starts
+    ]
+    texts = [text for part in parts for text in part.texts]
+    entries = encode_texts(backbone, list(dict.fromkeys(texts)))
+    position = {text: place for place, text in enumerate(entries)}
+    return EncodedPairs(
+        torch.cat([part.source_NCFHW for part in parts]),
+        torch.cat([part.target_NCFHW for part in parts]),
+        torch.cat([part.labels_NFhwA for part in parts if part.labels_NFhwA is not None]) if frames == 1 else None,
+        [position[text] for text in texts],
+        [entry["text"] for entry in entries.values()],
+        int(next(iter(entries.values()))["tokens"]),
+    )
+
+
+@torch.no_grad()
+def encode_rows(
+    backbone: Backbone,
+    seed: int,
+    indices: Sequence[int],
+    split: str,
+    resolution: int,
+    mix: PairMix | None,
+    frames: int,
+) -> EncodedRows:
+    """Render and encode some pairs of a seed.
 
     Args:
         resolution: height and width in pixels; must divide by the backbone's ``pixel_multiple``.
         mix: of the training pairs.
         frames: of each pair, 4k + 1; above 1 a camera moves over the two stills (see ``CameraPath``).
-        chunk: pairs encoded at a time.
     """
-    sources, targets, labels, texts = [], [], [], []
+    pairs = [sample_pair(seed, index, split, mix) for index in indices]
+    rendered = [edit.render(1, (resolution, resolution))[:2] for edit, _ in pairs]
+    if frames > 1:
+        rendered = [_filmed(pair, (seed, index), frames) for index, pair in zip(indices, rendered, strict=True)]
     grid = (resolution // backbone.pixel_multiple,) * 2
-    starts = range(0, count, chunk)
-    for start in track(starts, description=f"encoding {count} {split} pairs", transient=True):
-        pairs = [sample_pair(seed, index, split, mix) for index in range(start, min(start + chunk, count))]
-        texts += [text for _, text in pairs]
-        labels += [label_tokens(edit.target, 1, grid) for edit, _ in pairs]
-        rendered = [edit.render(1, (resolution, resolution))[:2] for edit, _ in pairs]
-        if frames > 1:
-            rendered = [_filmed(pair, (seed, start + place), frames) for place, pair in enumerate(rendered)]
-        sources.append(_latents(backbone, [source for source, _ in rendered]))
-        targets.append(_latents(backbone, [target for _, target in rendered]))
-    unique = list(dict.fromkeys(texts))
-    position = {text: i for i, text in enumerate(unique)}
-    encoded: list[Tensor] = []
-    tokens = 0
-    for start in track(range(0, len(unique), chunk), description=f"encoding {len(unique)} texts", transient=True):
-        text_BTD = backbone.encode_text(unique[start : start + chunk]).float().cpu()
-        tokens = text_BTD.shape[1]
-        encoded += [_without_padding(text_TD) for text_TD in text_BTD]
-    labels_NFhwA = torch.stack(labels) if frames == 1 else None
-    return EncodedPairs(
-        torch.cat(sources), torch.cat(targets), labels_NFhwA, [position[t] for t in texts], encoded, tokens
-    )
+    labels = torch.stack([label_tokens(edit.target, 1, grid) for edit, _ in pairs]) if frames == 1 else None
+    latents = [_latents(backbone, [pair[side] for pair in rendered]) for side in (0, 1)]
+    return EncodedRows(latents[0], latents[1], labels, [text for _, text in pairs])
+
+
+@torch.no_grad()
+def encode_texts(backbone: Backbone, texts: Sequence[str]) -> dict[str, Entry]:
+    """Embeddings of texts, by text, as ``text_entry`` keeps them."""
+    entries: dict[str, Entry] = {}
+    for start in range(0, len(texts), CHUNK):
+        part = texts[start : start + CHUNK]
+        entries |= {
+            text: text_entry(text_TD)
+            for text, text_TD in zip(part, backbone.encode_text(list(part)).float().cpu(), strict=True)
+        }
+    return entries
 
 
 def _filmed(pair: tuple[np.ndarray, np.ndarray], seed: tuple[int, ...], frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +140,3 @@ def _filmed(pair: tuple[np.ndarray, np.ndarray], seed: tuple[int, ...], frames: 
 def _latents(backbone: Backbone, images: list[np.ndarray]) -> Tensor:
     video_BCFHW = torch.stack([to_tensor(image) for image in images]).to(backbone.device)
     return backbone.encode_video(video_BCFHW).half().cpu()
-
-
-def _without_padding(text_TD: Tensor) -> Tensor:
-    filled = text_TD.abs().sum(-1).nonzero()
-    return text_TD[: int(filled[-1]) + 1 if len(filled) else 0].half().clone()

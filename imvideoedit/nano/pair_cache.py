@@ -1,25 +1,24 @@
-"""Encoded pairs on disk, so that the runs of a sweep encode them once.
+"""Encoded pairs of the nano world on disk, so that the runs of a sweep encode them once.
 
-A file's name is a hash of all that decides what is in it: another backbone, mix, seed or renderer makes another file.
+A pair's key is a hash of all that decides what is in it: backbone, mix, seed, renderer, and its number.
 """
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..backbone import Backbone
-from ..files import replacing
+from ..data.shards import Entry, ShardStore, Share, fill
 from ..hashing import hash_tensors
-from .encoded import EncodedPairs, encode_pairs
+from .encoded import EncodedPairs, encode_pairs, encode_rows, encode_texts
 from .mix import PairMix, sample_pair
 
 PROBED = 8  # pairs whose pixels and texts tell one state of the renderer and the grammar from another
+LAYOUT = 1  # of the entries
 
 
 def cached_pairs(
@@ -31,69 +30,69 @@ def cached_pairs(
     resolution: int,
     mix: PairMix,
     frames: int = 1,
+    share: Share | None = None,
 ) -> EncodedPairs:
-    """:func:`encode_pairs`, or its result from an earlier call with the same arguments.
+    """:func:`encode_pairs`, with what earlier calls have encoded taken from disk.
 
     Args:
-        folder: of the files, made if missing; None encodes without it.
+        folder: of the cache, made if missing; None encodes without it.
+        share: of several processes that encode together.
     """
-
-    def encode() -> EncodedPairs:
-        return encode_pairs(backbone, seed, count, split, resolution, mix, frames)
-
     if folder is None:
-        return encode()
-    path = Path(folder) / f"{_key(backbone, seed, count, split, resolution, mix, frames)}.safetensors"
-    return _load_or(path, encode)
+        return encode_pairs(backbone, seed, count, split, resolution, mix, frames)
+    share = share or Share()
+    pairs, texts = ShardStore(Path(folder) / "pairs"), ShardStore(Path(folder) / "texts")
+    for store in (pairs, texts):
+        store.mend(share)
+    base = _base(backbone, seed, split, resolution, mix, frames)
+    number = {_name(base, str(index)): index for index in range(count)}
+
+    def encode(keys: list[str]) -> Mapping[str, Entry]:
+        rows = encode_rows(backbone, seed, [number[key] for key in keys], split, resolution, mix, frames)
+        latents = {"source": rows.source_NCFHW, "target": rows.target_NCFHW}
+        if rows.labels_NFhwA is not None:
+            latents["labels"] = rows.labels_NFhwA
+        entries = {key: {n: t[row].clone() for n, t in latents.items()} for row, key in enumerate(keys)}
+        for key, text in zip(keys, rows.texts, strict=True):
+            entries[key]["words"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+        return entries
+
+    fill(pairs, list(number), encode, f"{split} pairs", share)
+    entries = [pairs.read(key) for key in number]
+    words = [entry["words"].numpy().tobytes().decode() for entry in entries]
+    encoder = hash_tensors(_required(backbone, "text_encoder"))
+    text_of = {_name(encoder, text): text for text in words}
+
+    def encode_some(keys: list[str]) -> Mapping[str, Entry]:
+        found = encode_texts(backbone, [text_of[key] for key in keys])
+        return {key: found[text_of[key]] for key in keys}
+
+    fill(texts, list(text_of), encode_some, "texts", share)
+    embeddings = [texts.read(key) for key in text_of]
+    position = {text: place for place, text in enumerate(text_of.values())}
+    return EncodedPairs(
+        torch.stack([entry["source"] for entry in entries]),
+        torch.stack([entry["target"] for entry in entries]),
+        torch.stack([entry["labels"] for entry in entries]) if frames == 1 else None,
+        [position[text] for text in words],
+        [entry["text"] for entry in embeddings],
+        int(embeddings[0]["tokens"]),
+    )
 
 
-def _load_or(path: Path, encode: Callable[[], EncodedPairs]) -> EncodedPairs:
-    if path.exists():
-        try:
-            return load_pairs(path)
-        except SafetensorError:
-            print(f"{path} cannot be read; encoding its pairs again")
-    pairs = encode()
-    save_pairs(pairs, path)
-    return pairs
-
-
-def _key(backbone: Backbone, seed: int, count: int, split: str, resolution: int, mix: PairMix, frames: int) -> str:
-    encoders = {f"{n}.{k}": v for n in ("vae", "text_encoder") for k, v in getattr(backbone, n).state_dict().items()}
-    digest = hashlib.sha256(hash_tensors(encoders).encode())
-    layout = [field.name for field in dataclasses.fields(EncodedPairs)]
-    digest.update(json.dumps([layout, seed, count, split, resolution, vars(mix), frames]).encode())
-    for index in range(min(PROBED, count)):
+def _base(backbone: Backbone, seed: int, split: str, resolution: int, mix: PairMix, frames: int) -> str:
+    digest = hashlib.sha256(hash_tensors(_required(backbone, "vae")).encode())
+    digest.update(json.dumps([LAYOUT, seed, split, resolution, vars(mix), frames]).encode())
+    for index in range(PROBED):
         edit, text = sample_pair(seed, index, split, mix)
         source, target, _ = edit.render(1, (resolution, resolution))
         digest.update(text.encode() + source.tobytes() + target.tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
-def save_pairs(pairs: EncodedPairs, path: Path | str) -> None:
-    """Write encoded pairs as one safetensors file; texts lie one after the other."""
-    tensors = {
-        "source": pairs.source_NCFHW,
-        "target": pairs.target_NCFHW,
-        "text_of_pair": torch.tensor(pairs.text_of_pair),
-        "texts": torch.cat(pairs.texts_TD),
-        "lengths": torch.tensor([len(text_TD) for text_TD in pairs.texts_TD]),
-    }
-    if pairs.labels_NFhwA is not None:
-        tensors["labels"] = pairs.labels_NFhwA
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"tokens": str(pairs.tokens)})
+def _required(backbone: Backbone, part: str) -> dict[str, torch.Tensor]:
+    return getattr(backbone, part).state_dict()
 
 
-def load_pairs(path: Path | str) -> EncodedPairs:
-    """Read what :func:`save_pairs` wrote.
-
-    Raises:
-        SafetensorError: the file is damaged.
-    """
-    with safe_open(path, framework="pt") as file:
-        read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        tokens = int(file.metadata()["tokens"])
-    texts_TD = list(read["texts"].split(read["lengths"].tolist()))
-    latents = (read["source"], read["target"], read.get("labels"))
-    return EncodedPairs(*latents, read["text_of_pair"].tolist(), texts_TD, tokens)
+def _name(base: str, item: str) -> str:
+    return hashlib.sha256(f"{base} {item}".encode()).hexdigest()[:32]

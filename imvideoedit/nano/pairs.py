@@ -9,6 +9,7 @@ import numpy as np
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from imvideoedit.data.shards import Share
 from imvideoedit.errors import UserError
 from imvideoedit.methods.base import EditBatch
 from imvideoedit.nano.encoded import EncodedPairs
@@ -101,10 +102,12 @@ class NanoPairs(LightningDataModule):
                 f"data.resolution is {self.resolution}; the backbone {backbone.name} takes multiples of "
                 f"{backbone.pixel_multiple}"
             )
+        trainer = self._trainer
+        share = Share(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
         for split, count in zip(SPLITS, (self.pairs, self.validation_pairs), strict=True):
             mix, frames = (self.mix, self.frames) if split == "train" else (PairMix(), 1)
             self._encoded[split] = cached_pairs(
-                self.cache, backbone, self.seed, count, split, self.resolution, mix, frames
+                self.cache, backbone, self.seed, count, split, self.resolution, mix, frames, share
             )
 
     @property

@@ -1,0 +1,122 @@
+"""The 13K experiment's own steps at its real size with random weights, and what encoding its pairs takes.
+
+Every case is a real run of the trainer on random latents, with its peak memory beside the estimate of it.
+"""
+
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from PIL import Image
+
+from imvideoedit.backbone import Backbone
+from imvideoedit.composition import CONF
+from imvideoedit.data.images import load_rgb
+from imvideoedit.errors import UserError
+from imvideoedit.geometry import to_model
+from imvideoedit.locations import DEFAULT_SHIFT
+from imvideoedit.training.costs import random_transformer
+from imvideoedit.training.dry_run import PAIRS, Rehearsal, is_out_of_memory, rehearsed
+
+EPOCHS = 5
+BUDGET = 480.0  # seconds after which no further case is begun
+LEAN = ("trainer=single", "task.gradient_checkpointing=true", "data.batch_size=1")
+FAST = ("trainer=single", "optimizer=adamw")
+CASES: dict[str, tuple[str, ...]] = {
+    "full, 1 at a time": (*LEAN, "optimizer=adamw"),
+    "full, 8-bit moments, 1 at a time": (*LEAN, "optimizer=adamw_8bit"),
+    "lora, 1 at a time": (*LEAN, "optimizer=adamw", "method.adapter=lora"),
+    "full, ZeRO-2 on one GPU, 1 at a time": ("trainer=zero2", "trainer.devices=1", "data.batch_size=1"),
+    "full, 8 at a time": (*FAST, "task.gradient_checkpointing=true", "data.batch_size=8"),
+    "full, 8 at a time, nothing recomputed": (*FAST, "task.gradient_checkpointing=false", "data.batch_size=8"),
+    "full, 8 at a time, nothing recomputed, compiled": (
+        *FAST, "task.gradient_checkpointing=false", "task.compile=true", "data.batch_size=8",
+    ),
+    "full, 16 at a time, nothing recomputed, compiled": (
+        *FAST, "task.gradient_checkpointing=false", "task.compile=true", "data.batch_size=16",
+    ),
+    "full, 16 at a time, compiled": (
+        *FAST, "task.gradient_checkpointing=true", "task.compile=true", "data.batch_size=16",
+    ),
+}  # fmt: skip
+
+
+def measure(small: bool = False) -> dict[str, Any]:
+    """Run all cases, print a line for each, and give the figures.
+
+    Args:
+        small: the nano backbone's size, to try the command where there is no GPU.
+    """
+    began = time.perf_counter()
+    figures: dict[str, Any] = {"encoded_pairs_per_second": encoding_rate(small)}
+    print(f"encoding: {figures['encoded_pairs_per_second']:.1f} pairs a second", flush=True)
+    for name, overrides in CASES.items():
+        if time.perf_counter() - began > BUDGET:
+            figures[name] = {"left_out": "out of time"}
+            continue
+        figures[name] = _case(composed(overrides, small))
+        print(f"{name}: {figures[name]}", flush=True)
+    speeds = [
+        case["seconds_a_pair"] for case in figures.values() if isinstance(case, dict) and "seconds_a_pair" in case
+    ]
+    if speeds:
+        figures["minutes_of_the_experiment"] = PAIRS * EPOCHS * min(speeds) / 60
+        figures["mfu"] = max(case.get("mfu", 0.0) for case in figures.values() if isinstance(case, dict))
+    return figures
+
+
+def composed(overrides: tuple[str, ...], small: bool) -> DictConfig:
+    """The experiment with those changes."""
+    tiny = ["backbone=nano", "sampler.max_area=4096", "global_batch=16"] if small else []
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return compose("train", ["+experiment=13k", *tiny, *overrides])
+
+
+def _case(config: DictConfig) -> dict[str, Any]:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        found: Rehearsal = rehearsed(config)
+    except (RuntimeError, UserError) as error:
+        if not is_out_of_memory(error) and not isinstance(error, UserError):
+            raise
+        return {"left_out": str(error).splitlines()[0]}
+    return {
+        "seconds_a_pair": found.seconds,
+        "mfu": found.mfu,
+        "of_the_floors_speed": found.floor / found.seconds,
+        "peak_gib": found.peak / 2**30,
+        "estimated_gib": found.estimated / 2**30,
+    }
+
+
+def encoding_rate(small: bool = False, count: int = 64) -> float:
+    """Pairs a second that are decoded from PNG and encoded, by the real autoencoder's shape with random weights."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    height, width = (64, 64) if small else (480, 832)
+    count = 4 if small else count
+    vae: Any = AutoencoderKLWan(**({"base_dim": 8} if small else {})).requires_grad_(False).eval().to(device)
+    transformer = random_transformer({"num_layers": 1, "num_attention_heads": 1, "ffn_dim": 8}, torch.float32)
+    backbone = Backbone("random", None, transformer, vae, None, None, DEFAULT_SHIFT)
+    pixels = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((width, height)).save(file, "png")
+    seconds = 0.0
+    with ThreadPoolExecutor() as threads:
+        for timed in (False, True):
+            began = time.perf_counter()
+            images = threads.map(load_rgb, [file.getvalue()] * 2 * count)
+            for _ in range(2 * count // 8):
+                video_BCFHW = torch.cat([to_model([next(images)]) for _ in range(8)])
+                backbone.encode_video(video_BCFHW).half().cpu()
+            seconds = time.perf_counter() - began if timed else 0.0
+    return count / seconds

@@ -1,0 +1,103 @@
+"""Does it fit? The memory of a GPU in training, by part, from shapes alone.
+
+Frozen weights are bfloat16. ``single``, ``ddp`` and ``fsdp2`` hold the trained weights in float32 and compute under
+autocast; ``zero2`` holds them in bfloat16, with the float32 copy, its average and the moments shared out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from imvideoedit.backbone import meta_transformer
+from imvideoedit.methods.base import Method
+from imvideoedit.training.costs import Pairs, activation_bytes, method_like
+from imvideoedit.training.strategies import BUCKET
+
+GIB = 2**30
+RESERVE = 0.75 * GIB  # the driver's own, libraries' workspaces and what the allocator cannot use
+CARDS = {"24 GB (RTX 3090, 4090, A10)": 24, "40 GB (A100)": 40, "48 GB (L40S, A6000)": 48, "80 GB (A100, H100)": 80}
+TRAINERS = ("single", "ddp", "zero2", "zero2_offload", "fsdp2")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How it is trained.
+
+    Args:
+        trainer: one of ``TRAINERS``.
+        devices: GPUs in all.
+        moments: bytes that the optimizer keeps for each trained number: 8 for AdamW, 2 in 8 bits.
+        checkpointing: whether blocks are recomputed in the backward pass.
+        pairs: of a micro-batch.
+    """
+
+    trainer: str
+    devices: int
+    moments: int
+    checkpointing: bool
+    pairs: Pairs
+
+
+def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dict[str, float]:
+    """Bytes on each GPU by part; their sum is the peak.
+
+    Args:
+        config: of the transformer.
+        method: whose options count; it is left alone.
+    """
+    transformer = meta_transformer(dict(config))
+    frozen = sum(p.numel() for p in transformer.parameters())
+    like = method_like(method)
+    like.install(transformer)
+    trained = sum(p.numel() for p in like.parameters() if p.requires_grad)
+    zero = setting.trainer.startswith("zero2")
+    weights = torch.bfloat16 if zero else torch.float32
+    activations = activation_bytes(dict(transformer.config), method, setting.pairs, setting.checkpointing, weights)
+    parts = {"frozen weights": 2.0 * frozen, **_states(trained, setting)}
+    if setting.trainer == "fsdp2":  # a block is gathered while it computes; two, as the next is fetched ahead
+        parts["gathered blocks"] = 2 * 2.0 * trained / transformer.config.num_layers
+    return {**parts, "activations": float(activations), "reserve": RESERVE}
+
+
+def _states(trained: int, setting: Setting) -> dict[str, float]:
+    """Bytes of all that is kept for the trained numbers."""
+    share = trained / setting.devices
+    if setting.trainer in ("zero2", "zero2_offload"):
+        there = 0.0 if setting.trainer == "zero2_offload" else 1.0
+        return {
+            "trained weights": 2.0 * trained,
+            "gradients": 2 * share + there * 4 * share,  # as they come, and in float32 for the step
+            "float32 copy": there * 4 * share,
+            "moments": there * setting.moments * share,
+            "average": there * 4 * share,
+            "buffers": 3 * 2.0 * BUCKET,  # two to reduce, one to gather
+        }
+    own = share if setting.trainer == "fsdp2" else float(trained)
+    return {
+        "trained weights": 4 * own,
+        "gradients": 4 * own,
+        "moments": setting.moments * own,
+        "average": 4 * own,
+    }
+
+
+def fitting(config: Mapping[str, Any], methods: Mapping[str, Method], pairs: Pairs, room: float) -> list[str]:
+    """Settings whose estimate is at most ``room`` bytes on each of one, four or eight GPUs, as command-line options."""
+    found = []
+    for name, method in methods.items():
+        for trainer, devices, moments in (
+            ("single", 1, 8),
+            ("single", 1, 2),
+            ("zero2_offload", 1, 8),
+            ("zero2", 4, 8),
+            ("zero2", 8, 8),
+        ):
+            need = sum(estimate(config, method, Setting(trainer, devices, moments, True, pairs)).values())
+            if need <= room:
+                eight = " optimizer=adamw_8bit" if moments == 2 else ""
+                more = f" trainer.devices={devices}" if devices > 1 else ""
+                options = f"method.adapter={name} trainer={trainer}{more}{eight} task.gradient_checkpointing=true"
+                found.append(f"{options} ({need / GIB:.1f} GiB)")
+    return found

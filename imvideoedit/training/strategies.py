@@ -1,0 +1,157 @@
+"""How several processes share a training: ZeRO-2 by DeepSpeed, FSDP2 by torch."""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from imvideoedit.errors import UserError
+from imvideoedit.training.averaging import ZeroAverage
+
+BUCKET = 50_000_000  # numbers reduced or gathered at a time: a tenth of DeepSpeed's own, which is gigabytes of buffers
+
+
+class Zero2(DeepSpeedStrategy):
+    """DeepSpeed's ZeRO-2: gradients and optimizer state are shared out. Also runs on CPUs, for tests.
+
+    A checkpoint is a folder: DeepSpeed's files, and of each process its part of the moving average.
+    """
+
+    def setup_environment(self) -> None:
+        if isinstance(self.accelerator, CUDAAccelerator):
+            super().setup_environment()
+        else:
+            super(DeepSpeedStrategy, self).setup_environment()
+
+    def setup_distributed(self) -> None:
+        if isinstance(self.accelerator, CUDAAccelerator):
+            super().setup_distributed()
+            return
+        # Its shared-memory helper is compiled when first used, which takes minutes and a compiler; gloo needs none.
+        backend: Any = importlib.import_module("deepspeed.comm.torch")
+        backend.build_shm_op = lambda: None
+        self.set_world_ranks()
+        self._init_deepspeed_distributed()
+
+    @property
+    def root_device(self) -> torch.device:
+        if isinstance(self.accelerator, CUDAAccelerator):
+            return super().root_device
+        return torch.device("cpu", self.local_rank)
+
+    def setup(self, trainer: Any) -> None:
+        # Batches keep their types: the method casts what it computes with, and latents and noise are to stay float32.
+        self.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign]
+        super().setup(trainer)
+
+    def save_checkpoint(self, checkpoint: dict, filepath: Any, storage_options: Any = None) -> None:
+        super().save_checkpoint(checkpoint, filepath, storage_options)
+        task: Any = self.lightning_module
+        parts = {str(number): part for number, part in enumerate(task.average.state())}
+        self._average_file(Path(filepath)).write_bytes(save(parts))
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        with _tensors_only():
+            client = super().load_checkpoint(checkpoint_path, weights_only)
+        parts = load_file(self._average_file(Path(checkpoint_path)))
+        client["ema"] = [parts[str(number)] for number in range(len(parts))]
+        return client
+
+    def _average_file(self, folder: Path) -> Path:
+        return folder / f"average-{self.global_rank:05d}.safetensors"
+
+
+def zero2(offload: bool = False) -> Strategy:
+    """ZeRO-2; with ``offload`` the optimizer's state is in the CPU's memory, and so is its work.
+
+    Raises:
+        UserError: DeepSpeed is not installed.
+    """
+    _require_deepspeed()
+    settings: dict[str, Any] = {
+        "stage": 2,
+        "contiguous_gradients": True,
+        "overlap_comm": True,
+        "reduce_scatter": True,
+        "reduce_bucket_size": BUCKET,
+        "allgather_bucket_size": BUCKET,
+    }
+    if offload:
+        settings["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    return Zero2(
+        config={
+            "zero_optimization": settings,
+            "zero_force_ds_cpu_optimizer": False,  # torch's own AdamW is fused on CPUs, too
+            "train_micro_batch_size_per_gpu": 1,  # only for DeepSpeed's own speed log
+        }
+    )
+
+
+def fsdp2() -> Strategy:
+    """FSDP2: trained weights, gradients and optimizer state are shared out; a checkpoint is one whole file."""
+    return FullySharded(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+class FullySharded(ModelParallelStrategy):
+    """Lightning's strategy for FSDP2, whose data-parallel size is all processes."""
+
+    def setup_environment(self) -> None:
+        if self._data_parallel_size == "auto":
+            self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+def share_out(method: nn.Module, mesh: Any, precision: str) -> None:
+    """FSDP2: each module that is called as a whole has its weights gathered then, in the precision it computes in.
+
+    These are the blocks' processors, and what a method has beside them.
+    """
+    half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    policy = half if precision == "bf16-mixed" else MixedPrecisionPolicy()
+    blocks = dict(method.named_children())
+    units = [*blocks.pop("blocks").children(), *(child for child in blocks.values() if list(child.parameters()))]
+    for unit in units:
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+
+
+def average_of(trainer: Any) -> ZeroAverage | None:
+    """The moving average that a strategy wants in place of the usual one, if any."""
+    return ZeroAverage(trainer.strategy.optimizers[0]) if isinstance(trainer.strategy, Zero2) else None
+
+
+def _require_deepspeed() -> None:
+    try:
+        import deepspeed  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"trainer=zero2 needs DeepSpeed, which cannot be imported ({error}); "
+            "pip install 'imvideoedit[deepspeed]', or choose trainer=ddp or trainer=fsdp2"
+        ) from error
+
+
+@contextlib.contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Within the block every ``torch.load`` refuses pickled code, also DeepSpeed's own, which asks for none to be."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        with torch.serialization.safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]):
+            yield
+    finally:
+        if before is None:
+            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        else:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before

@@ -1,0 +1,144 @@
+"""Pairs encoded once: exact, each thing once, only what changed again, and whole whoever was killed when."""
+
+import json
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imvideoedit.backbone import load_backbone
+from imvideoedit.data.buckets import make_buckets, nearest_bucket
+from imvideoedit.data.records import open_records
+from imvideoedit.data.shards import ShardStore, Share
+from imvideoedit.errors import UserError
+from imvideoedit.nano.mix import PairMix
+from imvideoedit.nano.pair_cache import cached_pairs
+from imvideoedit.training.latents import LatentPairs, encode_pairs
+from tests.pair_folder import SHAPES, write_pairs
+
+CPU = torch.device("cpu")
+PAIRS = int(os.environ.get("IMVIDEOEDIT_CACHED", "48"))
+KILLS = 5
+
+
+def encoded(folder: Path, wan_folder: Path, share: Share | None = None) -> LatentPairs:
+    records = open_records(folder / "pairs")
+    buckets = [nearest_bucket(record.size(), make_buckets(1024, 16)) for record in records]
+    backbone = load_backbone(str(wan_folder), device="cpu", parts=())
+    return encode_pairs(folder / "cache", backbone, records, range(len(records)), buckets, CPU, share)
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+def test_items_are_what_the_encoders_make(wan_folder, tmp_path):
+    write_pairs(tmp_path / "pairs", 7)
+    pairs, whole = encoded(tmp_path, wan_folder), load_backbone(str(wan_folder), device="cpu")
+    records = open_records(tmp_path / "pairs")
+    batch = pairs.collate([pairs[index] for index in (0, 3)])
+    assert batch.ids == ("p0", "p3") and batch.source_BCFHW.dtype == torch.float32
+    for row, index in enumerate((0, 3)):
+        assert pairs.buckets[index] == SHAPES[0]
+        for found, image in zip((batch.source_BCFHW, batch.target_BCFHW), records[index].load(), strict=True):
+            video = torch.from_numpy(image).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
+            torch.testing.assert_close(found[row : row + 1], whole.encode_video(video), rtol=2e-3, atol=2e-3)
+        text = whole.encode_text([records[index].edited_prompt])[0]
+        torch.testing.assert_close(batch.text_BTD[row].float(), text, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(batch.empty_TD.float(), whole.encode_text([""])[0], rtol=2e-3, atol=2e-3)
+
+
+def test_only_what_changed_is_encoded_again(wan_folder, tmp_path, monkeypatch):
+    write_pairs(tmp_path / "pairs", 9)
+    encoded(tmp_path, wan_folder)
+    before = stored(tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("imvideoedit.training.latents.with_parts", None)  # no encoder is even loaded
+        encoded(tmp_path, wan_folder)
+    assert stored(tmp_path / "cache") == before
+    pixels = np.full((*SHAPES[0], 3), 9, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pairs" / "4t.png")
+    pairs = encoded(tmp_path, wan_folder)
+    added = stored(tmp_path / "cache").keys() - before.keys()
+    assert len(added) == 1 and stored(tmp_path / "cache").items() >= before.items()
+    assert len(pairs.images) == 2 * 9 + 1
+    new = ShardStore(tmp_path / "cache" / "images")
+    assert new.read(pairs.pairs[4].target)["latents"].equal(pairs[4][2])
+
+
+def test_what_rows_share_is_stored_once(wan_folder, tmp_path):
+    write_pairs(tmp_path / "pairs", 4)
+    path = tmp_path / "pairs" / "metadata.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows.append({**rows[0], "id": "again"})
+    path.write_text("\n".join(map(json.dumps, rows)))
+    pairs = encoded(tmp_path, wan_folder)
+    assert len(pairs) == 5 and len(pairs.images) == 8 and len(pairs.texts) <= 5
+    assert all(a.equal(b) for a, b in zip(pairs[0][1:], pairs[4][1:], strict=True))
+
+
+def test_a_flipped_byte_is_noticed_and_encoded_again(wan_folder, tmp_path, capsys):
+    write_pairs(tmp_path / "pairs", 6)
+    encoded(tmp_path, wan_folder)
+    wanted = [pair[1:] for pair in map(encoded(tmp_path, wan_folder).__getitem__, range(6))]
+    (path,) = (tmp_path / "cache" / "images").glob("*.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+    found = encoded(tmp_path, wan_folder)
+    assert "it will be encoded again" in capsys.readouterr().out
+    for index, tensors in enumerate(wanted):
+        for one, other in zip(found[index][1:], tensors, strict=True):
+            torch.testing.assert_close(one.float(), other.float(), rtol=2e-3, atol=2e-3)
+
+
+def test_a_damaged_image_is_named_and_what_was_done_stays(wan_folder, tmp_path):
+    write_pairs(tmp_path / "pairs", 6)
+    encoded(tmp_path, wan_folder)
+    before = stored(tmp_path / "cache")
+    damaged = tmp_path / "pairs" / "5s.png"
+    damaged.write_bytes(damaged.read_bytes()[:80])
+    with pytest.raises(UserError, match=r"row 5 \(p5\)"):
+        encoded(tmp_path, wan_folder)
+    assert stored(tmp_path / "cache") == before
+
+
+def encode_nano(folder: Path, count: int) -> None:
+    torch.set_num_threads(1)
+    cached_pairs(folder, load_backbone("nano", device="cpu"), 0, count, "train", 64, PairMix())
+
+
+@pytest.mark.slow
+def test_killed_five_times_the_cache_is_an_uninterrupted_ones(tmp_path):
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["imvideoedit.nano.pair_cache", "tests.test_latents"])
+    began = time.monotonic()
+    whole = server.Process(target=encode_nano, args=(tmp_path / "whole", PAIRS))
+    whole.start()
+    whole.join()
+    took, draw = time.monotonic() - began, random.Random(3)
+    kills = 0
+    while kills < KILLS:
+        process = server.Process(target=encode_nano, args=(tmp_path / "parts", PAIRS))
+        process.start()
+        process.join(draw.uniform(0.05, 0.6) * took)
+        if not process.is_alive():
+            break  # it was done before the last kill
+        process.kill()
+        process.join()
+        kills += 1
+    encode_nano(tmp_path / "parts", PAIRS)
+    assert kills == KILLS or PAIRS < 1000
+    assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
+    store = ShardStore(tmp_path / "parts" / "pairs")
+    assert len(store) == PAIRS and store.mend() == 0
+    began = time.monotonic()
+    encode_nano(tmp_path / "parts", PAIRS)
+    print(f"{PAIRS} pairs in {took:.0f} s; {kills} kills; a second start takes {time.monotonic() - began:.1f} s")
+    assert stored(tmp_path / "parts") == stored(tmp_path / "whole")

@@ -1,0 +1,70 @@
+"""Every way of sharing a training out learns the same, and its adapters are one another's."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from imvideoedit.backbone import load_backbone
+from imvideoedit.checkpoint import load_adapter, read_state
+from tests.pair_folder import write_pairs
+from tests.test_resume import overrides
+from tests.training_runs import Run
+
+STEPS = 50
+MORE = (
+    "callbacks.checkpoint.every_n_steps=25",
+    f"trainer.max_steps={STEPS}",
+    "data.epochs=20",
+    "trainer.val_check_interval=5",
+)
+
+
+@pytest.fixture(scope="module")
+def one(wan_folder, tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("one"), wan_folder, 1)
+
+
+def trained(folder: Path, wan_folder: Path, processes: int, *more: str) -> Path:
+    write_pairs(folder / "pairs", 26)
+    run = Run(folder, [*overrides(wan_folder, *MORE, processes=processes), *more], processes)
+    assert run.wait() == [0] * processes, run.said()
+    return folder
+
+
+def losses(folder: Path, name: str = "validation/loss") -> list[float]:
+    with (folder / "runs/tiny/csv/metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["zero2", "zero2_offload", "fsdp2"])
+def test_two_processes_learn_what_one_learns(one, wan_folder, tmp_path, trainer):
+    if trainer.startswith("zero2"):
+        pytest.importorskip("deepspeed")
+    shared = trained(tmp_path, wan_folder, 2, f"trainer={trainer}", "trainer.plugins=null")
+    assert len(losses(shared)) == len(losses(one)) == STEPS // 5
+    assert losses(shared) == pytest.approx(losses(one), rel=1e-4)
+    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, shared)]
+    states = [read_state(adapter) for adapter in adapters]
+    start = [p.clone() for p in load_adapter(adapters[0], load_backbone(str(wan_folder)).transformer).parameters()]
+    other = load_adapter(adapters[1], load_backbone(str(wan_folder)).transformer)
+    assert len(start) == len(list(other.parameters()))
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name].float(), tensor.float(), rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["zero2", "fsdp2"])
+def test_a_shared_run_resumes_exactly(wan_folder, tmp_path, trainer):
+    if trainer == "zero2":
+        pytest.importorskip("deepspeed")
+    more = (f"trainer={trainer}", "trainer.plugins=null")
+    whole = trained(tmp_path / "whole", wan_folder, 2, *more)
+    parts = trained(tmp_path / "parts", wan_folder, 2, *more, "trainer.max_steps=20")
+    run = Run(parts, [*overrides(wan_folder, *MORE, processes=2), *more], 2)
+    assert run.wait() == [0, 0], run.said()
+    states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert losses(parts) == losses(whole)

@@ -1,0 +1,89 @@
+"""Runs of the training command as real processes that share one import: they are forked, killed and started again."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from imvideoedit.composition import mistakes_in_one_line
+from imvideoedit.errors import exit_cleanly
+from imvideoedit.train import fit
+
+CONF = str(Path(__file__).parents[1] / "conf")
+SERVER = multiprocessing.get_context("forkserver")  # its processes have inherited no threads
+SERVER.set_forkserver_preload(["tests.training_runs"])
+
+
+class Run:
+    """One start of the command by some processes, as torchrun would start them.
+
+    Args:
+        folder: to run in; each process's output goes to ``out-<rank>`` and ``err-<rank>`` there.
+        overrides: of the command line.
+        processes: how many.
+    """
+
+    def __init__(self, folder: Path, overrides: Sequence[str], processes: int = 1) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ranks = range(processes)
+        self.processes = [
+            SERVER.Process(target=command, args=(folder, list(overrides), rank, processes, port)) for rank in ranks
+        ]
+        for process in self.processes:
+            process.start()
+
+    def running(self) -> bool:
+        """Whether any process still runs."""
+        return any(process.is_alive() for process in self.processes)
+
+    def wait(self, limit: float = 400) -> list[int]:
+        """Exit codes, by rank; where one process fails, the others are ended as torchrun would."""
+        end = time.monotonic() + limit
+        while self.running():
+            if time.monotonic() > end or any(process.exitcode for process in self.processes):
+                time.sleep(1.0)
+                self.signal(signal.SIGKILL)
+            time.sleep(0.01)
+        return [process.exitcode for process in self.processes]
+
+    def signal(self, number: int) -> None:
+        """Send all processes a signal."""
+        for process in self.processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    def said(self, kind: str = "err", rank: int = 0) -> str:
+        """What a process wrote, over all starts in this folder."""
+        path = self.folder / f"{kind}-{rank}"
+        return path.read_text() if path.exists() else ""
+
+
+def command(folder: Path, overrides: list[str], rank: int, processes: int, port: int) -> None:
+    """The body of a process."""
+    os.chdir(folder)
+    for number, kind in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{kind}-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    if processes > 1:
+        own = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
+        own |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+        os.environ.update({name: str(value) for name, value in own.items()})
+    composed(overrides)
+
+
+@exit_cleanly
+def composed(overrides: list[str]) -> None:
+    """As ``python -m imvideoedit.train`` does it."""
+    with mistakes_in_one_line(), initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", overrides)
+        fit(config)
