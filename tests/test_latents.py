@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from imvideoedit.backbone import load_backbone
-from imvideoedit.data.buckets import make_buckets, nearest_bucket
 from imvideoedit.data.records import open_records
 from imvideoedit.data.shards import ShardStore, Share
+from imvideoedit.data.sizes import make_buckets, nearest_bucket
 from imvideoedit.errors import UserError
 from imvideoedit.nano.mix import PairMix
 from imvideoedit.nano.pair_cache import cached_pairs

@@ -1,7 +1,7 @@
 """``python -m imvideoedit.benchmark train|edit|length|experiment [--json FILE]``: what this machine needs.
 
 ``train`` and ``edit`` give ratios within one run of one block, ``length`` compares long nano videos with short ones,
-``experiment`` times the 13K experiment's own steps at its real size with random weights; that one wants a GPU, and takes
+``experiment`` times the 13K experiment's own steps at its real size with random weights; it wants a GPU, and takes
 less than ten minutes there.
 """
 

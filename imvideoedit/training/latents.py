@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from imvideoedit.backbone import Backbone, with_parts
-from imvideoedit.data.buckets import Size, fit
 from imvideoedit.data.images import ImageSource, load_rgb
 from imvideoedit.data.records import PairRecord
 from imvideoedit.data.shards import Entry, ShardStore, Share, fill
+from imvideoedit.data.sizes import Size, fit
 from imvideoedit.geometry import to_model
 from imvideoedit.hashing import fingerprint
 from imvideoedit.locations import locate

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from imvideoedit.data.buckets import make_buckets, nearest_bucket
 from imvideoedit.data.pairs import PairDataModule
 from imvideoedit.data.records import PairRecord
 from imvideoedit.data.shards import Share
+from imvideoedit.data.sizes import make_buckets, nearest_bucket
 from imvideoedit.training.latents import LatentPairs, encode_pairs
 
 

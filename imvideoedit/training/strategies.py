@@ -50,7 +50,7 @@ class Zero2(DeepSpeedStrategy):
 
     def setup(self, trainer: Any) -> None:
         # Batches keep their types: the method casts what it computes with, and latents and noise are to stay float32.
-        self.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign]
+        self.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign, assignment]
         super().setup(trainer)
 
     def save_checkpoint(self, checkpoint: dict, filepath: Any, storage_options: Any = None) -> None:
