@@ -29,7 +29,7 @@ from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimat
 from imvideoedit.training.stopping import accumulation
 from imvideoedit.training.watching import peak_memory, stated_rate
 
-WIDE = (16, 9)  # the shape of the pictures whose steps are run
+WIDE = (832, 480)  # the shape of the pictures whose steps are run
 PAIRS = 13_000  # of the experiment, where its data are not there to be counted
 PATIENCE = 120.0  # seconds of products at most for real steps on a CPU
 STEPS = 3  # optimizer steps; the first is not timed
@@ -58,7 +58,7 @@ def rehearse(config: DictConfig) -> None:
     """Print what a composed experiment costs on this device and on others."""
     plan = _plan(config)
     size, products = f"{plan.pairs.width * VAE}x{plan.pairs.height * VAE}", plan.useful / 1e12
-    print(f"{size}: {products:.2f} TFLOP of useful products a pair; {plan.device}: {plan.rate / 1e12:.2f} TFLOP/s")
+    print(f"{size}: {products:.2f} TFLOP of useful products a pair; {plan.device}: {plan.rate / 1e9:.0f} GFLOP/s")
     if plan.device.type == "cuda" or plan.useful * _pairs_a_step(config) * STEPS / plan.rate < PATIENCE:
         found = rehearsed(config, plan)
         count, known = _pair_count(config)
