@@ -144,8 +144,7 @@ def test_observed_features_change_nothing(variant):
     for sigma in (SIGMA, SIGMA / 2):
         assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
     if observed is not None:
-        kept = [tensor for pair in observed.values() for tensor in pair if tensor is not None]
-        assert kept and not any(tensor.requires_grad for tensor in kept)
+        assert not any(kept is not None and kept.requires_grad for pair in observed.values() for kept in pair)
 
 
 @every(VARIANTS)
