@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from imvideoedit.autoencoding import decode_parts, encode_parts, without_gradient
 from imvideoedit.errors import UserError
 from imvideoedit.hashing import hash_tensors
-from imvideoedit.locations import locate, read_shift, remedy
+from imvideoedit.locations import default_device, default_dtype, locate, read_shift, remedy
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 
 # transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
@@ -218,16 +218,6 @@ def _named(name: str, place: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {remedy(name)}") from error
-
-
-def default_device(device: str | torch.device | None) -> torch.device:
-    """The one asked for, else the GPU if there is one, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU, float32 on a CPU."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:

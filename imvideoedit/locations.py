@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 from diffusers import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 
@@ -77,3 +78,13 @@ def read_shift(source: dict[str, Any]) -> float:
         return DEFAULT_SHIFT
     # UniPC, Wan's own, calls it flow_shift; the Euler scheduler calls it shift.
     return float(config.get("flow_shift") or config.get("shift") or DEFAULT_SHIFT)
+
+
+def default_device(device: str | torch.device | None) -> torch.device:
+    """The one asked for, else the GPU if there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU, float32 on a CPU."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32

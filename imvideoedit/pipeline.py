@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imvideoedit.backbone import Backbone, default_device, default_dtype, load_backbone
+from imvideoedit.backbone import Backbone, load_backbone
 from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.denoising import Denoiser, Progress, Watch
 from imvideoedit.geometry import Counted, fit_size, from_model, in_parts, peeked, resized, to_model, whole_groups
 from imvideoedit.keeping import keep_source
+from imvideoedit.locations import default_device, default_dtype
 from imvideoedit.lora import fuse_lora
 from imvideoedit.memory import Placement
 from imvideoedit.methods.base import Method
