@@ -4,14 +4,17 @@ BIN := .venv/bin
 # Named after the contents of what it installs, so that a checkout's new file times alone reinstall nothing.
 STAMP := .venv/.installed-$(shell cat pyproject.toml requirements.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint install clean
+.PHONY: demo test proof lint install clean
 
 demo: $(STAMP)
 	$(BIN)/python -m imvideoedit.demo
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not proof"
+
+proof: $(STAMP)
+	$(BIN)/python -m pytest -m proof
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

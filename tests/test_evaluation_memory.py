@@ -38,6 +38,7 @@ class WatchedVBench(Watched, VBenchScorer):
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_250_edits_of_two_methods_are_scored_at_fixed_memory(tmp_path):
     torch.set_num_threads(1)
     write_tiny(tmp_path / "weights")

@@ -86,6 +86,7 @@ def test_what_no_method_reads_of_the_source_is_not_kept(wan_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize(("room", "code"), [(None, 0), (700, 0), (60, 2)])
 def test_an_edit_that_does_not_fit_is_tried_once_more_with_less(tmp_path, room, code):
     """A real process whose address space ends ``room`` MiB above what it has when the edit begins."""

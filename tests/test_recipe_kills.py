@@ -35,6 +35,7 @@ def files(out: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_killed_at_ten_points_over_all_stages_it_ends_with_the_same_data(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(whole)
@@ -94,6 +95,7 @@ def painted(out: Path, shards: int) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_dead_local_worker_ends_the_run_in_one_line_and_another_run_goes_on(prompts, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -108,6 +110,7 @@ def test_a_dead_local_worker_ends_the_run_in_one_line_and_another_run_goes_on(pr
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_a_dead_worker_of_a_ray_cluster_has_its_shard_made_by_another(prompts, tmp_path):
     ray = pytest.importorskip("ray", reason="Ray is not installed; pip install 'imvideoedit[recipes]'")
     from data_recipes.engine import Ray

@@ -51,6 +51,7 @@ def steps_logged(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_at_random_it_ends_with_the_same_adapter(whole, wan_folder, tmp_path, processes):
     draw, killed = random.Random(processes), 0
@@ -88,6 +89,7 @@ def latest_step(folder: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_two_processes_learn_what_one_learns(whole):
     rows = []
     for processes in (1, 2):
