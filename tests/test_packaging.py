@@ -94,10 +94,11 @@ def test_wheel_carries_settings_weights_and_licence(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     settings = {f"imvideoedit/{path.relative_to(CHECKOUT)}" for path in CHECKOUT.glob("conf/**/*.yaml")}
     bundled = {str(path.relative_to(CHECKOUT)) for path in [*WEIGHTS.rglob("*"), ADAPTER] if path.is_file()}
-    modules = {str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("imvideoedit/**/*.py")}
+    code = [*CHECKOUT.glob("imvideoedit/**/*.py"), *CHECKOUT.glob("data_recipes/**/*.py")]
+    modules = {str(path.relative_to(CHECKOUT)) for path in code}
     assert settings and settings | bundled | modules <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"imvideoedit"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"data_recipes", "imvideoedit"}
 
 
 @pytest.mark.slow
