@@ -1,6 +1,7 @@
 """What scorers share that look with networks: the weights' folder, and one line for a damaged video."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from .videos import Sized, open_edit
 FLOWS = {"raft": ("raft",), "tvl1": ()}
 
 
-class NetworkScorer:
+class NetworkScorer(ABC):
     """Scores by named measures, some of which need networks; one edit at a time.
 
     Args:
@@ -93,9 +94,9 @@ class NetworkScorer:
             return [f"The networks of {self.name} have random weights: its numbers only show that the machinery runs."]
         return []
 
+    @abstractmethod
     def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
         """How each measure is taken of an edit."""
-        raise NotImplementedError
 
     @property
     def flow(self) -> Flow:
