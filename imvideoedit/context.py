@@ -28,19 +28,37 @@ _CALL = "edit_call"
 
 
 @dataclass
+class Features:
+    """What a source left in the blocks, by their index.
+
+    Attributes:
+        left: the pair (H, A_3d), normalised modulated input and output of its frozen self-attention, each
+            ``[B, L, D]``; None in place of an A_3d that no processor reads.
+        ready: what processors made of that pair. With ``keep``, the first pass without gradients puts it here in place
+            of the pair; else each pass makes it anew.
+        nbytes, ready_nbytes: size of all pairs, and of all that processors make of them.
+    """
+
+    left: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+    ready: dict[int, Any] = field(default_factory=dict)
+    keep: bool = False
+    nbytes: int = 0
+    ready_nbytes: int = 0
+
+
+@dataclass
 class EditCall:
     """What one forward pass of the transformer is for. Without one, an adapted transformer is the plain backbone.
 
     Args:
         mode: ``joint``: the batch is ``[target ; source]``; ``record``: it is the source, whose features are to be
             written down; ``read``: it is the target, which reads recorded features.
-        features: per block index, the pair (H, A_3d) of the source: normalised modulated input and output of its
-            frozen self-attention, each ``[B, L, D]``; None in place of an A_3d that no processor reads.
+        features: of the source; filled in by a recording pass.
         hidden_BLD: what the last block left, where the method asked for it with :func:`keep_hidden`.
     """
 
     mode: Literal["joint", "record", "read"]
-    features: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
+    features: Features = field(default_factory=Features)
     seen: bool = False
     hidden_BLD: Tensor | None = None
 

@@ -14,7 +14,7 @@ from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 from torch import Tensor
 
 from imvideoedit.context import denoise
-from imvideoedit.memory import bytes_in, free_bytes
+from imvideoedit.memory import free_bytes
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.objectives.flow_matching import FlowMatching
 from imvideoedit.sampling import SOLVERS, Velocity, guided, shifted_sigmas
@@ -80,10 +80,15 @@ class Denoiser:
     def _observed(self, sources: Sequence[Tensor], texts_BTD: Tensor) -> list[Any] | None:
         """What the source left, by window; None where that would not fit."""
         first = self._observe(sources[0], texts_BTD)
+        if first is None:
+            return [None] * len(sources)
         room = KEPT_SHARE * free_bytes(sources[0].device)
-        if len(sources) > 1 and bytes_in(first) * (len(sources) - 1) > room:
+        if len(sources) > 1 and first.nbytes * (len(sources) - 1) > room:
             return None
-        return [first, *(self._observe(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
+        observed = [first, *(self._observe(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
+        for each in observed:
+            each.keep = first.ready_nbytes * len(sources) <= room
+        return observed
 
     def _observe(self, source_BCFHW: Tensor, texts_BTD: Tensor) -> Any:
         return self.method.observe(self.transformer, EditBatch(source_BCFHW, None, texts_BTD[:1]))

@@ -42,7 +42,12 @@ def load(model: Model, device: str | None) -> EditPipeline:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
     return EditPipeline.from_pretrained(
-        adapter=dict(model.adapters), device=device, memory=model.memory, loras=dict(model.loras)
+        adapter=dict(model.adapters),
+        device=device,
+        memory=model.memory,
+        loras=dict(model.loras),
+        attention=model.attention,
+        compile=model.compile,
     )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import psutil
 import torch
 from diffusers.hooks import apply_group_offloading
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from imvideoedit.backbone import Backbone
 from imvideoedit.errors import UserError
@@ -185,11 +184,6 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
-
-
-def bytes_in(tree: Any) -> int:
-    """Of all tensors in nested dicts, lists and tuples."""
-    return sum(leaf.nbytes for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
 def _weights(module: nn.Module) -> int:

@@ -18,12 +18,14 @@ class Model:
     Attributes:
         adapters: at least one; the first one's settings count.
         loras: of the backbone, under the adapters.
-        memory: as in ``EditPipeline.from_pretrained``.
+        memory, attention, compile: as in ``EditPipeline.from_pretrained``.
     """
 
     adapters: tuple[Weighted, ...]
     loras: tuple[Weighted, ...] = ()
     memory: str = "auto"
+    attention: str = "native"
+    compile: bool = False
 
     def identity(self) -> str:
         """Names the tensors of all files and their weights; of a single adapter, its hash alone.
@@ -62,6 +64,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     add("--lora", action="append", metavar=weighted, help="LoRA of the backbone, such as a few-step distillation")
     add("--memory", choices=MEMORY, default="auto", help="how much is on the device at a time; auto takes what fits")
+    add("--attention", metavar="KERNEL", default="native", help="flash, _flash_3, sage, xformers, ..., where installed")
+    add("--compile", action="store_true", help="by torch.compile: minutes at first for each size, less for each pass")
 
 
 def given_model(arguments: argparse.Namespace) -> Model:
@@ -76,4 +80,4 @@ def given_model(arguments: argparse.Namespace) -> Model:
         for path, _ in files:
             if not path.is_file():
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
-    return Model(adapters, loras, arguments.memory)
+    return Model(adapters, loras, arguments.memory, arguments.attention, arguments.compile)

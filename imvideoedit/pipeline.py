@@ -18,6 +18,7 @@ from imvideoedit.checkpoint import load_adapter, read_header
 from imvideoedit.denoising import Denoiser, Progress, Watch
 from imvideoedit.geometry import Counted, fit_size, from_model, in_parts, peeked, resized, to_model, whole_groups
 from imvideoedit.keeping import keep_source
+from imvideoedit.kernels import NATIVE, choose_attention, compile_blocks
 from imvideoedit.locations import default_device, default_dtype
 from imvideoedit.lora import fuse_lora
 from imvideoedit.memory import Placement
@@ -76,6 +77,8 @@ class EditPipeline:
         device: str | None = None,
         memory: str = "auto",
         loras: Mapping[Path, float] | None = None,
+        attention: str = NATIVE,
+        compile: bool = False,
     ) -> "EditPipeline":
         """Load an adapter, or several, and the backbone it was trained in.
 
@@ -86,9 +89,11 @@ class EditPipeline:
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already.
             memory: ``auto`` takes what fits when the first edit begins; or one of :data:`imvideoedit.memory.NOTCHES`.
             loras: of the backbone, with a weight each, such as few-step distillations.
+            attention: back-end by its name in diffusers, such as ``flash`` or ``sage``.
+            compile: the blocks, by ``torch.compile``; the first pass of each size then takes minutes.
 
         Raises:
-            UserError: file missing or damaged, backbone missing or not the adapter's.
+            UserError: file missing or damaged, backbone missing or not the adapter's, or no such attention here.
         """
         files = adapter if isinstance(adapter, Mapping) else {adapter: 1.0}
         weights = {adapter_path(file): weight for file, weight in files.items()}
@@ -104,6 +109,9 @@ class EditPipeline:
         method = _installed(weights, backbone.transformer)
         for lora, weight in (loras or {}).items():
             fuse_lora(backbone.transformer, lora, weight)
+        choose_attention(backbone.transformer, attention, where)
+        if compile:
+            compile_blocks(backbone.transformer)
         return cls(backbone, method, Defaults.read(header.training), Placement(backbone, method, where, memory))
 
     def __call__(

@@ -19,10 +19,10 @@ from imvideoedit.backbone import Backbone
 from imvideoedit.checkpoint import take_over
 from imvideoedit.context import suited_kernel
 from imvideoedit.errors import UserError
+from imvideoedit.kernels import NATIVE, choose_attention, compile_blocks
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts, moved
-from imvideoedit.training.compilation import compile_blocks
 from imvideoedit.training.strategies import FullySharded, average_of, share_out
 
 VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -50,7 +50,7 @@ class EditTask(LightningModule):
             along, where batches have labels, and thrown away.
         start: adapter whose weights the method takes over where it has them; what it lacks starts as usual.
         gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
-        compile: compile each block; the first step of each shape then takes minutes.
+        compile, attention: see :mod:`imvideoedit.kernels`; compiled, the first step of each shape takes minutes.
         seed: of initial weights, noise and noise levels.
 
     Raises:
@@ -70,6 +70,7 @@ class EditTask(LightningModule):
         start: Path | str | None = None,
         gradient_checkpointing: bool = False,
         compile: bool = False,
+        attention: str = NATIVE,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class EditTask(LightningModule):
             )
         self.backbone, self.make_optimizer = backbone, optimizer
         self.warmup, self.schedule, self.ema_decay = warmup, schedule, ema_decay
-        self.text_dropout, self.seed = text_dropout, seed
+        self.text_dropout, self.seed, self.attention = text_dropout, seed, attention
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             method.install(backbone.transformer)
@@ -116,6 +117,7 @@ class EditTask(LightningModule):
         for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
             if part is not None:
                 part.to(self.device)
+        choose_attention(self.backbone.transformer, self.attention, self.device)
         if isinstance(self.average, MovingAverage):
             self.average.to(self.device)
         self.average = average_of(self.trainer) or self.average

@@ -20,7 +20,7 @@ def test_the_aligned_update_reads_the_source_token_at_its_own_place():
     moved_BLD = source_BLD.clone()
     moved_BLD[0, 7] = torch.randn(24)
     before, after = (
-        method.blocks[0].edit(h_BLD, torch.zeros_like(h_BLD), context, (source, None))
+        method.blocks[0].edit(h_BLD, torch.zeros_like(h_BLD), context, method.blocks[0].prepare(source, None, context))
         for source in (source_BLD, moved_BLD)
     )
     changed = (before - after).abs().amax(-1)[0]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from imvideoedit.backbone import parameter_hash
 from imvideoedit.context import denoise
@@ -143,8 +144,17 @@ def test_observed_features_change_nothing(variant):
     shared = method.velocity(transformer, batch, observed)
     for sigma in (SIGMA, SIGMA / 2):
         assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
-    if observed is not None:
-        assert not any(kept is not None and kept.requires_grad for pair in observed.values() for kept in pair)
+    if observed is None:
+        return
+    assert not any(kept is not None and kept.requires_grad for pair in observed.left.values() for kept in pair)
+    given = observed.nbytes
+    assert given == sum(kept.nbytes for kept in tree_leaves(observed.left) if kept is not None)
+    observed.keep = True
+    for sigma in (SIGMA, SIGMA / 2):
+        with torch.no_grad():
+            assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
+    assert not observed.left
+    assert observed.ready_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.ready) if kept is not None)
 
 
 @every(VARIANTS)

@@ -37,14 +37,16 @@ def test_a_block_follows_the_equations(stream, update_init):
     a_2d = seen * block.phi_1(h, None, context.grid, context.plane("aligned"))
     h_pred = a_3d + seen * block.w_0(a_2d)
     delta = block.phi_2(h_pred - a_2d, None, context.grid, context.plane("aligned"))
-    gate = torch.sigmoid(block.gate.projection(block.gate.attention(block.gate.norm(delta), text)))
+    gate = torch.sigmoid(
+        block.gate.projection(block.gate.attention(block.gate.norm(delta), block.gate.attention.memory(text)))
+    )
     expected = h_pred + gate * (block.zero_out(delta) if update_init == "zero_out" else delta)
 
     if stream == "joint":
-        torch.testing.assert_close(block.edit(h, a_3d, context, (None, None)), expected)
+        torch.testing.assert_close(block.edit(h, a_3d, context, None), expected)
     else:
         context = context.inside_block(text[:1], torch.empty(0))
-        ours = block.edit(h[:1], a_3d[:1], context, (h[1:], a_3d[1:]))
+        ours = block.edit(h[:1], a_3d[:1], context, block.prepare(h[1:], a_3d[1:], context))
         torch.testing.assert_close(ours, expected[:1])
 
 
@@ -78,9 +80,9 @@ def test_a_cached_source_is_computed_once_and_is_the_plain_backbone():
     """The features are those of the backbone alone, untouched by the adapter's weights."""
     transformer, method = installed(awake=False)
     batch = tiny_batch()
-    before = method.observe(transformer, batch)
+    before = method.observe(transformer, batch).left
     awaken(method)
-    after = method.observe(transformer, batch)
+    after = method.observe(transformer, batch).left
     assert sorted(before) == [0, 1]
     for index, pair in before.items():
         assert all(torch.equal(one, two) for one, two in zip(pair, after[index], strict=True))

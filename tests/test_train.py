@@ -218,7 +218,7 @@ def test_launchers_compose_for_a_sweep():
         (("+experiment=none",), "experiment/none"),
         (("task.warm=3",), "task.warm"),
         (("backbone.name=./nowhere",), "./nowhere"),
-        (("+experiment=13k", "backbone.name=${oc.env:WAN}", "data.path=no/pairs"), "no/pairs"),
+        (("+experiment=13k", "trainer=single", "backbone.name=${oc.env:WAN}", "data.path=no/pairs"), "no/pairs"),
         (("backbone.name=${oc.env:WAN}", "task.schedule=wild"), "task.schedule"),
         (("backbone.name=${oc.env:WAN}", "method.gate=true", "method.position=above"), "method.position"),
     ],

@@ -67,8 +67,8 @@ def test_a_training_step_fits_the_real_shapes(stream, frames):
     observed = method.observe(transformer, batch)
     if stream == "cached":
         tokens = frames * 30 * 52
-        assert {tensor.shape for pair in observed.values() for tensor in pair} == {(1, tokens, WIDTH)}
-        assert len(observed) == 2
+        assert {tensor.shape for pair in observed.left.values() for tensor in pair} == {(1, tokens, WIDTH)}
+        assert len(observed.left) == 2
     velocity = method.velocity(transformer, batch, observed)(latents, torch.rand(1, device="meta"))
     assert velocity.shape == latents.shape
     velocity.sum().backward()

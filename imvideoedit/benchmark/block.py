@@ -12,7 +12,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 
 from imvideoedit.backbone import WAN_1_3B
-from imvideoedit.context import EditCall
+from imvideoedit.context import EditCall, TokenContext
 from imvideoedit.methods.two_stream import TwoStreamMethod
 
 Grid = tuple[int, int, int]
@@ -55,11 +55,14 @@ class Block:
         """The block's output; ``per_token`` gives every token a modulation of its own."""
         batch, tokens, _ = hidden_BLD.shape
         shape = (batch, tokens, 6, self.width) if per_token else (batch, 6, self.width)
+        text_BTD = self.text_BTD.expand(batch, -1, -1)
+        return self.transformer.blocks[0](hidden_BLD, text_BTD, self._random(*shape), self.context(call))
+
+    def context(self, call: EditCall | None) -> TokenContext:
+        """What the block's attention is told."""
         latents = self.latents.view_as(self.latents)
         latents.edit_call = call  # type: ignore[attr-defined]
-        rotary = self.transformer.rope(latents)
-        text_BTD = self.text_BTD.expand(batch, -1, -1)
-        return self.transformer.blocks[0](hidden_BLD, text_BTD, self._random(*shape), rotary)
+        return self.transformer.rope(latents)
 
     def _random(self, *shape: int) -> Tensor:
         return torch.randn(*shape, device=self.device, dtype=self.dtype) * 0.1
@@ -82,14 +85,23 @@ def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: 
         return lambda: _run(block.run(both_BLD, EditCall("joint"), per_token), backward)
     target_BLD, source_BLD = block.hidden(1, backward), block.hidden(1, False)
 
-    def record() -> EditCall:
+    def recorded() -> EditCall:
         call = EditCall("record")
         with torch.no_grad():
             block.run(source_BLD, call)
         return EditCall("read", call.features)
 
-    known = EditCall("read", {0: (source_BLD, source_BLD)})
-    return lambda: _run(block.run(target_BLD, record() if backward else known), backward)
+    known = EditCall("read")
+    if not backward:
+        known.features.ready[0] = prepare_step(block, method)()
+    return lambda: _run(block.run(target_BLD, recorded() if backward else known), backward)
+
+
+def prepare_step(block: Block, method: TwoStreamMethod) -> Callable[[], Any]:
+    """What is made of a source that has passed, once for all steps."""
+    processor: Any = method.blocks[0]
+    source_BLD = block.hidden(1, False)
+    return lambda: processor.prepare(source_BLD, source_BLD, block.context(None))
 
 
 def _run(output_BLD: Tensor, backward: bool) -> None:

@@ -7,13 +7,15 @@ import copy
 from typing import Any, Literal
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imvideoedit.layers.low_rank import Frozen, LowRankDelta
 from imvideoedit.layers.rope import apply_rotary
 
 Adapter = Literal["full", "lora"]
+Memory = tuple[Tensor, Tensor]
+"""Keys, normalised and turned to their positions, and values, ``[B, M, N, E]`` each."""
 ADAPTERS: tuple[Adapter, ...] = ("full", "lora")
 
 
@@ -58,29 +60,30 @@ class Attention(nn.Module):
         self.to_out = projection(base.to_out[0])
         self.norm_q, self.norm_k = norm(base.norm_q), norm(base.norm_k)
 
-    def forward(self, query_BLD: Tensor, memory_BMD: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Let the query tokens read the memory tokens.
+    def memory(self, memory_BMD: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Memory:
+        """What is read of tokens, by whomever.
 
         Args:
-            query_BLD: may be the first L tokens of the memory, or foreign to it when ``rotary`` is None.
-            memory_BMD: read through keys and values.
-            rotary: ``(cos, sin)``, each ``[1, M, 1, E]``; queries take the first L rows.
+            rotary: ``(cos, sin)`` of their places, each ``[1, M, 1, E]``; None for tokens without one.
+        """
+        key_BMNE = self._turned(self.norm_k(self.to_k(memory_BMD)), rotary)
+        value_BMNE = self.to_v(memory_BMD).unflatten(-1, (self.heads, -1))
+        # Under autocast the norms return float32 while the values are half: the fused kernel wants one dtype.
+        return key_BMNE.to(value_BMNE.dtype), value_BMNE
+
+    def forward(self, query_BLD: Tensor, memory: Memory, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Let the query tokens read a memory.
+
+        Args:
+            rotary: ``(cos, sin)`` of the queries' places, each ``[1, L, 1, E]``; None for queries without one.
 
         Returns:
             ``[B, L, D]``.
         """
-        query_BLNE = self.norm_q(self.to_q(query_BLD)).unflatten(-1, (self.heads, -1))
-        key_BMNE = self.norm_k(self.to_k(memory_BMD)).unflatten(-1, (self.heads, -1))
-        value_BMNE = self.to_v(memory_BMD).unflatten(-1, (self.heads, -1))
-        if rotary is not None:
-            cos, sin = rotary
-            length = query_BLD.shape[1]
-            query_BLNE = apply_rotary(query_BLNE, cos[:, :length], sin[:, :length])
-            key_BMNE = apply_rotary(key_BMNE, cos, sin)
-        # Under autocast the norms return float32 while the values are half: the fused kernel wants one dtype.
-        mixed_BNLE = F.scaled_dot_product_attention(
-            query_BLNE.to(value_BMNE.dtype).transpose(1, 2),
-            key_BMNE.to(value_BMNE.dtype).transpose(1, 2),
-            value_BMNE.transpose(1, 2),
-        )
-        return self.to_out(mixed_BNLE.transpose(1, 2).flatten(2))
+        key_BMNE, value_BMNE = memory
+        query_BLNE = self._turned(self.norm_q(self.to_q(query_BLD)), rotary).to(value_BMNE.dtype)
+        return self.to_out(dispatch_attention_fn(query_BLNE, key_BMNE, value_BMNE).flatten(2))
+
+    def _turned(self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+        x_BLNE = x_BLD.unflatten(-1, (self.heads, -1))
+        return x_BLNE if rotary is None else apply_rotary(x_BLNE, *rotary)

@@ -6,9 +6,10 @@ Shapes: B batch, F frames of tokens, h x w tokens of a frame, L = F*h*w, D width
 import torch
 from torch import Tensor, nn
 
-from imvideoedit.layers.attention import Attention
+from imvideoedit.layers.attention import Attention, Memory
 
 Grid = tuple[int, int, int]
+Rotary = tuple[Tensor, Tensor]
 
 
 def fold_frames(x_BLD: Tensor, grid: Grid) -> Tensor:
@@ -36,24 +37,40 @@ class SpatialDifference(nn.Module):
         self.norm = norm
         self.attention = attention
 
-    def forward(self, x_BLD: Tensor, source_BLD: Tensor | None, grid: Grid, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    def source_memory(self, source_BLD: Tensor, grid: Grid, rotary: Rotary) -> Memory:
+        """Keys and values ``[B*F, h*w, N, E]`` of a source that is only read; the same for whatever target reads it.
+
+        Args:
+            grid: tokens in time, height and width, ``(F, h, w)``.
+            rotary: tables for ``[target ; source]`` of one frame, each ``[1, 2*h*w, 1, E]``.
+        """
+        _, rows = _halves(rotary)
+        return self.attention.memory(fold_frames(self.norm(source_BLD), grid), rows)
+
+    def forward(self, x_BLD: Tensor, source: Memory | None, grid: Grid, rotary: Rotary) -> Tensor:
         """Apply Φ.
 
         Args:
-            x_BLD: without ``source_BLD``, both streams stacked on the batch as ``[target ; source]`` (2B rows), and
-                both query; with it, the target stream alone, which is then the only one to query.
-            source_BLD: source stream to read, or None.
-            grid: tokens in time, height and width, ``(F, h, w)``.
-            rotary: tables for ``[target ; source]`` of one frame, each ``[1, 2*h*w, 1, E]``.
+            x_BLD: without ``source``, both streams stacked on the batch as ``[target ; source]`` (2B rows), and both
+                query; with it, the target stream alone, which is then the only one to query.
+            source: what :meth:`source_memory` made of the source, or None.
+            grid, rotary: see there.
 
         Returns:
             The shape of ``x_BLD``. What frame i gets depends on frame i of the two streams only.
         """
-        joint = source_BLD is None
-        target_BLD, source_BLD = x_BLD.chunk(2) if source_BLD is None else (x_BLD, source_BLD)
-        target_XPD, source_XPD = (fold_frames(self.norm(stream), grid) for stream in (target_BLD, source_BLD))
-        pair_XPD = torch.cat([target_XPD, source_XPD], dim=1)
-        if not joint:
-            return unfold_frames(self.attention(target_XPD, pair_XPD, rotary), grid)
-        streams = self.attention(pair_XPD, pair_XPD, rotary).chunk(2, dim=1)
-        return torch.cat([unfold_frames(stream, grid) for stream in streams])
+        streams_XPD = [fold_frames(self.norm(stream), grid) for stream in x_BLD.chunk(2 if source is None else 1)]
+        if source is None:
+            pair_XPD = torch.cat(streams_XPD, dim=1)
+            mixed_XPD = self.attention(pair_XPD, self.attention.memory(pair_XPD, rotary), rotary)
+            return torch.cat([unfold_frames(stream, grid) for stream in mixed_XPD.chunk(2, dim=1)])
+        rows, _ = _halves(rotary)
+        own = self.attention.memory(streams_XPD[0], rows)
+        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, source, strict=True))
+        return unfold_frames(self.attention(streams_XPD[0], (key_XPNE, value_XPNE), rows), grid)
+
+
+def _halves(rotary: Rotary) -> tuple[Rotary, Rotary]:
+    """The tables' rows of the target and of the source."""
+    (cos_target, cos_source), (sin_target, sin_source) = (table.chunk(2, dim=1) for table in rotary)
+    return (cos_target, sin_target), (cos_source, sin_source)

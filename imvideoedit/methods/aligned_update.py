@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imvideoedit.context import EditCall, TokenContext, keep_hidden
 from imvideoedit.layers.attention import Attention
@@ -52,18 +53,42 @@ class AlignedUpdateProcessor(TwoStreamProcessor):
         self.gate = nn.Linear(4 * width, hidden, **where)
         self.value = nn.Linear(4 * width, hidden, **where)
         self.out = nn.Linear(hidden, width, **where)
+        self.ready_width = 3 * width + 2 * hidden
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
+        return self.remember(self.phi_1, h_BLD, context), h_BLD, *self._shown(h_BLD)
+
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
-        h_source_BLD, _ = source
+        if source is None:  # stacked streams are each other's source
+            other_BLD = torch.cat(h_BLD.chunk(2)[::-1])
+            source = (None, other_BLD, *self._shown(other_BLD))
+        memory, other_BLD, gate_BLD, value_BLD = source
         # Eq. 4: A_2d = Φ₁(LN₁(H))
-        a_2d_BLD = self.meet(self.phi_1, h_BLD, h_source_BLD, context)
-        # Stacked streams are each other's source.
-        other_BLD = torch.cat(h_BLD.chunk(2)[::-1]) if h_source_BLD is None else h_source_BLD
-        text_BLD = self.read_text(self.norm_query(h_BLD + other_BLD), context.text_BTD)
-        seen = torch.cat([self.norm_target(h_BLD), self.norm_source(other_BLD), a_2d_BLD, text_BLD], dim=-1)
-        return a_3d_BLD + self.out(torch.sigmoid(self.gate(seen)) * self.value(seen))
+        a_2d_BLD = self.meet(self.phi_1, h_BLD, memory, context)
+        text = self.read_text.memory(context.text_BTD)
+        seen = torch.cat([a_2d_BLD, self.read_text(self.norm_query(h_BLD + other_BLD), text)], dim=-1)
+        target_BLD = self.norm_target(h_BLD)
+        gate_BLD = gate_BLD + self._mapped(self.gate, target_BLD, seen)
+        value_BLD = value_BLD + self._mapped(self.value, target_BLD, seen)
+        return a_3d_BLD + self.out(torch.sigmoid(gate_BLD) * value_BLD)
+
+    def _shown(self, source_BLD: Tensor) -> list[Tensor]:
+        """The part of W_g x and W_v x that LN(H_src) makes."""
+        normed_BLD = self.norm_source(source_BLD)
+        return [F.linear(normed_BLD, _columns(linear)[1]) for linear in (self.gate, self.value)]
+
+    def _mapped(self, linear: nn.Linear, target_BLD: Tensor, seen: Tensor) -> Tensor:
+        """The other part of W x, that of LN(H) and [A_2d ; S]."""
+        of_target, _, of_seen = _columns(linear)
+        return F.linear(target_BLD, of_target, linear.bias) + F.linear(seen, of_seen)
+
+
+def _columns(linear: nn.Linear) -> tuple[Tensor, ...]:
+    """A map's weights for LN(H), for LN(H_src), and for A_2d and S."""
+    width = linear.in_features // 4
+    return linear.weight.split([width, width, 2 * width], dim=1)
 
 
 class AlignedUpdate(TwoStreamMethod):

@@ -64,7 +64,7 @@ class Method(nn.Module, ABC):
         """Make the processor of one block, with its trained weights in ``dtype`` on the block's device."""
 
     def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
-        """What is worth computing once for all steps and both guidance branches; None where nothing is."""
+        """What is worth computing once for all steps and both guidance branches, such as ``Features``, or None."""
         return None
 
     @abstractmethod

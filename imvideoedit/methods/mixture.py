@@ -25,12 +25,18 @@ class MixtureProcessor(TwoStreamProcessor):
         self.parts = nn.ModuleList(parts)
         self.weights = weights
         self.reads_a_3d = any(part.reads_a_3d for part in parts)
+        self.ready_width = sum(part.ready_width for part in parts)
+
+    def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
+        own: list[Any] = list(self.parts)
+        return [part.prepare(h_BLD, a_3d_BLD, context) for part in own]
 
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
         out_BLD = a_3d_BLD
-        for part, weight in zip(self.parts, self.weights, strict=True):
+        sources = [None] * len(self.parts) if source is None else source
+        for part, weight, seen in zip(self.parts, self.weights, sources, strict=True):
             own: Any = part
-            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, source) - a_3d_BLD)
+            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, seen) - a_3d_BLD)
         return out_BLD
 
 

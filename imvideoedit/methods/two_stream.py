@@ -13,9 +13,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from imvideoedit.context import AdaptedProcessor, EditCall, TokenContext, denoise
+from imvideoedit.context import AdaptedProcessor, EditCall, Features, TokenContext, denoise
 from imvideoedit.errors import UserError
-from imvideoedit.layers.attention import ADAPTERS, Adapter
+from imvideoedit.layers.attention import ADAPTERS, Adapter, Memory
 from imvideoedit.layers.rope import POSITIONS, Position
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.base import EditBatch, Method
@@ -23,13 +23,13 @@ from imvideoedit.objectives.flow_matching import FlowMatching
 from imvideoedit.sampling import Velocity
 
 SourceStream = Literal["cached", "joint"]
-Features = dict[int, tuple[Tensor, Tensor | None]]
 
 
 class TwoStreamProcessor(AdaptedProcessor):
     """Keeps the source's features in a recording pass; in the other modes :meth:`edit` does the method's work."""
 
     reads_a_3d = False  # of the source, too, and not its H alone: twice as much to keep
+    ready_width = 0  # numbers a token in what :meth:`prepare` returns
 
     def __init__(self, index: int, position: Position) -> None:
         super().__init__(index)
@@ -40,21 +40,40 @@ class TwoStreamProcessor(AdaptedProcessor):
         """Return what replaces A_3d.
 
         Args:
-            h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is ``(None, None)``, else the target's.
-            source: recorded (H, A_3d) of the source, the latter None where it is not read; or ``(None, None)``.
+            h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is None, else the target's.
+            source: what :meth:`prepare` made of the source, or None.
         """
+
+    @abstractmethod
+    def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
+        """Compute from the source's recorded H and A_3d all that :meth:`edit` needs of them: the same at any step."""
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         call: EditCall = context.call
         if call.mode == "record":
-            call.features[self.index] = (h_BLD, a_3d_BLD if self.reads_a_3d else None)
+            call.features.left[self.index] = (h_BLD, a_3d_BLD if self.reads_a_3d else None)
+            call.features.nbytes += h_BLD.nbytes * (2 if self.reads_a_3d else 1)
+            call.features.ready_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * self.ready_width
             return a_3d_BLD
-        source = (None, None) if call.mode == "joint" else call.features[self.index]
+        source = None if call.mode == "joint" else self._source(call.features, context)
         return self.edit(h_BLD, a_3d_BLD, context, source)
 
-    def meet(self, phi: SpatialDifference, x_BLD: Tensor, source_BLD: Tensor | None, context: TokenContext) -> Tensor:
+    def _source(self, features: Features, context: TokenContext) -> Any:
+        if self.index in features.ready:
+            return features.ready[self.index]
+        source = self.prepare(*features.left[self.index], context)
+        if features.keep and not torch.is_grad_enabled():
+            features.ready[self.index] = source
+            del features.left[self.index]
+        return source
+
+    def meet(self, phi: SpatialDifference, x_BLD: Tensor, source: Memory | None, context: TokenContext) -> Tensor:
         """Φ on this pass's grid."""
-        return phi(x_BLD, source_BLD, context.grid, context.plane(self.position))
+        return phi(x_BLD, source, context.grid, context.plane(self.position))
+
+    def remember(self, phi: SpatialDifference, source_BLD: Tensor, context: TokenContext) -> Memory:
+        """What :meth:`meet` needs of the source."""
+        return phi.source_memory(source_BLD, context.grid, context.plane(self.position))
 
 
 class TwoStreamMethod(Method):
@@ -101,7 +120,7 @@ class TwoStreamMethod(Method):
 
     @torch.no_grad()
     def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Features | None:
-        """Features of the source, by block (see ``EditCall``), from one pass of the plain backbone; None for ``joint``.
+        """Features of the source from one pass of the plain backbone; None for ``joint``.
 
         The text of that pass is the batch's, the edited prompt.
         """

@@ -48,6 +48,12 @@ class Checkpoints(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random = checkpoint["random"]
+        # Lightning counts the batches of one process; with another number of them the epoch would end early or late.
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            begun = counts["ready"]
+            now = begun * len(self._random) // trainer.world_size
+            counts.update({name: now - (begun - count) for name, count in counts.items()})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.request.training = True

@@ -120,7 +120,9 @@ def share_out(method: nn.Module, mesh: Any, precision: str) -> None:
     blocks = dict(method.named_children())
     units = [*blocks.pop("blocks").children(), *(child for child in blocks.values() if list(child.parameters()))]
     for unit in units:
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
+        # Each is a root of its own, which would keep its whole weights after a forward pass without a backward one: the
+        # averaged ones of a validation, with which the next training step would then go on.
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def average_of(trainer: Any) -> ZeroAverage | None:
