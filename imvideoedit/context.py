@@ -8,8 +8,6 @@ context of its own forward pass, whatever ran in between.
 Shapes: B batch, C channels, F frames, L tokens, T text tokens, D width, S rows of a rotary table.
 """
 
-import contextlib
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,13 +15,11 @@ from typing import Any, Literal
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.hooks import RemovableHandle
 
 from imvideoedit.layers.rope import Position, plane_table
 from imvideoedit.layers.spatial_difference import Grid
 
-SHORT = 512  # tokens
 _CALL = "edit_call"
 
 
@@ -97,6 +93,17 @@ class TokenContext(tuple):
         moved = TokenContext(table.to(device, non_blocking=non_blocking) for table in self)
         moved.__dict__.update(self.__dict__)
         return moved
+
+    def part(self, sample: int, frames: slice) -> "TokenContext":
+        """For these frames of one sample; the tables of the 3D attention stay whole."""
+        _, height, width = self.grid
+        inner = TokenContext(self)
+        temb = self.temb[sample : sample + 1]
+        if temb.ndim == 4:  # a row a token
+            temb = temb[:, frames.start * height * width : frames.stop * height * width]
+        grid = (frames.stop - frames.start, height, width)
+        inner.__dict__.update(self.__dict__, grid=grid, text_BTD=self.text_BTD[sample : sample + 1], temb=temb)
+        return inner
 
     def inside_block(self, text_BTD: Tensor, temb: Tensor) -> "TokenContext":
         """A copy that knows the block's text and modulation."""
@@ -196,16 +203,6 @@ def denoise(
     if isinstance(call, EditCall) and not call.seen:
         raise RuntimeError("the adapter was not reached: no method is installed, or a wrapper copied the latents")
     return velocity_BCFHW.to(x_BCFHW.dtype)
-
-
-def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
-    """For a training step on latents like ``x_BCFHW``: on a CPU the plain attention kernel beats the fused one there.
-
-    Blocks that are recomputed in the backward pass would meet another kernel outside, so they keep the usual one.
-    """
-    tokens = math.prod(x_BCFHW.shape[2:]) // math.prod(transformer.config.patch_size)
-    short = x_BCFHW.device.type == "cpu" and tokens <= SHORT and not transformer.gradient_checkpointing
-    return sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
 
 
 def _after_rope(rope: nn.Module, args: tuple[Tensor], rotary: tuple[Tensor, Tensor]) -> TokenContext:

@@ -5,18 +5,22 @@ make a graph of its own. The recomputation of a checkpointed block could then me
 did. The parts that do the work take and give tensors alone, have one graph for all blocks, and one for each shape.
 """
 
+import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from imvideoedit.context import block_dtype
 from imvideoedit.errors import UserError
 
 NATIVE = "native"
+SHORT = 512  # tokens
 
 
 def choose_attention(transformer: WanTransformer3DModel, backend: str, device: torch.device) -> None:
@@ -40,6 +44,16 @@ def choose_attention(transformer: WanTransformer3DModel, backend: str, device: t
     except Exception as error:  # each back-end has its own ways to fail
         transformer.set_attention_backend(NATIVE)
         raise UserError(f"attention={backend} does not work here: {str(error).splitlines()[0]}") from error
+
+
+def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
+    """For a training step on latents like ``x_BCFHW``: on a CPU the plain attention kernel beats the fused one there.
+
+    Blocks that are recomputed in the backward pass would meet another kernel outside, so they keep the usual one.
+    """
+    tokens = math.prod(x_BCFHW.shape[2:]) // math.prod(transformer.config.patch_size)
+    short = x_BCFHW.device.type == "cpu" and tokens <= SHORT and not transformer.gradient_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
 
 
 def compile_blocks(transformer: WanTransformer3DModel, backend: str = "inductor") -> None:

@@ -17,9 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from imvideoedit.backbone import Backbone
 from imvideoedit.checkpoint import take_over
-from imvideoedit.context import suited_kernel
 from imvideoedit.errors import UserError
-from imvideoedit.kernels import NATIVE, choose_attention, compile_blocks
+from imvideoedit.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
 from imvideoedit.methods.base import EditBatch, Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts, moved

@@ -157,6 +157,22 @@ def test_observed_features_change_nothing(variant):
     assert observed.ready_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.ready) if kept is not None)
 
 
+@every([variant for variant in VARIANTS if variant[1].get("source_stream") == "cached"])
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("tokens", [1, 12])
+def test_frames_that_are_edited_in_parts_are_the_same(variant, keep, tokens, monkeypatch):
+    transformer, method = installed(variant)
+    batch = tiny_batch()
+    with torch.no_grad():
+        whole = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
+        monkeypatch.setattr("imvideoedit.methods.two_stream.PART_TOKENS", tokens)
+        observed = method.observe(transformer, batch)
+        observed.keep = keep
+        velocity = method.velocity(transformer, batch, observed)
+        for _ in range(2):
+            torch.testing.assert_close(velocity(batch.target_BCFHW, SIGMA), whole)
+
+
 @every(VARIANTS)
 def test_the_text_changes_the_velocity(variant):
     transformer, method = installed(variant)

@@ -13,15 +13,15 @@ Rotary = tuple[Tensor, Tensor]
 
 
 def fold_frames(x_BLD: Tensor, grid: Grid) -> Tensor:
-    """``[B, F*h*w, D] -> [B*F, h*w, D]``: time goes into the batch, so frames cannot see each other."""
+    """``[B, F*h*w, ...] -> [B*F, h*w, ...]``: time goes into the batch, so frames cannot see each other."""
     frames, height, width = grid
-    return x_BLD.reshape(-1, height * width, x_BLD.shape[-1])
+    return x_BLD.reshape(-1, height * width, *x_BLD.shape[2:])
 
 
 def unfold_frames(x_XPD: Tensor, grid: Grid) -> Tensor:
-    """Inverse of :func:`fold_frames`: ``[B*F, h*w, D] -> [B, F*h*w, D]``."""
+    """Inverse of :func:`fold_frames`: ``[B*F, h*w, ...] -> [B, F*h*w, ...]``."""
     frames, height, width = grid
-    return x_XPD.reshape(-1, frames * height * width, x_XPD.shape[-1])
+    return x_XPD.reshape(-1, frames * height * width, *x_XPD.shape[2:])
 
 
 class SpatialDifference(nn.Module):
@@ -38,14 +38,15 @@ class SpatialDifference(nn.Module):
         self.attention = attention
 
     def source_memory(self, source_BLD: Tensor, grid: Grid, rotary: Rotary) -> Memory:
-        """Keys and values ``[B*F, h*w, N, E]`` of a source that is only read; the same for whatever target reads it.
+        """Keys and values ``[B, L, N, E]`` of a source that is only read; the same for whatever target reads it.
 
         Args:
             grid: tokens in time, height and width, ``(F, h, w)``.
             rotary: tables for ``[target ; source]`` of one frame, each ``[1, 2*h*w, 1, E]``.
         """
         _, rows = _halves(rotary)
-        return self.attention.memory(fold_frames(self.norm(source_BLD), grid), rows)
+        key_XPNE, value_XPNE = self.attention.memory(fold_frames(self.norm(source_BLD), grid), rows)
+        return unfold_frames(key_XPNE, grid), unfold_frames(value_XPNE, grid)
 
     def forward(self, x_BLD: Tensor, source: Memory | None, grid: Grid, rotary: Rotary) -> Tensor:
         """Apply Φ.
@@ -65,8 +66,8 @@ class SpatialDifference(nn.Module):
             mixed_XPD = self.attention(pair_XPD, self.attention.memory(pair_XPD, rotary), rotary)
             return torch.cat([unfold_frames(stream, grid) for stream in mixed_XPD.chunk(2, dim=1)])
         rows, _ = _halves(rotary)
-        own = self.attention.memory(streams_XPD[0], rows)
-        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, source, strict=True))
+        own, seen = self.attention.memory(streams_XPD[0], rows), [fold_frames(part, grid) for part in source]
+        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, seen, strict=True))
         return unfold_frames(self.attention(streams_XPD[0], (key_XPNE, value_XPNE), rows), grid)
 
 

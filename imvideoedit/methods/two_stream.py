@@ -6,12 +6,15 @@ run alone, as the plain frozen backbone at timestep 0: it depends neither on the
 is computed once for an edit, without a gradient, and the target reads what it left.
 """
 
+import itertools
 from abc import abstractmethod
+from operator import itemgetter
 from typing import Any, Literal
 
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from imvideoedit.context import AdaptedProcessor, EditCall, Features, TokenContext, denoise
 from imvideoedit.errors import UserError
@@ -23,6 +26,7 @@ from imvideoedit.objectives.flow_matching import FlowMatching
 from imvideoedit.sampling import Velocity
 
 SourceStream = Literal["cached", "joint"]
+PART_TOKENS = 5000  # that sampling works on at a time, at least a frame
 
 
 class TwoStreamProcessor(AdaptedProcessor):
@@ -46,7 +50,11 @@ class TwoStreamProcessor(AdaptedProcessor):
 
     @abstractmethod
     def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
-        """Compute from the source's recorded H and A_3d all that :meth:`edit` needs of them: the same at any step."""
+        """Compute from the source's recorded H and A_3d all that :meth:`edit` needs of them: the same at any step.
+
+        Returns:
+            Nested tuples or lists of tensors ``[B, L, ...]``, or None.
+        """
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         call: EditCall = context.call
@@ -55,17 +63,30 @@ class TwoStreamProcessor(AdaptedProcessor):
             call.features.nbytes += h_BLD.nbytes * (2 if self.reads_a_3d else 1)
             call.features.ready_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * self.ready_width
             return a_3d_BLD
-        source = None if call.mode == "joint" else self._source(call.features, context)
+        if call.mode == "joint":
+            return self.edit(h_BLD, a_3d_BLD, context, None)
+        features, sampling = call.features, not torch.is_grad_enabled()
+        if sampling and features.keep and self.index in features.left:
+            features.ready[self.index] = self.prepare(*features.left.pop(self.index), context)
+        known = features.ready.get(self.index)
+        if sampling and h_BLD.shape[0] * h_BLD.shape[1] > PART_TOKENS:
+            return self._in_parts(h_BLD, a_3d_BLD, context, features, known)
+        source = self.prepare(*features.left[self.index], context) if known is None else known
         return self.edit(h_BLD, a_3d_BLD, context, source)
 
-    def _source(self, features: Features, context: TokenContext) -> Any:
-        if self.index in features.ready:
-            return features.ready[self.index]
-        source = self.prepare(*features.left[self.index], context)
-        if features.keep and not torch.is_grad_enabled():
-            features.ready[self.index] = source
-            del features.left[self.index]
-        return source
+    def _in_parts(self, h_BLD: Tensor, a_3d_BLD: Tensor, context, features: Features, known: Any) -> Tensor:
+        """A few frames at a time, which changes nothing: what :meth:`edit` makes on its way is then small."""
+        frames, height, width = context.grid
+        step = max(1, PART_TOKENS // (height * width))
+        out_BLD = torch.empty_like(a_3d_BLD)
+        for sample, first in itertools.product(range(len(h_BLD)), range(0, frames, step)):
+            span = slice(first, min(first + step, frames))
+            here = (slice(sample, sample + 1), slice(span.start * height * width, span.stop * height * width))
+            part = context.part(sample, span)
+            source = tree_map_only(Tensor, itemgetter(here), features.left[self.index] if known is None else known)
+            ready = self.prepare(*source, part) if known is None else source
+            out_BLD[here] = self.edit(h_BLD[here], a_3d_BLD[here], part, ready)
+        return out_BLD
 
     def meet(self, phi: SpatialDifference, x_BLD: Tensor, source: Memory | None, context: TokenContext) -> Tensor:
         """Φ on this pass's grid."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..context import denoise, suited_kernel
+from ..context import denoise
+from ..kernels import suited_kernel
 from ..optimizer import MuonWithAdamW
 from .readouts import Readouts
 from .world import WorldBatches
