@@ -15,7 +15,7 @@ from imvideoedit.evaluation.exact import held_out_edits
 from imvideoedit.evaluation.measures import measure
 from imvideoedit.evaluation.nano_suite import examine, run
 from imvideoedit.evaluation.scoring import WEIGHTS, overall, parts
-from imvideoedit.evaluation.summary import bootstrap, interval_over_seeds, summary
+from imvideoedit.evaluation.summary import bootstrap, interval_over_seeds, means, summary
 from imvideoedit.evaluation.tracks import motion_fidelity
 from imvideoedit.nano.scenes import Scene, Thing
 
@@ -115,6 +115,18 @@ def test_intervals_hold_the_mean_shrink_with_more_videos_and_repeat():
     few, many = bootstrap(values[:40]), bootstrap(values)
     assert few[0] < values[:40].mean() < few[1] and many[1] - many[0] < 0.6 * (few[1] - few[0])
     assert many == bootstrap(values)
+
+
+def test_lengths_of_one_video_are_no_further_videos():
+    rows = [row for row in _measured(6) for _ in range(8)]
+    once, often = means(_measured(6)), means(rows)
+    assert often["interval"] == once["interval"] and often["videos"] == 8 * once["videos"]
+
+
+def _measured(videos: int) -> list[dict]:
+    values = np.random.default_rng(5).normal(50, 10, videos)
+    parts = dict.fromkeys(WEIGHTS, 1.0)
+    return [{"task": "relighting", "video": i, "frames": 9, "overall": v, **parts} for i, v in enumerate(values)]
 
 
 def test_an_interval_over_seeds_repeats_and_grows_with_what_seeds_differ():

@@ -43,7 +43,7 @@ def test_every_package_is_listed():
 
 def test_pins_satisfy_every_requirement():
     lines = (CHECKOUT / "requirements.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = dict(line.split(";")[0].strip().split("==") for line in lines if line and not line.startswith("#"))
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     for text in PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]:
         requirement = Requirement(text)

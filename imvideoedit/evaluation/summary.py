@@ -34,7 +34,10 @@ def means(rows: Sequence[Row]) -> dict[str, Any]:
     named = ("task", "video", "frames", "editor", "psnr_by_frame", *WEIGHTS)
     values = {key: _mean([row[key] for row in rows]) for key in rows[0] if key not in named}
     points = {name: _mean([row[name] for row in rows]) for name in WEIGHTS}
-    interval = bootstrap([row["overall"] for row in rows])
+    by_video: dict[Hashable, list[float]] = {}  # which is drawn with all its lengths at once
+    for row in rows:
+        by_video.setdefault((row["task"], row["video"]), []).append(row["overall"])
+    interval = bootstrap([float(np.mean(scores)) for scores in by_video.values()])
     return {"overall": values.pop("overall"), "interval": interval, "parts": points, **values, "videos": len(rows)}
 
 
