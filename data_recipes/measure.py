@@ -1,7 +1,6 @@
 """``python -m data_recipes.measure [--rows 100000]``: how fast rows stream through the rules, in how much memory."""
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from data_recipes.shards import Shards
 from data_recipes.stages import shards_of
 from data_recipes.synthesis import encode
 from data_recipes.vocabulary import read_vocabulary
+from imvideoedit.benchmark.measure import peak_bytes
 from imvideoedit.data.images import load_rgb
 from imvideoedit.data.records import TASKS
 
@@ -49,19 +49,14 @@ def write(shards: Shards, rows: int) -> None:
     shards.finish(keys, {"stage": "prompts"})
 
 
-def memory() -> float:
-    """The most this process ever had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def timed(name: str, count: int, unit: str, work: Callable[[], object]) -> None:
     """Do it, and say how fast it was, by the clock and by the processor's time."""
-    before, wall, cpu = memory(), time.perf_counter(), time.process_time()
+    before, wall, cpu = peak_bytes(), time.perf_counter(), time.process_time()
     work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(
         f"{name}: {count / wall:,.0f} {unit}/s by the clock, {count / cpu:,.0f} by the processor's time; "
-        f"memory {before:,.0f} -> {memory():,.0f} MiB",
+        f"memory {before / 2**20:,.0f} -> {peak_bytes() / 2**20:,.0f} MiB at most",
         flush=True,
     )
 

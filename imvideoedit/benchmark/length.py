@@ -1,12 +1,12 @@
 """A long video in windows against one that fits into a single window: quality at the seams, over the whole, memory."""
 
 import multiprocessing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from imvideoedit.benchmark.measure import peak_bytes
 from imvideoedit.denoising import windows_of
 from imvideoedit.evaluation.exact import held_out_edits, psnr
 from imvideoedit.nano.edits import Edit
@@ -74,6 +74,4 @@ def _peak(device: str, frames: int) -> int:
     _errors(EditPipeline.from_pretrained(device=device), edit, frames)
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated()
-    # Not getrusage, whose maximum a child process inherits from its parent.
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
+    return peak_bytes()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +52,13 @@ def fastest(compute: Callable[[], Any], repeats: int = 3) -> float:
         _wait()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had."""
+    # Not getrusage, whose maximum a child process inherits from its parent.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
