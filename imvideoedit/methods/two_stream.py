@@ -26,7 +26,7 @@ from imvideoedit.objectives.flow_matching import FlowMatching
 from imvideoedit.sampling import Velocity
 
 SourceStream = Literal["cached", "joint"]
-PART_TOKENS = 5000  # that sampling works on at a time, at least a frame
+PART_TOKENS = 8000  # that sampling works on at a time, at least a frame
 
 
 class TwoStreamProcessor(AdaptedProcessor):
