@@ -1,0 +1,66 @@
+"""What every method does with the source: computed once, kept or not, in parts or whole, always the same."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from imvideoedit.methods.aligned_update import AlignedUpdate
+from tests.conftest import tiny_batch
+from tests.test_methods import SIGMA, VARIANTS, every, installed
+
+
+@every([variant for variant in VARIANTS if variant[1]["adapter"] == "full"])
+def test_the_source_reaches_the_target_through_the_adapter_only(variant):
+    transformer, method = installed(variant)
+    # What all that reads the source passes through.
+    last = (".out", "anchor.1") if isinstance(method, AlignedUpdate) else ("to_out",)
+    for name, module in method.named_modules():
+        if name.endswith(last) and "gate" not in name:
+            nn.init.zeros_(module.weight)
+            if name == "anchor.1":  # a constant pull would draw to the source, too
+                nn.init.zeros_(module.bias)
+    batch = tiny_batch()
+    other = replace(batch, source_BCFHW=torch.randn_like(batch.source_BCFHW))
+    one, two = (method.velocity(transformer, each)(batch.target_BCFHW, SIGMA) for each in (batch, other))
+    assert torch.equal(one, two)
+
+
+@every(VARIANTS)
+def test_observed_features_change_nothing(variant):
+    transformer, method = installed(variant)
+    batch = tiny_batch()
+    observed = method.observe(transformer, batch)
+    fresh = method.velocity(transformer, batch)
+    shared = method.velocity(transformer, batch, observed)
+    for sigma in (SIGMA, SIGMA / 2):
+        assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
+    if observed is None:
+        return
+    assert not any(kept is not None and kept.requires_grad for pair in observed.left.values() for kept in pair)
+    given = observed.nbytes
+    assert given == sum(kept.nbytes for kept in tree_leaves(observed.left) if kept is not None)
+    observed.keep = True
+    for sigma in (SIGMA, SIGMA / 2):
+        with torch.no_grad():
+            assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
+    assert not observed.left
+    assert observed.ready_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.ready) if kept is not None)
+
+
+@every([variant for variant in VARIANTS if variant[1].get("source_stream") == "cached"])
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("tokens", [1, 12])
+def test_frames_that_are_edited_in_parts_are_the_same(variant, keep, tokens, monkeypatch):
+    transformer, method = installed(variant)
+    batch = tiny_batch()
+    with torch.no_grad():
+        whole = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
+        monkeypatch.setattr("imvideoedit.methods.two_stream.PART_TOKENS", tokens)
+        observed = method.observe(transformer, batch)
+        observed.keep = keep
+        velocity = method.velocity(transformer, batch, observed)
+        for _ in range(2):
+            torch.testing.assert_close(velocity(batch.target_BCFHW, SIGMA), whole)
