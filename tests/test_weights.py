@@ -17,7 +17,7 @@ from imvideoedit.evaluation.metrics.scorer import MEASURES, OpenScorer
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 from imvideoedit.evaluation.weights import files
 from imvideoedit.evaluation.weights.files import NETWORKS, WeightFile, check
-from imvideoedit.evaluation.weights.networks import fill, read_state
+from imvideoedit.evaluation.weights.networks import Clip, fill, read_state
 from imvideoedit.evaluation.weights.prepare import download
 from tests.test_edit import assert_one_line, command_environment
 
@@ -116,3 +116,12 @@ def test_there_are_six_dimensions_and_mistakes_are_named():
         VBenchScorer(["beauty"])
     with pytest.raises(UserError, match="no 'farneback'"):
         VBenchScorer(flow="farneback")
+
+
+@pytest.mark.parametrize("contents", ["{}", "no json", '{"model_type": "clip"}'])
+def test_a_damaged_clip_costs_one_line(contents, tmp_path):
+    (tmp_path / "config.json").write_text(contents)
+    (tmp_path / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(UserError, match="no CLIP") as caught:
+        Clip(tmp_path, tmp_path, "cpu")
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

@@ -29,11 +29,18 @@ class Clip:
     Args:
         folder: with ``config.json`` and ``model.safetensors``.
         texts: folder with the tokenizer; every CLIP has the same.
+
+    Raises:
+        UserError: a file is missing or damaged.
     """
 
     def __init__(self, folder: Path, texts: Path, device: str) -> None:
-        self._model: Any = CLIPModel.from_pretrained(folder, use_safetensors=True).to(device).eval()
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(texts, trust_remote_code=False)
+        try:
+            self._model: Any = CLIPModel.from_pretrained(folder, use_safetensors=True).to(device).eval()
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(texts, trust_remote_code=False)
+        except Exception as error:  # what a damaged folder leads to is not documented
+            why = str(error).strip().splitlines()[0]
+            raise UserError(f"{folder} or {texts} holds no CLIP that can be loaded ({why}); get it anew") from error
         self._side: int = self._model.config.vision_config.image_size
         self._length: int = self._model.config.text_config.max_position_embeddings
         self._device = device
