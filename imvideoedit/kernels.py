@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.utils import logging
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -38,12 +39,16 @@ def choose_attention(transformer: WanTransformer3DModel, backend: str, device: t
     if backend not in names:
         raise UserError(f"attention is {backend!r}; choose one of {', '.join(names)}")
     probe = torch.zeros(1, 16, 1, 64, device=device, dtype=block_dtype(transformer))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # diffusers warns of an experimental feature, also for the native one
     try:
         transformer.set_attention_backend(backend)
         dispatch_attention_fn(probe, probe, probe)
     except Exception as error:  # each back-end has its own ways to fail
         transformer.set_attention_backend(NATIVE)
         raise UserError(f"attention={backend} does not work here: {str(error).splitlines()[0]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:

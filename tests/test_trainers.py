@@ -15,6 +15,7 @@ from tests.training_runs import Run
 STEPS = 50
 MORE = (
     "callbacks.checkpoint.every_n_steps=25",
+    "callbacks.export.dtype=float32",
     f"trainer.max_steps={STEPS}",
     "data.epochs=20",
     "trainer.val_check_interval=5",

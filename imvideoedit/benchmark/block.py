@@ -71,10 +71,10 @@ class Block:
 def plain_step(block: Block, backward: bool) -> Callable[[], None]:
     """The stock block on one stream; backward through it to earlier blocks."""
     hidden_BLD = block.hidden(1, backward)
-    return lambda: _run(block.run(hidden_BLD, None), backward)
+    return lambda: run_step(block.run(hidden_BLD, None), backward)
 
 
-def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: bool = False) -> Callable[[], None]:
+def edit_step(block: Block, method: TwoStreamMethod, backward: bool) -> Callable[[], None]:
     """What an edit costs in one block, with a method that is installed: both streams, or the target's alone.
 
     Training (``backward``) runs a cached source anew at every step; sampling has its features already.
@@ -82,7 +82,7 @@ def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: 
     method.requires_grad_(backward)
     if method.source_stream == "joint":
         both_BLD = block.hidden(2, backward)
-        return lambda: _run(block.run(both_BLD, EditCall("joint"), per_token), backward)
+        return lambda: run_step(block.run(both_BLD, EditCall("joint")), backward)
     target_BLD, source_BLD = block.hidden(1, backward), block.hidden(1, False)
 
     def recorded() -> EditCall:
@@ -94,7 +94,7 @@ def edit_step(block: Block, method: TwoStreamMethod, backward: bool, per_token: 
     known = EditCall("read")
     if not backward:
         known.features.ready[0] = prepare_step(block, method)()
-    return lambda: _run(block.run(target_BLD, recorded() if backward else known), backward)
+    return lambda: run_step(block.run(target_BLD, recorded() if backward else known), backward)
 
 
 def prepare_step(block: Block, method: TwoStreamMethod) -> Callable[[], Any]:
@@ -104,6 +104,7 @@ def prepare_step(block: Block, method: TwoStreamMethod) -> Callable[[], Any]:
     return lambda: processor.prepare(source_BLD, source_BLD, block.context(None))
 
 
-def _run(output_BLD: Tensor, backward: bool) -> None:
+def run_step(output_BLD: Tensor, backward: bool) -> None:
+    """Go back through what a pass gave, where the step trains."""
     if backward:
         output_BLD.backward(torch.ones_like(output_BLD))

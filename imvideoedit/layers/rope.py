@@ -1,6 +1,7 @@
 """Rotary positions of the two-stream plane seen by Φ.
 
-Shapes: L tokens, N heads, E channels of one head, S rows of a table, h x w the token grid of one frame.
+Shapes: L tokens, N heads, E channels of one head, C = E / 2 pairs of them, S rows of a table, h x w the token grid of
+one frame.
 """
 
 from typing import Literal
@@ -22,10 +23,10 @@ def apply_rotary(x_BLNE: Tensor, cos_1L1E: Tensor, sin_1L1E: Tensor) -> Tensor:
     Returns:
         A tensor of the shape and dtype of ``x_BLNE``.
     """
-    even, odd = x_BLNE.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos_1L1E[..., 0::2], sin_1L1E[..., 1::2]
-    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return rotated.flatten(-2).to(x_BLNE.dtype)
+    # As complex numbers: one product in place of four and their sums, which is several times faster.
+    turn_1L1C = torch.complex(cos_1L1E[..., 0::2], sin_1L1E[..., 1::2])
+    pairs_BLNC = torch.view_as_complex(x_BLNE.to(cos_1L1E.dtype).unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs_BLNC * turn_1L1C).flatten(-2).to(x_BLNE.dtype)
 
 
 def plane_table(table_SE: Tensor, split: tuple[int, int, int], h: int, w: int, position: Position) -> Tensor:

@@ -48,12 +48,17 @@ class Checkpoints(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._random = checkpoint["random"]
+        progress = checkpoint["loops"]["fit_loop"]
+        batches, epochs = progress["epoch_loop.batch_progress"], progress["epoch_progress"]
         # Lightning counts the batches of one process; with another number of them the epoch would end early or late.
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        for counts in (progress["total"], progress["current"]):
+        for counts in (batches["total"], batches["current"]):
             begun = counts["ready"]
             now = begun * len(self._random) // trainer.world_size
             counts.update({name: now - (begun - count) for name, count in counts.items()})
+        # A run that reached its last step counts its epoch as done, so that with more steps it would not go on in it.
+        if not batches["is_last_batch"]:
+            for counts in (epochs["total"], epochs["current"]):
+                counts["processed"] = counts["completed"] = counts["ready"] - 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.request.training = True

@@ -1,0 +1,41 @@
+"""The nearest peer's formulation (ViFeEdit), as one block: what it costs, not what it learns.
+
+Both streams are one sequence, side by side on a picture of twice the width, through all of the frozen block; every
+token has a modulation of its own, since source and target have different timesteps; and two whole copies of the
+attention, one taken from the other, see each frame's 2*h*w tokens.
+
+Shapes: L tokens of one stream, D width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from imvideoedit.benchmark.block import Block, run_step
+from imvideoedit.context import AdaptedProcessor, EditCall, TokenContext, attach
+from imvideoedit.layers.attention import Attention
+from imvideoedit.layers.spatial_difference import fold_frames, unfold_frames
+
+
+class PeerProcessor(AdaptedProcessor):
+    """A_3d + Φ_a(H) - Φ_b(H) on the wide picture; ``block`` gives it weights to inherit."""
+
+    def __init__(self, index: int, block: Any, dtype: Any) -> None:
+        super().__init__(index)
+        self.phi_a, self.phi_b = (Attention(block.attn1, "full", 1, dtype) for _ in range(2))
+
+    def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
+        cos, sin = (table[:, : context.grid[1] * context.grid[2]] for table in context.plane("running"))
+        frames_XPD = fold_frames(h_BLD, context.grid)
+        both = [phi(frames_XPD, phi.memory(frames_XPD, (cos, sin)), (cos, sin)) for phi in (self.phi_a, self.phi_b)]
+        return a_3d_BLD + unfold_frames(both[0] - both[1], context.grid)
+
+
+def peer_step(block: Block, backward: bool) -> Callable[[], None]:
+    """What an edit costs in one block of the peer, whose grid has twice the width."""
+    block.transformer.requires_grad_(False)
+    processor = PeerProcessor(0, block.transformer.blocks[0], block.dtype).requires_grad_(backward)
+    attach(block.transformer, [processor])
+    hidden_BLD = block.hidden(1, backward)
+    return lambda: run_step(block.run(hidden_BLD, EditCall("joint"), per_token=True), backward)
