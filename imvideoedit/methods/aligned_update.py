@@ -50,8 +50,7 @@ class AlignedUpdateProcessor(TwoStreamProcessor):
         self.phi_1 = SpatialDifference(attention(block.attn1), norm())
         self.norm_target, self.norm_source, self.norm_query = norm(), norm(), norm()
         self.read_text = attention(block.attn2)
-        self.gate = nn.Linear(4 * width, hidden, **where)
-        self.value = nn.Linear(4 * width, hidden, **where)
+        self.gate, self.value = (PartedLinear(4 * width, hidden, **where) for _ in range(2))
         self.out = nn.Linear(hidden, width, **where)
         self.ready_width = 3 * width + 2 * hidden
         nn.init.zeros_(self.out.weight)
@@ -70,25 +69,30 @@ class AlignedUpdateProcessor(TwoStreamProcessor):
         text = self.read_text.memory(context.text_BTD)
         seen = torch.cat([a_2d_BLD, self.read_text(self.norm_query(h_BLD + other_BLD), text)], dim=-1)
         target_BLD = self.norm_target(h_BLD)
-        gate_BLD = gate_BLD + self._mapped(self.gate, target_BLD, seen)
-        value_BLD = value_BLD + self._mapped(self.value, target_BLD, seen)
-        return a_3d_BLD + self.out(torch.sigmoid(gate_BLD) * value_BLD)
+        gate_BLD = torch.sigmoid(self.gate(target_BLD, gate_BLD, seen))
+        return a_3d_BLD + self.out(gate_BLD * self.value(target_BLD, value_BLD, seen))
 
     def _shown(self, source_BLD: Tensor) -> list[Tensor]:
         """The part of W_g x and W_v x that LN(H_src) makes."""
         normed_BLD = self.norm_source(source_BLD)
-        return [F.linear(normed_BLD, _columns(linear)[1]) for linear in (self.gate, self.value)]
-
-    def _mapped(self, linear: nn.Linear, target_BLD: Tensor, seen: Tensor) -> Tensor:
-        """The other part of W x, that of LN(H) and [A_2d ; S]."""
-        of_target, _, of_seen = _columns(linear)
-        return F.linear(target_BLD, of_target, linear.bias) + F.linear(seen, of_seen)
+        return [linear.of_source(normed_BLD) for linear in (self.gate, self.value)]
 
 
-def _columns(linear: nn.Linear) -> tuple[Tensor, ...]:
-    """A map's weights for LN(H), for LN(H_src), and for A_2d and S."""
-    width = linear.in_features // 4
-    return linear.weight.split([width, width, 2 * width], dim=1)
+class PartedLinear(nn.Linear):
+    """W x + b for x = [LN(H) ; LN(H_src) ; A_2d ; S], of which the source's part can be kept."""
+
+    def of_source(self, source_BLD: Tensor) -> Tensor:
+        """What LN(H_src) adds to W x."""
+        return F.linear(source_BLD, self._columns()[1])
+
+    def forward(self, target_BLD: Tensor, of_source_BLD: Tensor, seen: Tensor) -> Tensor:  # type: ignore[override]
+        """The whole: of LN(H), of the source as :meth:`of_source` gave it, and of ``[A_2d ; S]``."""
+        of_target, _, of_seen = self._columns()
+        return of_source_BLD + F.linear(target_BLD, of_target, self.bias) + F.linear(seen, of_seen)
+
+    def _columns(self) -> tuple[Tensor, ...]:
+        width = self.in_features // 4
+        return self.weight.split([width, width, 2 * width], dim=1)
 
 
 class AlignedUpdate(TwoStreamMethod):
