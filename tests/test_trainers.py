@@ -8,6 +8,8 @@ import torch
 
 from imvideoedit.backbone import load_backbone
 from imvideoedit.checkpoint import load_adapter, read_state
+from imvideoedit.context import denoise
+from tests.conftest import tiny_batch
 from tests.pair_folder import write_pairs
 from tests.test_resume import overrides
 from tests.training_runs import Run
@@ -48,12 +50,23 @@ def test_two_processes_learn_what_one_learns(one, wan_folder, tmp_path, trainer)
     assert len(losses(shared)) == len(losses(one)) == STEPS // 5
     assert losses(shared) == pytest.approx(losses(one), rel=1e-4)
     adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, shared)]
-    states = [read_state(adapter) for adapter in adapters]
-    start = [p.clone() for p in load_adapter(adapters[0], load_backbone(str(wan_folder)).transformer).parameters()]
-    other = load_adapter(adapters[1], load_backbone(str(wan_folder)).transformer)
-    assert len(start) == len(list(other.parameters()))
-    for name, tensor in states[0].items():
-        torch.testing.assert_close(states[1][name].float(), tensor.float(), rtol=1e-2, atol=2e-3)
+    one_way, other_way = (edits_of(adapter, wan_folder) for adapter in adapters)
+    torch.testing.assert_close(one_way, other_way, rtol=1e-2, atol=2e-3)
+    untrained = edits_of(adapters[0], wan_folder, trained=False)
+    assert (one_way - untrained).abs().max() > 20 * (one_way - other_way).abs().max()
+
+
+def edits_of(adapter: Path, wan_folder: Path, trained: bool = True) -> torch.Tensor:
+    """Velocities with an adapter, as anybody would load it."""
+    transformer = load_backbone(str(wan_folder)).transformer
+    method, batch = load_adapter(adapter, transformer), tiny_batch()
+    if not trained:
+        method.uninstall()
+    sigma = torch.tensor([0.3, 0.8])
+    with torch.no_grad():
+        if not trained:
+            return denoise(transformer, batch.target_BCFHW, sigma, batch.text_BTD)
+        return method.velocity(transformer, batch)(batch.target_BCFHW, sigma)
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ class TwoStreamProcessor(AdaptedProcessor):
             here = (slice(sample, sample + 1), slice(span.start * height * width, span.stop * height * width))
             part = context.part(sample, span)
             source: Any = tree_map_only(Tensor, itemgetter(here), features.left[self.index] if known is None else known)
-            ready = self.prepare(*source, part) if known is None else source
+            ready = self.prepare(source[0], source[1], part) if known is None else source
             out_BLD[here] = self.edit(h_BLD[here], a_3d_BLD[here], part, ready)
         return out_BLD
 
