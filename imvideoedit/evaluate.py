@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from imvideoedit.composition import command
 from imvideoedit.errors import UserError
@@ -17,7 +17,10 @@ def evaluate(config: DictConfig) -> None:
     """
     if "suite" not in config:
         raise UserError("no suite was named; add +suite=nano, or another of conf/suite")
-    page = instantiate(config.suite)(Path(config.folder))
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"the suite needs {' and '.join(f'{key}=…' for key in missing)}; see its file in conf/suite")
+    page = instantiate(config.suite)(Path(config.run_dir))
     print("the report:", page)
 
 
