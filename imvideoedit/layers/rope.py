@@ -18,14 +18,15 @@ def apply_rotary(x_BLNE: Tensor, cos_1L1E: Tensor, sin_1L1E: Tensor) -> Tensor:
 
     Args:
         x_BLNE: queries or keys, split into heads.
-        cos_1L1E, sin_1L1E: tables of the same L; the product is taken in their precision.
+        cos_1L1E, sin_1L1E: tables of the same L; the product is taken in their precision, or float32.
 
     Returns:
         A tensor of the shape and dtype of ``x_BLNE``.
     """
     # As complex numbers: one product in place of four and their sums, which is several times faster.
-    turn_1L1C = torch.complex(cos_1L1E[..., 0::2], sin_1L1E[..., 1::2])
-    pairs_BLNC = torch.view_as_complex(x_BLNE.to(cos_1L1E.dtype).unflatten(-1, (-1, 2)))
+    dtype = torch.promote_types(cos_1L1E.dtype, torch.float32)
+    turn_1L1C = torch.complex(cos_1L1E[..., 0::2].to(dtype), sin_1L1E[..., 1::2].to(dtype))
+    pairs_BLNC = torch.view_as_complex(x_BLNE.to(dtype).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs_BLNC * turn_1L1C).flatten(-2).to(x_BLNE.dtype)
 
 
