@@ -54,6 +54,9 @@ class Zero2(DeepSpeedStrategy):
         super().setup(trainer)
 
     def save_checkpoint(self, checkpoint: dict, filepath: Any, storage_options: Any = None) -> None:
+        stage: Any = importlib.import_module("deepspeed.runtime.zero.config").ZeroStageEnum
+        # By its value, as newer Pythons do; 3.11.2 would write a call of getattr, which loading refuses.
+        stage.__reduce_ex__ = lambda self, protocol: (type(self), (self.value,))
         super().save_checkpoint(checkpoint, filepath, storage_options)
         task: Any = self.lightning_module
         parts = {str(number): part for number, part in enumerate(task.average.state())}
