@@ -7,6 +7,7 @@ did. The parts that do the work take and give tensors alone, have one graph for 
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,8 @@ def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contex
 
 def compile_blocks(transformer: WanTransformer3DModel, backend: str = "inductor") -> None:
     """Compile, in place, each block's cross-attention, feed-forward and the parts that a method added."""
+    # Rotary positions are turned as complex numbers, by the usual kernel then.
+    warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
     for block in transformer.blocks:
         for part in _parts(block):
             part.compile(dynamic=False, backend=backend)
