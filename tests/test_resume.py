@@ -57,7 +57,7 @@ def test_killed_at_random_it_ends_with_the_same_adapter(whole, wan_folder, tmp_p
     draw, killed = random.Random(processes), 0
     end = read_header(whole[processes] / "runs/tiny/adapter.safetensors").training["steps"]
     while killed < KILLS:
-        folder = tmp_path / str(killed)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
         write_pairs(folder / "pairs", 26)
         for _ in range(min(IN_A_ROW, KILLS - killed)):
             run = Run(folder, overrides(wan_folder, processes=processes), processes)
