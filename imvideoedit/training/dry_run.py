@@ -162,13 +162,16 @@ def _run(config: DictConfig, plan: _Plan) -> "StepClock":
         sizes = {key: value for key, value in plan.sizes.items() if not key.startswith("_")}
         transformer = random_transformer(sizes, plan.dtype)
     backbone = Backbone(config.backbone.name, None, transformer, None, None, None, DEFAULT_SHIFT)
-    task = instantiate(OmegaConf.merge(config.task, {"start": None, "auxiliary": None}), backbone=backbone)
+    parts = OmegaConf.merge(config.task, {"start": None, "auxiliary": None})
+    with open_dict(parts):
+        del parts["backbone"]  # given as an argument it would be taken for settings, being a dataclass
+    task = instantiate(parts, _partial_=True)(backbone=backbone)
     micro = _micro_batches(config)
-    settings = OmegaConf.merge(config.trainer, {"max_steps": STEPS, "max_epochs": -1, "limit_val_batches": 0})
+    settings = OmegaConf.merge(config.trainer, {"max_steps": STEPS, "max_epochs": -1})
     with open_dict(settings):
         settings.enable_checkpointing = settings.enable_progress_bar = False
         settings.accumulate_grad_batches = micro
-        settings.val_check_interval = None
+        settings.val_check_interval, settings.limit_val_batches = None, 0
     clock = StepClock()
     trainer = instantiate(settings, callbacks=[clock], logger=False)
     trainer.fit(task, RandomPairs(plan.pairs.batch(transformer.config, "cpu", plan.dtype), STEPS * micro))
