@@ -162,7 +162,7 @@ def _run(config: DictConfig, plan: _Plan) -> "StepClock":
         sizes = {key: value for key, value in plan.sizes.items() if not key.startswith("_")}
         transformer = random_transformer(sizes, plan.dtype)
     backbone = Backbone(config.backbone.name, None, transformer, None, None, None, DEFAULT_SHIFT)
-    parts = OmegaConf.merge(config.task, {"start": None, "auxiliary": None})
+    parts: Any = OmegaConf.merge(config.task, {"start": None, "auxiliary": None})
     with open_dict(parts):
         del parts["backbone"]  # given as an argument it would be taken for settings, being a dataclass
     task = instantiate(parts, _partial_=True)(backbone=backbone)
