@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import matplotlib
@@ -21,9 +21,6 @@ from wordcloud import STOPWORDS, WordCloud
 from data_recipes.criteria import CRITERIA
 from data_recipes.shards import MANIFEST
 from imvideoedit.data.records import TASKS
-
-if TYPE_CHECKING:
-    from data_recipes.exporting import Export
 
 matplotlib.use("Agg")
 
@@ -65,7 +62,7 @@ class Tally:
 
 
 def write_card(
-    folder: Path, out: Path, files: Mapping[str, Sequence[Path]], options: "Export", facts: Mapping[str, Any]
+    folder: Path, out: Path, files: Mapping[str, Sequence[Path]], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write ``README.md`` with its plots into ``folder``; returns the statistics.
 
@@ -73,8 +70,7 @@ def write_card(
         folder: of the exported data.
         out: of the recipe, whose manifests say what was rejected.
         files: of each split.
-        options: of the export.
-        facts: ``recipe``, ``models`` by their part, ``versions`` of libraries.
+        facts: ``recipe``, ``licence``, ``note``, ``models`` by their part, ``versions`` of libraries.
     """
     tally = Tally()
     for split, row in _rows(files):
@@ -94,9 +90,7 @@ def write_card(
         "sizes": dict(tally.sizes.most_common()),
         "scores": {name: _mean(counts) for name, counts in tally.scores.items() if counts},
     }
-    (folder / "README.md").write_text(
-        page.render(options=options, stages=stages, samples=samples, **facts, **statistics)
-    )
+    (folder / "README.md").write_text(page.render(stages=stages, samples=samples, **facts, **statistics))
     return statistics
 
 

@@ -187,7 +187,7 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"no pair of {out} was accepted, so there is nothing to export; its manifests say why")
     with replacing_folder(folder) as temporary:
         files = write_data(exported_rows(out, chosen), temporary / "data", options)
-        stats = write_card(temporary, out, files, options, facts)
+        stats = write_card(temporary, out, files, {"licence": options.licence, "note": options.note, **facts})
         manifest = {"made_from": key, "pairs": count, "surplus": surplus, **stats}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return manifest

@@ -13,8 +13,8 @@ from imvideoedit.errors import UserError
 from imvideoedit.evaluation.edits.manifest import read_manifest, read_methods, write_manifest
 from imvideoedit.evaluation.edits.scored import gather, write_scored
 from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
-from imvideoedit.evaluation.edits.suite import score
 from imvideoedit.evaluation.edits.videos import open_edit
+from imvideoedit.evaluation.edits_suite import score
 from tests.edited_clips import moving, write_edits
 
 

@@ -12,7 +12,7 @@ from imvideoedit.clients.endpoint import Endpoint
 from imvideoedit.errors import UserError
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
 from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
-from imvideoedit.evaluation.edits.suite import score
+from imvideoedit.evaluation.edits_suite import score
 from imvideoedit.evaluation.judge.agreement import agreement, in_order
 from imvideoedit.evaluation.judge.nano_check import METHODS, verdict
 from imvideoedit.evaluation.judge.protocols import PAPER, PROTOCOLS, SIX, THREE

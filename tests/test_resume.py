@@ -83,6 +83,20 @@ def wait_until(run: Run, folder: Path, goal: int, draw: random.Random) -> None:
         time.sleep(0.01)
 
 
+def after_three_steps(folder: Path, wan_folder: Path) -> Run:
+    """A run of one process with a checkpoint of each step, of which three are there."""
+    write_pairs(folder / "pairs", 26)
+    run = Run(folder, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1"))
+    while run.running() and latest_step(folder) < 3:
+        time.sleep(0.01)
+    return run
+
+
+def validation_losses(folder: Path) -> list[float]:
+    with (folder / "runs/tiny/csv/metrics.csv").open() as file:
+        return [float(row["validation/loss"]) for row in csv.DictReader(file) if row.get("validation/loss")]
+
+
 def latest_step(folder: Path) -> int:
     seals = sorted((folder / "runs/tiny/checkpoints").glob("step-*.json"))
     return int(seals[-1].stem.split("-")[1]) if seals else 0
@@ -91,10 +105,7 @@ def latest_step(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.proof
 def test_two_processes_learn_what_one_learns(whole):
-    rows = []
-    for processes in (1, 2):
-        with (whole[processes] / "runs/tiny/csv/metrics.csv").open() as file:
-            rows.append([float(r["validation/loss"]) for r in csv.DictReader(file) if r.get("validation/loss")])
+    rows = [validation_losses(whole[processes]) for processes in (1, 2)]
     assert len(rows[0]) > 2 and rows[0] == pytest.approx(rows[1], rel=1e-4)
     seals = [latest(folder / "runs/tiny/checkpoints") for folder in whole.values()]
     assert [seal[1]["processes"] for seal in seals] == [1, 2]
@@ -102,10 +113,7 @@ def test_two_processes_learn_what_one_learns(whole):
 
 @pytest.mark.slow
 def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(whole, wan_folder, tmp_path):
-    write_pairs(tmp_path / "pairs", 26)
-    run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1"))
-    while run.running() and latest_step(tmp_path) < 3:
-        time.sleep(0.01)
+    run = after_three_steps(tmp_path, wan_folder)
     run.signal(signal.SIGTERM)
     assert run.wait() == [0] and "run the same command to go on" in run.said("out"), run.said()
     stopped = latest_step(tmp_path)
@@ -123,21 +131,14 @@ def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(who
 
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on_with_the_same_data(whole, wan_folder, tmp_path):
-    write_pairs(tmp_path / "pairs", 26)
-    run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1"))
-    while run.running() and latest_step(tmp_path) < 3:
-        time.sleep(0.01)
+    run = after_three_steps(tmp_path, wan_folder)
     run.signal(signal.SIGKILL)
     run.wait()
     settings = json.loads((tmp_path / "runs/tiny/begun.json").read_text())
     assert settings["global_batch"] == 4
     run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1", processes=2), 2)
     assert run.wait() == [0, 0], run.said()
-    with (tmp_path / "runs/tiny/csv/metrics.csv").open() as file:
-        found = [float(r["validation/loss"]) for r in csv.DictReader(file) if r.get("validation/loss")]
-    with (whole[1] / "runs/tiny/csv/metrics.csv").open() as file:
-        wanted = [float(r["validation/loss"]) for r in csv.DictReader(file) if r.get("validation/loss")]
-    assert found[-1] == pytest.approx(wanted[-1], rel=1e-4)
+    assert validation_losses(tmp_path)[-1] == pytest.approx(validation_losses(whole[1])[-1], rel=1e-4)
 
 
 @pytest.mark.slow

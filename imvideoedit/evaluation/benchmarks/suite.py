@@ -13,7 +13,7 @@ from ...models import Model
 from ...pipeline import adapter_path
 from ..edits.manifest import EditRow, read_manifest, read_methods, write_manifest
 from ..edits.scores import Scorer
-from ..edits.suite import score
+from ..edits_suite import score
 from .folders import LAYOUTS, read_benchmark
 
 

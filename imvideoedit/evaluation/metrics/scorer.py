@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ...backbone import Backbone, load_backbone
 from ..edits.manifest import EditRow
-from ..edits.network_scorer import NetworkScorer
 from ..edits.scores import Score
 from ..edits.videos import Sized
 from ..weights.networks import Clip
 from .alignment import frame_alignment, preference, video_alignment
 from .frames import features
+from .network_scorer import NetworkScorer
 from .rebuild import rebuilt_pairs
 from .source import colour_drift, perceptual, round_trip, structural
 from .temporal import flicker, neighbour_similarity, warped_error

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..edits.manifest import EditRow
-from ..edits.network_scorer import NetworkScorer
 from ..edits.videos import Sized
 from ..metrics.frames import features
+from ..metrics.network_scorer import NetworkScorer
 from .dimensions import aesthetic_quality, consistency, dynamic_degree, imaging_quality, motion_smoothness
 
 DIMENSIONS = {

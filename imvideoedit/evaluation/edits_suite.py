@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from ..judge.agreement import agreement
-from ..page.page import About, write_page
-from .manifest import EditRow, read_methods
-from .scored import Scored, gather, write_scored
-from .scores import ScoreFolder, Scorer
+from .edits.manifest import EditRow, read_methods
+from .edits.scored import Scored, gather, write_scored
+from .edits.scores import ScoreFolder, Scorer
+from .judge.agreement import agreement
+from .page.page import About, write_page
 
 JUDGES = ("judge", "second_judge")
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from ...errors import UserError
-from ..metrics.flow import Flow, tvl1
+from ..edits.manifest import EditRow
+from ..edits.scores import Score, Unscored
+from ..edits.videos import Sized, open_edit
 from ..weights.files import NETWORKS, check, default_folder, is_random
 from ..weights.networks import Clip, Dino, Lpips, Raft, aesthetic_head, musiq
-from .manifest import EditRow
-from .scores import Score, Unscored
-from .videos import Sized, open_edit
+from .flow import Flow, tvl1
 
 FLOWS = {"raft": ("raft",), "tvl1": ()}
 
