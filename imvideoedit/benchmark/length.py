@@ -1,6 +1,7 @@
 """A long video in windows against one that fits into a single window: quality at the seams, over the whole, memory."""
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,8 @@ def _in_several_windows(pipeline: EditPipeline, frames: int) -> np.ndarray:
 
 
 def _in_a_process(device: str, frames: int) -> int:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (device, frames))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak, device, frames).result()
 
 
 def _peak(device: str, frames: int) -> int:
