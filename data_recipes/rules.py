@@ -119,11 +119,12 @@ def measure(source_HWC: np.ndarray, target_HWC: np.ndarray) -> dict[str, float]:
     factor = max(1, math.ceil(math.sqrt(source_HWC.shape[0] * source_HWC.shape[1] / MEASURED_AREA)))
     images = [Image.fromarray(image).reduce(factor) for image in (source_HWC, target_HWC)]
     source, target = (np.asarray(image).astype(np.int16) for image in images)
+    differs = np.abs(source - target) >= CHANGED_LEVELS
     greys = [np.asarray(image.convert("L")) for image in images]
     hashes = [imagehash.phash(image) for image in images]
     return {
         "ssim": round(_ssim(*greys), 4),
-        "changed": round(float((np.abs(source - target).max(-1) >= CHANGED_LEVELS).mean()), 4),
+        "changed": round(float((differs[..., 0] | differs[..., 1] | differs[..., 2]).mean()), 4),
         "hash": round(int(hashes[0] - hashes[1]) / HASH_BITS, 4),
     }
 

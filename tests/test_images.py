@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from imvideoedit.data.images import image_size, load_rgb
 from imvideoedit.errors import UserError
@@ -41,6 +42,23 @@ def test_exif_orientation_is_applied(orientation, upright):
     data = encoded(Image.fromarray(RGB), exif=exif)
     assert np.array_equal(load_rgb(data), upright(RGB))
     assert image_size(data) == upright(RGB).shape[:2]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "before the pixels", "after them"])
+def test_the_size_of_a_png_is_told_without_decoding_it(where, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.fromarray(RGB), **({} if where == "nowhere" else {"exif": exif}))
+    if where == "after them":
+        place, last = data.index(b"eXIf") - 4, data.index(b"IEND") - 4
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        data = data[:place] + data[end:last] + data[place:end] + data[last:]
+    upright = RGB.shape[:2] if where == "nowhere" else RGB.shape[1::-1]
+    opened = Image.open(io.BytesIO(data))
+    assert image_size(opened) == upright == load_rgb(opened).shape[:2]
+    if where != "after them":
+        monkeypatch.setattr(PngImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert image_size(data) == upright
 
 
 def test_transparency_is_composited_on_white():

@@ -1,11 +1,13 @@
 """Still images of any common kind as plain uint8 RGB."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from imvideoedit.errors import UserError
 
@@ -48,11 +50,36 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
     name = name or _name(image)
     opened = _open(image, name)
     try:
-        orientation = opened.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = _exif(opened).get(_ORIENTATION_TAG, 1)
     except Exception as error:  # as in load_rgb
         raise UserError(f"cannot decode {name}: {error}; replace the image") from error
     width, height = opened.size
     return (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
+
+
+def _exif(opened: Image.Image) -> Image.Exif:
+    """Without decoding the picture, as a PNG's own ``getexif`` does because something may be told after the pixels."""
+    if isinstance(opened, PngImageFile) and opened.fp is not None and not _tells_after_pixels(opened):
+        return Image.Image.getexif(opened)
+    return opened.getexif()
+
+
+def _tells_after_pixels(opened: PngImageFile) -> bool:
+    """Whether a PNG has any chunk but the end after its first pixels."""
+    assert opened.fp is not None
+    place = opened.fp.tell()
+    try:
+        opened.fp.seek(8)
+        pixels = False
+        while len(head := opened.fp.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind not in (b"IDAT", b"IEND"):
+                return True
+            pixels = pixels or kind == b"IDAT"
+            opened.fp.seek(length + 4, io.SEEK_CUR)
+        return False
+    finally:
+        opened.fp.seek(place)
 
 
 def _open(image: ImageSource, name: str) -> Image.Image:
