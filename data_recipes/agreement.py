@@ -6,7 +6,6 @@ error of one bit a pair with mean 0.185 would have a variance of at least 0.15, 
 error must be a mean; ours is the mean over the criteria.
 """
 
-import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decisions, verdict
 from data_recipes.stages import shards_of
-from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 
 STEPS = np.arange(0, 10.25, 0.5)  # thresholds that are tried
 
@@ -125,7 +124,7 @@ def _table(found: Mapping[str, Agreement]) -> str:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m data_recipes.agreement", description="How judges agree.")
+    parser = CommandLine(prog="python -m data_recipes.agreement", description="How judges agree.")
     parser.add_argument("out", type=Path, help="a recipe's folder")
     parser.add_argument("--threshold", type=float, default=6.0, help="score from which a pair is accepted (default 6)")
     arguments = parser.parse_args(argv)

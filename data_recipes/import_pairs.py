@@ -4,20 +4,19 @@ Streams pairs that others made into DIR. ``python -m data_recipes.build +recipe=
 model looks at each pair and writes the descriptions, the rules and the judge filter, tasks are balanced.
 """
 
-import argparse
 from itertools import islice
 from pathlib import Path
 
 from data_recipes.importing import imported, read_map, stream, to_row
 from data_recipes.rows import Row, digest
-from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 
 ROWS_PER_SHARD = 100
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m data_recipes.import_pairs", description="Bring your own pairs.")
+    parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Bring your own pairs.")
     add = parser.add_argument
     add("--from", dest="origin", required=True, metavar="ID_OR_FOLDER", help="data set on the hub, or folder")
     add("--map", metavar="FIELD=COLUMN,…", help="which columns hold source, target, instruction; also task and prompts")

@@ -1,6 +1,5 @@
 """``python -m data_recipes.measure [--rows 100000]``: how fast rows stream through the rules, in how much memory."""
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from data_recipes.vocabulary import read_vocabulary
 from imvideoedit.benchmark.measure import peak_bytes
 from imvideoedit.data.images import load_rgb
 from imvideoedit.data.records import TASKS
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 
 ROWS_PER_SHARD = 100
 SIZE = (480, 832)
@@ -61,11 +61,14 @@ def timed(name: str, count: int, unit: str, work: Callable[[], object]) -> None:
     )
 
 
+@exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m data_recipes.measure", description="Speed of the rules.")
+    parser = CommandLine(prog="python -m data_recipes.measure", description="Speed of the rules.")
     parser.add_argument("--rows", type=int, default=100_000, help="of texts (default 100,000)")
     rows = parser.parse_args(argv).rows
+    if rows < 1:
+        raise UserError(f"--rows is {rows}; it must be at least 1")
     texts, unlike = TextRules(), Unlike(0.8)
     with tempfile.TemporaryDirectory() as folder:
         shards = shards_of(Path(folder), "prompts")

@@ -3,17 +3,16 @@
 Every decision is on the disk before the page goes on; ``stage=review`` of the recipe then applies them.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from imvideoedit.errors import exit_cleanly
+from imvideoedit.errors import CommandLine, exit_cleanly
 from imvideoedit.serving import end_on_terminate, keep_to_itself, listening, require_gradio, serve
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m data_recipes.review", description="Review pairs in a browser.")
+    parser = CommandLine(prog="python -m data_recipes.review", description="Review pairs in a browser.")
     add = parser.add_argument
     add("out", type=Path, help="a recipe's folder, filtered")
     add("--reviewer", default="reviewer", help="your name on the page; ?reviewer=NAME in the address does the same")

@@ -5,14 +5,14 @@ import socket
 import tempfile
 from pathlib import Path
 
-from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.models import Model, add_model, given_model
 from imvideoedit.serving import MEGABYTE, end_on_terminate, keep_to_itself, listening, require_gradio, serve
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="imvideoedit-app", description=__doc__)
+    parser = CommandLine(prog="imvideoedit-app", description=__doc__)
     add = parser.add_argument
     add_model(parser)
     add("--device", help="cpu, cuda, cuda:1, …; the GPU if there is one")

@@ -1,6 +1,5 @@
 """``make demo``: train an editor on single-frame pairs, edit held-out videos, compare with the exact answers."""
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import numpy as np
 from .backbone import load_backbone
 from .data.strips import side_by_side, write_sheet, write_strip
 from .data.video import write_video
-from .errors import UserError, exit_cleanly
+from .errors import CommandLine, UserError, exit_cleanly
 from .evaluation.compare import compare, show
 from .evaluation.editors import adapter_editor, ceiling, copy_source
 from .evaluation.exact import Editor, held_out_edits
@@ -58,7 +57,7 @@ def pictures(editors: dict[str, Editor], edits: list[Edit], frames: int, out: Pa
 @exit_cleanly
 def main() -> None:
     """Train, compare, write ``result.json`` and the pictures."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.demo", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"))
     parser.add_argument("--per-task", type=int, default=4, help="held-out videos of each of the ten tasks")
     parser.add_argument("--frames", type=int, default=17, help="4k + 1")

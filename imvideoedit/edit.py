@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.jobs import LISTS, STILLS, Job, check_job, read_jobs
 from imvideoedit.models import Model, add_model, given_model
 from imvideoedit.settings import Defaults
@@ -31,9 +31,9 @@ NANO_NOTE = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandLine:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="imvideoedit-edit", description=__doc__)
+    parser = CommandLine(prog="imvideoedit-edit", description=__doc__)
     add = parser.add_argument
     add("input", type=Path, help="video or image; or a folder of them; or a .jsonl or .csv list of edits")
     add("instruction", nargs="?", help='what to change, such as "make the red box blue"')

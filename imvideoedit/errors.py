@@ -1,13 +1,22 @@
 """Errors a user can cause: one clear line on stderr and exit code 2, never a traceback."""
 
+import argparse
 import errno
 import functools
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):
     """What went wrong, where, and how to mend it, in one line."""
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser that raises a ``UserError`` for what it cannot read, where argparse would print all there is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; {self.prog} --help says what there is")
 
 
 def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from imvideoedit.errors import UserError
+from imvideoedit.errors import CommandLine, UserError
 
 BUNDLED = Path(__file__).parent / "nano" / "adapter.safetensors"
 MEMORY = ("auto", "full", "model", "group", "low")
@@ -56,7 +56,7 @@ def parse_weighted(text: str) -> Weighted:
         raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5") from error
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: CommandLine) -> None:
     """The options that :func:`given_model` reads."""
     add, weighted = parser.add_argument, "FILE[=WEIGHT]"
     add(

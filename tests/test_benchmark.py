@@ -61,12 +61,16 @@ def test_the_command_prints_and_writes_its_ratios(kind, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_experiment_runs_its_own_trainer_and_goes_on_past_what_does_not_work(tmp_path, monkeypatch, capsys):
-    cases = {name: experiment.CASES[name] for name in ("full, 8 at a time", "lora, 1 at a time")}
-    monkeypatch.setattr(experiment, "CASES", {"full, 3 at a time": ("trainer=single", "data.batch_size=3"), **cases})
+    cases = {
+        "full, 3 at a time": ("trainer=single", "data.batch_size=3"),
+        "full, 16 at a time": (*experiment.FAST, "data.batch_size=16"),
+        "lora, 16 at a time": (*experiment.FAST, "data.batch_size=16", "method.adapter=lora"),
+    }
+    monkeypatch.setattr(experiment, "CASES", cases)
     main(["experiment", "--size", "nano", "--device", "cpu", "--json", str(tmp_path / "figures.json")])
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert "global_batch" in figures["full, 3 at a time"]["left_out"] and figures["encoded_pairs_per_second"] > 0
-    for name in cases:
+    for name in ("full, 16 at a time", "lora, 16 at a time"):
         assert figures[name]["seconds_a_pair"] > 0 and 0 < figures[name]["mfu"] < 1 and figures[name]["peak_gib"] > 0.1
-    assert figures["mfu"] == figures["full, 8 at a time"]["mfu"]
+    assert figures["mfu"] == figures["full, 16 at a time"]["mfu"]
     assert "13,000 pairs, 5 epochs" in capsys.readouterr().out

@@ -5,7 +5,6 @@
 less than ten minutes there.
 """
 
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imvideoedit.benchmark import edit, experiment, length, train
-from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.files import replacing
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -30,7 +29,7 @@ SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "nu
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """Measure, print a table, write the figures."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.benchmark", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.benchmark", description=__doc__)
     parser.add_argument("kind", choices=[*KINDS, "experiment"])
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--size", choices=("wan", "nano"), default="wan", help="width of the block, and its tokens")

@@ -1,6 +1,5 @@
 """Read every row of a data set and say which ones would stop a training: ``python -m imvideoedit.data.check PATH``."""
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 
 from imvideoedit.data.records import PairRecord, open_records
 from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
-from imvideoedit.errors import UserError, exit_cleanly
+from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 
 
 @dataclass
@@ -52,7 +51,7 @@ def summary(tally: Tally) -> str:
 @exit_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 0 if all rows are good, 2 if some are bad or the data set cannot be opened."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.data.check", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.data.check", description=__doc__)
     parser.add_argument("path", help="folder with metadata.jsonl, or a datasets data set")
     parser.add_argument("--max-area", type=int, default=480 * 832, help="most pixels of a bucket (default %(default)s)")
     parser.add_argument("--pixel-multiple", type=int, default=16, help="bucket sides are multiples of it (default 16)")

@@ -3,7 +3,6 @@
 Writes ``report.html``, whole in itself, ``table.csv`` with every number, ``table.md`` and the page's plots as PNGs.
 """
 
-import argparse
 import csv
 import math
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from ..errors import UserError, exit_cleanly
+from ..errors import CommandLine, UserError, exit_cleanly
 from ..files import replacing
 from .plots import AT_ONCE, draw
 from .report_data import PSNRS, Run, Variant, collect, references, variants
@@ -174,7 +173,7 @@ def _strips(run: Run) -> dict[str, str]:
 @exit_cleanly
 def main() -> None:
     """Write the report and print where it is."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.report", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.evaluation.report", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="of an evaluation, or of a multirun of scored runs")
     parser.add_argument("--out", type=Path, help="folder to write; DIR/report if not given")
     args = parser.parse_args()

@@ -5,14 +5,13 @@ is not published. This template has its shape with prompts of our own: 25 scenes
 Each row's ``source_prompt`` says what video to make or look for; put it at ``source``, and the manifest is whole.
 """
 
-import argparse
 import importlib.resources
 from pathlib import Path
 
 import yaml
 
 from ...data.records import TASKS
-from ...errors import exit_cleanly
+from ...errors import CommandLine, exit_cleanly
 from ..edits.manifest import EditRow, write_manifest
 
 SCENE = "{who} {does} {thing} {where}, {extra}, {light}."
@@ -71,7 +70,7 @@ def _sentence(text: str) -> str:
 @exit_cleanly
 def main() -> None:
     """Write the template."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.benchmarks.template", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.evaluation.benchmarks.template", description=__doc__)
     parser.add_argument("file", type=Path, help="of the manifest, .jsonl")
     path = parser.parse_args().file
     rows = template()

@@ -6,7 +6,6 @@ for each dimension the means, Pearson's and Spearman's correlation and the mean 
 written as CSV.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -14,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import UserError, exit_cleanly
+from ...errors import CommandLine, UserError, exit_cleanly
 from ..edits.manifest import EditRow, read_methods
 from ..edits.scores import ScoreFolder
 from ..judge.agreement import agreement
@@ -91,7 +90,7 @@ def compare(ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """Score by both, print and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.vbench.cross_check", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.evaluation.vbench.cross_check", description=__doc__)
     parser.add_argument("edits", type=Path, help="manifest, or folder with one")
     parser.add_argument("--python", type=Path, required=True, help="interpreter of the environment with vbench")
     parser.add_argument("--weights", type=Path, help="folder of our networks' weights")

@@ -3,11 +3,10 @@
 Without either it says which are there, with their hashes, and which are missing.
 """
 
-import argparse
 import urllib.request
 from pathlib import Path
 
-from ...errors import UserError, exit_cleanly
+from ...errors import CommandLine, UserError, exit_cleanly
 from ...files import replacing
 from .files import NETWORKS, WeightFile, check, default_folder, hash_file
 
@@ -45,7 +44,7 @@ def _fetch(file: WeightFile, path: Path) -> None:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """Check, download or make up the files."""
-    parser = argparse.ArgumentParser(prog="python -m imvideoedit.evaluation.weights.prepare", description=__doc__)
+    parser = CommandLine(prog="python -m imvideoedit.evaluation.weights.prepare", description=__doc__)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="of all weights; %(default)s")
     parser.add_argument(
         "--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="all if not given"

@@ -1,0 +1,37 @@
+"""Every command answers a mistyped option with one line, and its help with what there is."""
+
+import importlib
+import sys
+
+import pytest
+
+COMMANDS = [
+    "imvideoedit.app",
+    "imvideoedit.benchmark.__main__",
+    "imvideoedit.data.check",
+    "imvideoedit.demo",
+    "imvideoedit.edit",
+    "imvideoedit.evaluation.benchmarks.template",
+    "imvideoedit.evaluation.report",
+    "imvideoedit.evaluation.vbench.cross_check",
+    "imvideoedit.evaluation.weights.prepare",
+    "data_recipes.agreement",
+    "data_recipes.import_pairs",
+    "data_recipes.measure",
+    "data_recipes.review",
+]
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_a_mistyped_option_costs_one_line(module, monkeypatch, capsys):
+    main = importlib.import_module(module).main
+    monkeypatch.setattr(sys, "argv", ["command", "--nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert captured.err.startswith("error: ") and captured.err.endswith("--help says what there is\n")
+    monkeypatch.setattr(sys, "argv", ["command", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith("usage: ")
