@@ -27,14 +27,17 @@ Line = tuple[str, Sequence[float], str, str]
 
 
 def circle(names: Sequence[str], lines: Sequence[Line], highest: float = 100) -> Figure:
-    """A radar: values of each name around a circle, 0 in its middle."""
+    """A radar: values of each name around a circle, 0 in its middle; NaN leaves a gap."""
     figure = Figure(figsize=(8, 6.6), layout="constrained")
     axes: Any = figure.add_subplot(projection="polar", theta_offset=math.pi / 2, theta_direction=-1)
     angles = np.linspace(0, 2 * math.pi, len(names), endpoint=False)
     for label, values, color, dash in lines:
         closed = np.append(angles, angles[0]), np.append(values, values[0])
-        axes.plot(*closed, color=color, linestyle=dash, linewidth=1.8, label=label)
-        axes.fill(*closed, color=color, alpha=0.04)
+        axes.plot(
+            *closed, color=color, linestyle=dash, linewidth=1.8, marker="o", markersize=3, clip_on=False, label=label
+        )
+        if np.isfinite(closed[1]).all():
+            axes.fill(*closed, color=color, alpha=0.04)
     axes.set_xticks(angles, [name.replace("_", "\n") for name in names])
     axes.tick_params(axis="x", pad=6)
     for angle, name in zip(angles, axes.get_xticklabels(), strict=True):

@@ -75,4 +75,4 @@ def _dimensions(scored: Sequence[Scored], measures: Sequence[str], scales: dict[
 
 def _mean(scored: Sequence[Scored], method: str, measure: str, task: str | None = None) -> float:
     values = list(values_of(scored, method, measure, task).values())
-    return float(np.mean(values)) if values else 0.0
+    return float(np.mean(values)) if values else float("nan")
