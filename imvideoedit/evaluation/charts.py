@@ -41,8 +41,9 @@ def circle(names: Sequence[str], lines: Sequence[Line], highest: float = 100) ->
     axes.set_xticks(angles, [name.replace("_", "\n") for name in names])
     axes.tick_params(axis="x", pad=6)
     for angle, name in zip(angles, axes.get_xticklabels(), strict=True):
-        side = math.sin(angle)  # names grow outwards, so that none lies on the circle
+        side, height = math.sin(angle), math.cos(angle)  # names grow outwards, so that none lies on the circle
         name.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+        name.set_verticalalignment("center" if abs(height) < 0.9 else "bottom" if height > 0 else "top")
     axes.set_ylim(0, highest)
     axes.set_yticks([highest / 4, highest / 2, highest * 3 / 4])
     axes.set_rlabel_position(180 / len(names))  # degrees, between two names

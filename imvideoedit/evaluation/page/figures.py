@@ -70,7 +70,10 @@ def _dimensions(scored: Sequence[Scored], measures: Sequence[str], scales: dict[
         (method, [100 * _mean(scored, method, name) / scales[name] for name in scaled], *look(place))
         for place, method in enumerate(methods_of(scored)[:AT_ONCE])
     ]
-    return circle([name.split(".", 1)[1] for name in scaled], lines)
+    names = [name.split(".", 1)[1] for name in scaled]
+    if len(set(names)) < len(names):  # two judges of the same dimensions
+        names = [name.replace(".", "_") for name in scaled]
+    return circle(names, lines)
 
 
 def _mean(scored: Sequence[Scored], method: str, measure: str, task: str | None = None) -> float:

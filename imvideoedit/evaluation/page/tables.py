@@ -59,7 +59,7 @@ def agreement_table(found: dict[str, dict[str, float]]) -> Table:
         [name, *(_known(values[key]) for key in ("pearson", "spearman", "mae")), f"{values['pairs']:.0f}"]
         for name, values in found.items()
     ]
-    return Table("Agreement", ["", "Pearson", "Spearman", "mean absolute error", "pairs"], rows)
+    return Table("Agreement of the two judges", ["", "Pearson", "Spearman", "mean absolute error", "pairs"], rows)
 
 
 def quoted_table(table: Quoted) -> Table:

@@ -20,7 +20,7 @@ INTRO = {
 WHOLE = " as a whole: was it done as asked, does it look right, is everything else as it was?"
 CHOICES: dict[str, list[tuple[str, float]]] = {
     "ratings": [("1 poor", 1), ("2 fair", 2), ("3 good", 3), ("4 very good", 4), ("5 excellent", 5)],
-    "pairs": [("the left one", 1), ("about equal", 0.5), ("the right one", 0)],
+    "pairs": [("A is better", 1), ("about equal", 0.5), ("B is better", 0)],
 }
 
 
@@ -74,7 +74,7 @@ def build_form(desk: Desk) -> gr.Blocks:
 def _places(desk: Desk) -> list[tuple[str, str]]:
     if desk.mode == "ratings":
         return [("Source", "source"), ("Edited", "edited")]
-    return [("Source", "source"), ("Left", "left"), ("Right", "right")]
+    return [("Source", "source"), ("A", "left"), ("B", "right")]
 
 
 def _show(question: Question | None, count: int) -> list[Any]:
