@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -33,10 +34,20 @@ def command(config_name: str, run: Callable[[DictConfig], Any]) -> Callable[[], 
     @exit_cleanly
     def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print
+        _check_options()
         with mistakes_in_one_line():
             composed()
 
     return main
+
+
+def _check_options() -> None:
+    """Before Hydra does, which would answer with all its options, or take ``--experiment`` for one of its own."""
+    parser = get_args_parser()
+    parser.allow_abbrev = False
+    unknown = parser.parse_known_args()[1]
+    if unknown:
+        raise UserError(f"{unknown[0]} is no option; settings have no dashes, as in +experiment=13k; --help lists them")
 
 
 @contextlib.contextmanager

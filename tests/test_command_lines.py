@@ -35,3 +35,16 @@ def test_a_mistyped_option_costs_one_line(module, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0 and capsys.readouterr().out.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    "module", ["imvideoedit.train", "imvideoedit.evaluate", "imvideoedit.nano.pretrain", "data_recipes.build"]
+)
+def test_a_setting_with_dashes_costs_one_line(module, monkeypatch, capsys):
+    main = importlib.import_module(module).main
+    monkeypatch.setattr(sys, "argv", ["command", "--experiment", "13k"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert captured.err.startswith("error: --experiment is no option; settings have no dashes")
