@@ -137,7 +137,7 @@ def transformer_config(name: str) -> dict[str, Any]:
 def print_estimates(config: DictConfig, plan: _Plan) -> None:
     """Every trainer on one and eight GPUs by part, with the smallest card that is enough."""
     own = _setting(config, plan.pairs)
-    print(f"estimated GiB on each GPU, {plan.pairs.count} at a time:")
+    print(f"estimated GiB on each GPU, in batches of {plan.pairs.count}:")
     for trainer in TRAINERS:
         for devices in (1,) if trainer == "single" else (1, 8):
             setting = replace(own, trainer=trainer, devices=devices)
