@@ -16,7 +16,7 @@ import numpy as np
 from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decisions, verdict
 from data_recipes.stages import shards_of
-from imvideoedit.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 
 STEPS = np.arange(0, 10.25, 0.5)  # thresholds that are tried
 

@@ -21,8 +21,8 @@ from data_recipes.filtering import Filter
 from data_recipes.plan import Plan
 from data_recipes.stages import Work, shards_of
 from data_recipes.synthesis import Synthesis
-from imvideoedit.composition import command
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.hydra_command import command
 
 STAGES = ("prompts", "synthesize", "filter", "review", "export")
 ROUNDS = 5  # of asking for more candidates when the filter leaves too few

@@ -20,7 +20,7 @@ from wordcloud import STOPWORDS, WordCloud
 
 from data_recipes.criteria import CRITERIA
 from data_recipes.shards import MANIFEST
-from imvideoedit.data.records import TASKS
+from imvideoedit.world.tasks import TASKS
 
 matplotlib.use("Agg")
 

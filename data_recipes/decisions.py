@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.stages import Inputs, shards_of
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 TEXTS = ("instruction", "source_prompt", "edited_prompt")
 

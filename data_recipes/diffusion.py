@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from data_recipes.rows import Row
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

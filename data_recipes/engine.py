@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_recipes.stages import Work
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 STARTS = 3  # of a Ray cluster on this machine, until it is given up
 

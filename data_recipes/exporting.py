@@ -17,7 +17,7 @@ from data_recipes.plan import balance
 from data_recipes.rows import Row, digest
 from data_recipes.shards import MANIFEST
 from data_recipes.stages import shards_of
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 SPLITS = ("train", "validation")
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -12,8 +12,8 @@ from data_recipes.criteria import Judge, Judgement
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.rules import PixelRules, TextRules, measure
 from data_recipes.stages import Inputs
-from imvideoedit.data.images import load_rgb
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import load_rgb
 
 
 @dataclass(frozen=True)

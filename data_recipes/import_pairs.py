@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_recipes.importing import imported, read_map, stream, to_row
 from data_recipes.rows import Row, digest
-from imvideoedit.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 
 ROWS_PER_SHARD = 100
 

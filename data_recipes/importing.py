@@ -11,9 +11,9 @@ import yaml
 
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.shards import Shards
-from imvideoedit.data.images import image_size
-from imvideoedit.data.records import TASKS
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import image_size
+from imvideoedit.world.tasks import TASKS
 
 PRESETS = Path(__file__).parent / "presets.yaml"
 FIELDS = ("source", "target", "instruction", "task", "source_prompt", "edited_prompt", "id")

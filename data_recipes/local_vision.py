@@ -8,7 +8,7 @@ from typing import Any
 from data_recipes.models import Answer
 from imvideoedit.clients.answers import Part
 from imvideoedit.clients.local import LocalModel
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 
 @dataclass

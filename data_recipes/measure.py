@@ -16,10 +16,10 @@ from data_recipes.shards import Shards
 from data_recipes.stages import shards_of
 from data_recipes.synthesis import encode
 from data_recipes.vocabulary import read_vocabulary
-from imvideoedit.benchmark.measure import peak_bytes
-from imvideoedit.data.images import load_rgb
-from imvideoedit.data.records import TASKS
-from imvideoedit.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.machine import peak_bytes
+from imvideoedit.video.images import load_rgb
+from imvideoedit.world.tasks import TASKS
 
 ROWS_PER_SHARD = 100
 SIZE = (480, 832)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from imvideoedit.clients.answers import Part, Refused, Unanswered
 from imvideoedit.clients.endpoint import Endpoint
 from imvideoedit.clients.settings import EndpointSettings
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Item = TypeVar("Item")

@@ -10,9 +10,9 @@ import numpy as np
 from data_recipes.criteria import CRITERIA, Judgement
 from data_recipes.plan import Scene
 from data_recipes.rows import Row, digest
-from imvideoedit.evaluation.exact import score
-from imvideoedit.nano import grammar, scenes
-from imvideoedit.nano.edits import Edit, sample_edit
+from imvideoedit.evaluation.nano.exact import score
+from imvideoedit.world import grammar, scenes
+from imvideoedit.world.edits import Edit, sample_edit
 
 PSNR_RANGE = (15.0, 35.0)  # dB that count 0 and 10
 VERSION = 1  # raise it when scenes, edits or the renderer change what they make

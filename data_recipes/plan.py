@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from imvideoedit.data.records import TASKS
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
-from imvideoedit.errors import UserError
+from imvideoedit.world.tasks import TASKS
 
 
 @dataclass(frozen=True)

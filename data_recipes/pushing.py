@@ -4,7 +4,7 @@ from pathlib import Path
 
 import huggingface_hub
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 
 def push(folder: Path, repository: str) -> str:

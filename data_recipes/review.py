@@ -6,8 +6,8 @@ Every decision is on the disk before the page goes on; ``stage=review`` of the r
 import tempfile
 from pathlib import Path
 
-from imvideoedit.errors import CommandLine, exit_cleanly
-from imvideoedit.serving import end_on_terminate, keep_to_itself, listening, require_gradio, serve
+from imvideoedit.common.errors import CommandLine, exit_cleanly
+from imvideoedit.common.web import end_on_terminate, keep_to_itself, listening, require_gradio, serve
 
 
 def build_parser() -> CommandLine:

@@ -7,7 +7,7 @@ import gradio as gr
 
 from data_recipes.decisions import TEXTS
 from data_recipes.reviewing import ORDERS, Desk, Shown
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 KEYS = {"a": "accept", "r": "reject", "s": "skip", "b": "back"}
 """Keys to the buttons they press."""

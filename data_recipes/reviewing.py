@@ -11,8 +11,8 @@ from data_recipes.agreement import between_reviewers, calibrate, reviewed
 from data_recipes.decisions import TEXTS, Decision, Decisions
 from data_recipes.rows import Row, digest
 from data_recipes.stages import shards_of
-from imvideoedit.data.images import load_rgb
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import load_rgb
 
 ORDERS = ("random", "disagreement")
 

@@ -11,9 +11,9 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from data_recipes.rows import Row
-from imvideoedit.data.images import image_size
-from imvideoedit.data.records import TASKS
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import image_size
+from imvideoedit.world.tasks import TASKS
 
 COMMANDS = frozenset(
     "add adjust alter apply change convert cover delete edit erase give insert make modify move paint place put "

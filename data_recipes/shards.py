@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_recipes.rows import Row
-from imvideoedit.errors import UserError
-from imvideoedit.files import replacing
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
 
 _KEY = b"made_from"
 MANIFEST = "manifest.json"

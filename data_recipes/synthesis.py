@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.stages import Inputs, accepted
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 4},

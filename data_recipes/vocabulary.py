@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from data_recipes.plan import turns
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 FOLDER = Path(__file__).parent / "words"
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .backbone import load_backbone
-from .data.strips import side_by_side, write_sheet, write_strip
-from .data.video import write_video
-from .errors import CommandLine, UserError, exit_cleanly
-from .evaluation.compare import compare, show
-from .evaluation.editors import adapter_editor, ceiling, copy_source
-from .evaluation.exact import Editor, held_out_edits
-from .files import replacing
-from .nano.edits import Edit
-from .pipeline import EditPipeline
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.files import replacing
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.evaluation.nano.compare import compare, show
+from imvideoedit.evaluation.nano.editors import adapter_editor, ceiling, copy_source
+from imvideoedit.evaluation.nano.exact import Editor, held_out_edits
+from imvideoedit.video.reader import write_video
+from imvideoedit.video.strips import side_by_side, write_sheet, write_strip
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.world.edits import Edit
 
 ROWS = {
     "copy": "copying the source",

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from imvideoedit.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.jobs import LISTS, STILLS, Job, check_job, read_jobs
-from imvideoedit.models import Model, add_model, given_model
-from imvideoedit.settings import Defaults
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.editing.jobs import LISTS, STILLS, Job, check_job, read_jobs
+from imvideoedit.editing.model_options import Model, add_model, given_model
+from imvideoedit.editing.sampling_config import SamplingConfig
 
 if TYPE_CHECKING:
-    from imvideoedit.editing import Expansion
-    from imvideoedit.pipeline import EditPipeline
+    from imvideoedit.editing.edit_file import Expansion
+    from imvideoedit.editing.pipeline import EditPipeline
 
 SETTINGS = (
     *("steps", "solver", "guidance", "guided_share", "source_guidance", "strength", "cache", "keep"),
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
 def _job(arguments: argparse.Namespace) -> Job:
     settings = {name: getattr(arguments, name) for name in SETTINGS if getattr(arguments, name) is not None}
     try:
-        Defaults().with_given(**settings)
+        SamplingConfig().with_given(**settings)
     except UserError as error:
         raise UserError("--" + str(error).replace("_", "-")) from error
     suffix = ".png" if arguments.input.suffix.lower() in STILLS else ".mp4"
@@ -116,10 +116,10 @@ def _edit_one(arguments: argparse.Namespace, model: Model, job: Job) -> None:
     if not job.output.parent.is_dir():
         raise UserError(f"the folder {job.output.parent} of the output does not exist; make it, or change --output")
     check_job(job)
-    from imvideoedit.data.video import probe
+    from imvideoedit.video.reader import probe
 
     info = probe(job.input, job.start, job.end, job.fps)  # what is wrong with a file is told before the model is loaded
-    from imvideoedit.editing import beside, edit_file, load
+    from imvideoedit.editing.edit_file import beside, edit_file, load
 
     pipeline = load(model, _devices(arguments)[0])
     _note(pipeline)
@@ -137,7 +137,7 @@ def _edit_one(arguments: argparse.Namespace, model: Model, job: Job) -> None:
 
 def _edit_many(arguments: argparse.Namespace, model: Model, job: Job) -> None:
     entries = read_jobs(arguments.input, arguments.instruction, arguments.output, job)
-    from imvideoedit.batch import MARKS, run_batch, show
+    from imvideoedit.editing.run_jobs import MARKS, run_batch, show
 
     def told(outcome) -> None:
         name = outcome.entry.job.output if outcome.entry.job else outcome.entry.where

@@ -5,8 +5,8 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from imvideoedit.composition import command
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.hydra_command import command
 
 
 def evaluate(config: DictConfig) -> None:

@@ -13,12 +13,12 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from imvideoedit.callbacks import quiet_libraries
-from imvideoedit.composition import command
-from imvideoedit.errors import UserError
-from imvideoedit.files import replacing
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
+from imvideoedit.common.hydra_command import command
 from imvideoedit.training.checkpoints import Checkpoints, check_processes, latest
 from imvideoedit.training.dry_run import memory_mistakes, rehearse
+from imvideoedit.training.progress import quiet_libraries
 from imvideoedit.training.stopping import Stopped, accumulation
 
 FIXED = ("seed", "backbone", "method", "data")  # settings that a run cannot change when it goes on

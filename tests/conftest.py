@@ -12,8 +12,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from imvideoedit.methods.base import EditBatch
-from imvideoedit.pipeline import EditPipeline
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.editing.pipeline import EditPipeline
 
 # Nothing here may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from imvideoedit.data.video import write_video
 from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
+from imvideoedit.video.reader import write_video
 
 SIDE = 48
 

@@ -22,7 +22,7 @@ MOST = {"adherence": 30, "temporal": 30, "fidelity": 25, "artifacts": 15}
 
 
 def known_answers(per_task: int, frames: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from imvideoedit.evaluation.exact import held_out_edits
+    from imvideoedit.evaluation.nano.exact import held_out_edits
 
     picked = np.linspace(0, frames - 1, FRAMES).round().astype(int)
     return [

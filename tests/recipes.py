@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from hydra import compose, initialize_config_dir
 
 from data_recipes.build import build as build_recipe
-from imvideoedit.composition import CONF
+from imvideoedit.common.hydra_command import CONF
 
 SMALL = {"plan.scenes_per_shard": 10, "export.validation": 0.2}
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imvideoedit.data.video import read_video, write_video
+from imvideoedit.video.reader import read_video, write_video
 from tests.test_edit import assert_one_line, command_environment
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-APP = [sys.executable, "-m", "imvideoedit.app"]
+APP = [sys.executable, "-m", "imvideoedit.app.command"]
 PATIENCE = 180  # seconds; an edit takes some, a busy machine many
 
 
@@ -47,7 +47,7 @@ def test_without_gradio_it_says_what_to_install():
     without = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *rest: None if name == 'gradio' else find(name, *rest)\n"
-        "from imvideoedit.app import main; main([])"
+        "from imvideoedit.app.command import main; main([])"
     )
     done = subprocess.run([sys.executable, "-c", without], env=command_environment(), capture_output=True, text=True)
     assert_one_line(done, "gradio is not installed", "imvideoedit[app]")

@@ -8,15 +8,16 @@ import pytest
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 
-from imvideoedit.app_edits import Desk, Limits, inspect
-from imvideoedit.app_frames import enlarged, frame_pair, shown_size, thumbnail, write_comparison
-from imvideoedit.app_samples import SAMPLES, render_samples
-from imvideoedit.app_texts import problem, running
-from imvideoedit.app_watch import Edit
-from imvideoedit.data.video import probe, read_video, write_video
-from imvideoedit.errors import UserError
-from imvideoedit.jobs import Job
-from imvideoedit.nano.grammar import apply_instruction
+from imvideoedit.app.frames import frame_pair, write_comparison
+from imvideoedit.app.live import Edit
+from imvideoedit.app.queue import Desk, Limits, inspect
+from imvideoedit.app.samples import SAMPLES, render_samples
+from imvideoedit.app.texts import problem, running
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.jobs import Job
+from imvideoedit.video.display import enlarged, shown_size, thumbnail
+from imvideoedit.video.reader import probe, read_video, write_video
+from imvideoedit.world.grammar import apply_instruction
 
 LIMITS = Limits(megabytes=1, seconds=5)
 FAST = {"steps": 2, "guidance": 1.0}

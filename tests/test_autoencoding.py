@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from imvideoedit.autoencoding import decode_parts, encode_parts
-from imvideoedit.backbone import load_backbone
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.wan.streaming_vae import decode_parts, encode_parts
 
 
 @pytest.fixture(scope="module", params=["wan", "nano"])

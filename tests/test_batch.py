@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imvideoedit.data.video import probe, read_metadata, write_video
-from imvideoedit.editing import is_made, read_facts
-from imvideoedit.errors import UserError
-from imvideoedit.jobs import Job
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.edit_file import is_made, read_facts
+from imvideoedit.editing.jobs import Job
+from imvideoedit.video.reader import probe, read_metadata, write_video
 from tests.test_edit import CHECKOUT, adapter, command_environment, edit  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow

@@ -9,15 +9,16 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from imvideoedit.errors import UserError
-from imvideoedit.evaluation.editors import copy_source
-from imvideoedit.evaluation.exact import held_out_edits
-from imvideoedit.evaluation.measures import measure
-from imvideoedit.evaluation.nano_suite import examine, run
-from imvideoedit.evaluation.scoring import WEIGHTS, overall, parts
-from imvideoedit.evaluation.summary import bootstrap, interval_over_seeds, means, summary
-from imvideoedit.evaluation.tracks import motion_fidelity
-from imvideoedit.nano.scenes import Scene, Thing
+from imvideoedit.common.errors import UserError
+from imvideoedit.evaluation.nano.editors import copy_source
+from imvideoedit.evaluation.nano.exact import held_out_edits
+from imvideoedit.evaluation.nano.measures import measure
+from imvideoedit.evaluation.nano.scoring import WEIGHTS, overall, parts
+from imvideoedit.evaluation.nano.suite import examine, run
+from imvideoedit.evaluation.nano.summary import means, summary
+from imvideoedit.evaluation.nano.tracks import motion_fidelity
+from imvideoedit.evaluation.reporting.statistics import bootstrap, interval_over_seeds
+from imvideoedit.world.scenes import Scene, Thing
 
 
 def exact_answer(source, edit):

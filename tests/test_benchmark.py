@@ -8,11 +8,12 @@ import torch
 from imvideoedit.benchmark import experiment
 from imvideoedit.benchmark.__main__ import SMALL, main
 from imvideoedit.benchmark.block import Block, edit_step
+from imvideoedit.benchmark.costs import cost
 from imvideoedit.benchmark.edit import passes
-from imvideoedit.benchmark.measure import cost, product_rate
+from imvideoedit.common.machine import product_rate
+from imvideoedit.editing.presets import PRESETS
+from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.quality import PRESETS
-from imvideoedit.settings import Defaults
 
 
 def test_products_and_stored_bytes_are_those_of_the_computation():
@@ -42,7 +43,7 @@ def test_a_cached_source_is_run_once_for_sampling_and_without_a_gradient_for_tra
 
 
 def test_presets_take_fewer_passes_and_the_best_is_the_adapters_own():
-    own = Defaults()
+    own = SamplingConfig()
     taken = {name: passes(preset(own)) for name, preset in PRESETS.items()}
     assert taken == {"draft": 10, "standard": 37, "best": 100} and PRESETS["best"](own) == own
 

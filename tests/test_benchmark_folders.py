@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from imvideoedit.data.records import TASKS
-from imvideoedit.data.video import write_video
-from imvideoedit.errors import UserError
-from imvideoedit.evaluation.benchmarks.folders import LAYOUTS, read_benchmark
-from imvideoedit.evaluation.benchmarks.template import template
+from imvideoedit.common.errors import UserError
+from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
+from imvideoedit.evaluation.suites.template import template
+from imvideoedit.video.reader import write_video
+from imvideoedit.world.tasks import TASKS
 from tests.edited_clips import moving
 
 

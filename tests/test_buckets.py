@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.buckets import BucketBatchSampler
 from imvideoedit.data.sizes import MAX_ASPECT, fit, make_buckets, nearest_bucket
-from imvideoedit.errors import UserError
 
 sides = st.integers(1, 4000)
 multiples = st.sampled_from([8, 16, 32])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from imvideoedit.evaluation.charts import circle, png
+from imvideoedit.evaluation.reporting.charts import circle, png
 
 
 def test_a_missing_value_leaves_a_gap_and_is_no_zero():

@@ -8,8 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import imvideoedit
-from imvideoedit.backbone import Backbone, parameter_hash
-from imvideoedit.checkpoint import (
+from imvideoedit.common.errors import UserError
+from imvideoedit.methods.adapter_file import (
     FORMAT_VERSION,
     METHODS,
     AdapterHeader,
@@ -20,8 +20,8 @@ from imvideoedit.checkpoint import (
     save_adapter,
     take_over,
 )
-from imvideoedit.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.backbone import Backbone, parameter_hash
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])

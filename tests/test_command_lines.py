@@ -6,13 +6,13 @@ import sys
 import pytest
 
 COMMANDS = [
-    "imvideoedit.app",
+    "imvideoedit.app.command",
     "imvideoedit.benchmark.__main__",
     "imvideoedit.data.check",
     "imvideoedit.demo",
     "imvideoedit.edit",
-    "imvideoedit.evaluation.benchmarks.template",
-    "imvideoedit.evaluation.report",
+    "imvideoedit.evaluation.suites.template",
+    "imvideoedit.evaluation.nano.report",
     "imvideoedit.evaluation.vbench.cross_check",
     "imvideoedit.evaluation.weights.prepare",
     "data_recipes.agreement",

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from imvideoedit.context import AdaptedProcessor, EditCall, attach, block_dtype, denoise, detach
 from imvideoedit.layers.rope import POSITIONS
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.context import AdaptedProcessor, EditCall, attach, block_dtype, denoise, detach
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 

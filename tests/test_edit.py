@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imvideoedit.backbone import load_backbone
-from imvideoedit.checkpoint import AdapterHeader, adapter_hash, save_adapter
-from imvideoedit.data.video import probe, read_metadata, read_video, write_video
+from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.settings import Defaults
+from imvideoedit.video.reader import probe, read_metadata, read_video, write_video
+from imvideoedit.wan.backbone import load_backbone
 from tests.conftest import awaken, tiny_transformer
 
 CHECKOUT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def adapter(wan_folder, tmp_path_factory) -> Path:
     method.install(backbone.transformer)
     awaken(method)
     path = tmp_path_factory.mktemp("adapter") / "adapter.safetensors"
-    sampler = Defaults(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
+    sampler = SamplingConfig(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
     save_adapter(method, path, AdapterHeader.describe(method, backbone, {"sampler": vars(sampler)}))
     return path
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from imvideoedit.data.video import write_video
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import read_manifest, read_methods, write_manifest
 from imvideoedit.evaluation.edits.scored import gather, write_scored
 from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
 from imvideoedit.evaluation.edits.videos import open_edit
-from imvideoedit.evaluation.edits_suite import score
+from imvideoedit.evaluation.suites.edits import score
+from imvideoedit.video.reader import write_video
 from tests.edited_clips import moving, write_edits
 
 

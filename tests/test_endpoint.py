@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from imvideoedit.clients.answers import Refused, Unanswered
 from imvideoedit.clients.endpoint import Endpoint
 from imvideoedit.clients.settings import EndpointSettings
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from tests.misbehaving_server import running, unused
 
 CHECKOUT = Path(__file__).parents[1]

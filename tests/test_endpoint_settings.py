@@ -4,7 +4,7 @@ import pytest
 
 from imvideoedit.clients.budget import Budget
 from imvideoedit.clients.settings import EndpointSettings
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 
 def test_settings_come_from_the_environment(monkeypatch, tmp_path):

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from imvideoedit.backbone import WAN_1_3B, meta_transformer
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.training.costs import Memory, Pairs, loss_of, peak_beside, useful_products
 from imvideoedit.training.dry_run import is_out_of_memory, out_of_memory
 from imvideoedit.training.estimate import GIB, Setting, estimate, fitting
+from imvideoedit.training.flops import Memory, Pairs, loss_of, peak_beside, useful_products
 from imvideoedit.training.stopping import accumulation
+from imvideoedit.wan.backbone import WAN_1_3B, meta_transformer
 from tests.conftest import TINY_TRANSFORMER, tiny_batch, tiny_transformer
 
 STILL = Pairs(1, 60, 104)  # 480x832

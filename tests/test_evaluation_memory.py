@@ -8,8 +8,8 @@ pytest.importorskip("pyiqa", reason="pyiqa is not installed; pip install 'imvide
 
 from imvideoedit.evaluation.edits.manifest import read_methods
 from imvideoedit.evaluation.edits.scores import Score
-from imvideoedit.evaluation.edits_suite import score
 from imvideoedit.evaluation.metrics.scorer import OpenScorer
+from imvideoedit.evaluation.suites.edits import score
 from imvideoedit.evaluation.vbench.scorer import VBenchScorer
 from imvideoedit.evaluation.weights.tiny import write_tiny
 from tests.edited_clips import write_edits

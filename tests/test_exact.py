@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from imvideoedit.data.records import TASKS
-from imvideoedit.evaluation.editors import copy_source
-from imvideoedit.evaluation.exact import PSNR_CAP, evaluate, held_out_edits, psnr, score
-from imvideoedit.nano.scenes import is_held_out
+from imvideoedit.evaluation.nano.editors import copy_source
+from imvideoedit.evaluation.nano.exact import PSNR_CAP, evaluate, held_out_edits, psnr, score
+from imvideoedit.world.scenes import is_held_out
+from imvideoedit.world.tasks import TASKS
 
 
 def test_psnr_of_a_known_error():

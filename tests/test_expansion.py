@@ -27,8 +27,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from imvideoedit.clients.prompts import MAX_WORDS, Prompts
 from imvideoedit.clients.settings import EndpointSettings
-from imvideoedit.errors import UserError
-from imvideoedit.expansion import FRAME_SIDE, Expansion, expand, sample_frames
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.prompts import FRAME_SIDE, Expansion, expand, sample_frames
 from tests.misbehaving_server import running, unused
 
 CHECKOUT = Path(__file__).parents[1]
@@ -108,7 +108,8 @@ def test_without_key_network_disk_or_packages_the_edit_still_happens(settings, m
     assert_as_typed(expand("snow", FRAMES, "endpoint", settings=settings), "snow", "OPENAI_API_KEY")
     for package in ("openai", "pydantic"):
         code = (
-            f"import sys; sys.modules[{package!r}] = None; import numpy; from imvideoedit.expansion import expand\n"
+            f"import sys; sys.modules[{package!r}] = None; import numpy\n"
+            "from imvideoedit.editing.prompts import expand\n"
             "print(expand('snow', [numpy.zeros((8, 8, 3), numpy.uint8)], 'endpoint').note)"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, text=True, capture_output=True)

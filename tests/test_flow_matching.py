@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.errors import UserError
-from imvideoedit.objectives.flow_matching import FlowMatching
+from imvideoedit.common.errors import UserError
+from imvideoedit.flow.matching import FlowMatching
 
 shape = (3, 4, 2, 4, 4)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from imvideoedit.hashing import hash_tensors
+from imvideoedit.common.hashing import hash_tensors
 
 
 def test_tensor_hashes_see_names_shapes_types_and_bits():

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from imvideoedit.data.images import image_size, load_rgb
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import image_size, load_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
 

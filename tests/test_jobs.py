@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imvideoedit.errors import UserError
-from imvideoedit.jobs import Entry, Job, read_jobs
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.jobs import Entry, Job, read_jobs
 
 LIKE = Job(Path(), "", Path(), seed=4, settings={"steps": 3})
 

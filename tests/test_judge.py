@@ -9,14 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from imvideoedit.clients.endpoint import Endpoint
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
 from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
-from imvideoedit.evaluation.edits_suite import score
 from imvideoedit.evaluation.judge.agreement import agreement, in_order
 from imvideoedit.evaluation.judge.nano_check import METHODS, verdict
 from imvideoedit.evaluation.judge.protocols import PAPER, PROTOCOLS, SIX, THREE
 from imvideoedit.evaluation.judge.scorer import JudgeScorer, second
+from imvideoedit.evaluation.suites.edits import score
 from tests.edited_clips import write_edits
 from tests.misbehaving_server import running, unused
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.errors import UserError
-from imvideoedit.keeping import BLOCK, RAMP, REACH, blend, change_mask, keep_source
-from imvideoedit.settings import Defaults
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.compositing import BLOCK, RAMP, REACH, blend, change_mask, keep_source
+from imvideoedit.editing.sampling_config import SamplingConfig
 
 LEVEL = 14.0
 
@@ -73,4 +73,4 @@ def test_a_level_out_of_range_is_named(bundled_pipeline, keep):
     with pytest.raises(UserError, match="keep"):
         bundled_pipeline(grey(1), "anything", keep=keep)
     with pytest.raises(UserError, match="keep"):
-        Defaults(keep=keep)
+        SamplingConfig(keep=keep)

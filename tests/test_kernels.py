@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imvideoedit.errors import UserError
-from imvideoedit.kernels import NATIVE, choose_attention, compile_blocks
+from imvideoedit.common.errors import UserError
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from imvideoedit.backbone import load_backbone
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
 from imvideoedit.data.shards import ShardStore, Share
 from imvideoedit.data.sizes import make_buckets, nearest_bucket
-from imvideoedit.errors import UserError
 from imvideoedit.nano.mix import PairMix
 from imvideoedit.nano.pair_cache import cached_pairs
-from imvideoedit.training.latents import LatentPairs, encode_pairs
+from imvideoedit.training.encoding import LatentPairs, encode_pairs
+from imvideoedit.wan.backbone import load_backbone
 from tests.pair_folder import SHAPES, write_pairs
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def test_only_what_changed_is_encoded_again(wan_folder, tmp_path, monkeypatch):
     encoded(tmp_path, wan_folder)
     before = stored(tmp_path / "cache")
     with monkeypatch.context() as patch:
-        patch.setattr("imvideoedit.training.latents.with_parts", None)  # no encoder is even loaded
+        patch.setattr("imvideoedit.training.encoding.with_parts", None)  # no encoder is even loaded
         encoded(tmp_path, wan_folder)
     assert stored(tmp_path / "cache") == before
     pixels = np.full((*SHAPES[0], 3), 9, np.uint8)

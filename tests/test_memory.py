@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from imvideoedit.backbone import load_backbone
-from imvideoedit.data.video import VideoWriter
-from imvideoedit.errors import UserError
-from imvideoedit.memory import LOW_FRAMES, NOTCHES, Placement, choose_notch, needs, next_notch
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.offload import LOW_FRAMES, NOTCHES, Placement, choose_notch, needs, next_notch
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.pipeline import EditPipeline
-from imvideoedit.settings import Defaults
+from imvideoedit.video.reader import VideoWriter
+from imvideoedit.wan.backbone import load_backbone
 from tests.conftest import awaken
 
 CPU = torch.device("cpu")
-OWN = Defaults(max_area=16 * 32, max_frames=81, steps=2, guidance=2.0)
+OWN = SamplingConfig(max_area=16 * 32, max_frames=81, steps=2, guidance=2.0)
 
 
 def loaded(wan_folder, method):
@@ -67,9 +67,9 @@ def test_auto_takes_the_first_notch_that_fits(wan_folder, monkeypatch):
     gpu = torch.device("cuda")
     for notch in NOTCHES[:3]:
         room = needed.of(notch) / 0.84
-        monkeypatch.setattr("imvideoedit.memory.free_bytes", lambda device, room=room: room)
+        monkeypatch.setattr("imvideoedit.editing.offload.free_bytes", lambda device, room=room: room)
         assert choose_notch("auto", needed, gpu) == notch
-    monkeypatch.setattr("imvideoedit.memory.free_bytes", lambda device: 0)
+    monkeypatch.setattr("imvideoedit.editing.offload.free_bytes", lambda device: 0)
     assert choose_notch("auto", needed, gpu) == choose_notch("auto", needed, CPU) == "low"
     assert [next_notch(notch, gpu) for notch in NOTCHES] == [*NOTCHES[1:], None]
     with pytest.raises(UserError, match="memory is 'some'; choose auto, full, model, group, low"):
@@ -95,7 +95,7 @@ def test_an_edit_that_does_not_fit_is_tried_once_more_with_less(tmp_path, room, 
         for frame in frames:
             writer.add(frame)
     script = (
-        "import sys, resource, psutil, imvideoedit.editing as editing\n"
+        "import sys, resource, psutil, imvideoedit.editing.edit_file as editing\n"
         "from imvideoedit.edit import main\n"
         "load = editing.load\n"
         "def limited(*arguments):\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from imvideoedit.backbone import parameter_hash
-from imvideoedit.context import denoise
+from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
-from imvideoedit.methods.base import EditBatch, Method
+from imvideoedit.methods.base import Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.backbone import parameter_hash
+from imvideoedit.wan.context import denoise
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 STREAMS: list[dict[str, Any]] = [

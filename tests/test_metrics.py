@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from imvideoedit.backbone import load_backbone
 from imvideoedit.evaluation.metrics.alignment import frame_alignment, preference, video_alignment
 from imvideoedit.evaluation.metrics.flow import between, tvl1, visible, warp
 from imvideoedit.evaluation.metrics.frames import batches, pairs, to_float
@@ -19,6 +18,7 @@ from imvideoedit.evaluation.vbench.dimensions import (
     imaging_quality,
     motion_smoothness,
 )
+from imvideoedit.wan.backbone import load_backbone
 from tests.edited_clips import SIDE, alternating, flickering, frozen, moving
 
 

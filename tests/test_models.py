@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from imvideoedit.backbone import load_backbone
-from imvideoedit.checkpoint import AdapterHeader, adapter_hash, save_adapter
-from imvideoedit.context import denoise
-from imvideoedit.errors import UserError
-from imvideoedit.lora import fuse_lora
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.lora import fuse_lora
+from imvideoedit.editing.model_options import Model, parse_weighted
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.mixture import Mixture
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.models import Model, parse_weighted
-from imvideoedit.pipeline import EditPipeline
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.wan.context import denoise
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.7, 0.2])

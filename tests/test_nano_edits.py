@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.data.records import TASKS
-from imvideoedit.nano.edits import sample_edit
-from imvideoedit.nano.grammar import apply_instruction, caption, describe
-from imvideoedit.nano.scenes import CREATURE_KINDS, RIGID_KINDS, is_held_out, sample_scene
 from imvideoedit.nano.text import MAX_TOKENS, build_tokenizer
+from imvideoedit.world.edits import sample_edit
+from imvideoedit.world.grammar import apply_instruction, caption, describe
+from imvideoedit.world.scenes import CREATURE_KINDS, RIGID_KINDS, is_held_out, sample_scene
+from imvideoedit.world.tasks import TASKS
 
 seeds = st.integers(0, 2**32)
 

@@ -8,17 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.backbone import load_backbone
-from imvideoedit.data.pan_zoom import CameraPath
-from imvideoedit.errors import UserError
-from imvideoedit.nano.edits import sample_compound
+from imvideoedit.common.errors import UserError
 from imvideoedit.nano.encoded import EncodedPairs, encode_pairs
-from imvideoedit.nano.grammar import apply_instruction
 from imvideoedit.nano.mix import PairMix, sample_pair
 from imvideoedit.nano.pair_cache import cached_pairs
 from imvideoedit.nano.pairs import NanoPairs, PairBatches, StepSampler
-from imvideoedit.nano.scenes import is_held_out
-from imvideoedit.nano.world import to_tensor
+from imvideoedit.nano.readouts import label_tokens
+from imvideoedit.nano.scene_batches import to_tensor
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.world.edits import sample_compound
+from imvideoedit.world.grammar import apply_instruction
+from imvideoedit.world.scenes import is_held_out
 
 
 def numbered_pairs(count: int) -> EncodedPairs:
@@ -98,28 +98,16 @@ def test_cached_pairs_are_the_encoded_ones_and_another_mix_is_another_file(wan_f
     assert all(path.read_bytes() == data for path, data in kept.items())
 
 
-def test_a_camera_moves_over_both_stills_of_a_pair_alike():
-    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    path = CameraPath.sample(np.random.default_rng(1))
-    clip = path.film(image, 5)
-    assert clip.shape == (5, 40, 60, 3) and len({frame.tobytes() for frame in clip}) == 5
-    assert np.abs(255 - path.film(255 - image, 5).astype(int) - clip).max() <= 1
-    still = CameraPath((0.0, 0.0, 1.0), (0.0, 0.0, 1.0)).film(image, 3)
-    assert np.array_equal(still, np.stack([image] * 3))
-    left, right = CameraPath((0.0, 0.25, 0.5), (0.5, 0.25, 0.5)).film(image, 2)
-    assert np.abs(left[:, -20:].astype(int) - right[:, :20]).mean() > 20  # they meet, and do not overlap
-    wide = CameraPath((0.0, 0.0, 0.75), (0.25, 0.0, 0.75)).film(image, 2)
-    assert np.array_equal(wide[0][:, 20:55], wide[1][:, :35])  # a pan by 20 of 60 enlarged columns
-
-
-def test_pairs_of_clips_are_encoded_as_such(wan_folder, tmp_path):
+def test_pairs_of_videos_are_the_exact_renderings(wan_folder, tmp_path):
     backbone = load_backbone(str(wan_folder), device="cpu")
-    arguments = {"seed": 5, "count": 2, "split": "train", "resolution": 32, "mix": PairMix(identity=1.0), "frames": 5}
-    pairs = [cached_pairs(tmp_path, backbone, **arguments) for _ in range(2)]
-    for found in pairs:
+    arguments = {"seed": 5, "count": 2, "split": "train", "resolution": 32, "mix": PairMix(), "frames": 5}
+    for found in [cached_pairs(tmp_path, backbone, **arguments) for _ in range(2)]:
         batch = found.batch([1])
-        assert batch.source_BCFHW.shape[2] == 2 and batch.labels_BFhwA is None
-        assert batch.source_BCFHW.equal(batch.target_BCFHW)  # one camera for both
+        edit, _ = sample_pair(5, 1, "train", PairMix())
+        for latents, video in zip((batch.source_BCFHW, batch.target_BCFHW), edit.render(5, (32, 32)), strict=False):
+            exact = backbone.encode_video(to_tensor(video)[None])
+            torch.testing.assert_close(latents, exact, rtol=2e-3, atol=2e-3)
+        assert batch.labels_BFhwA.equal(label_tokens(edit.target, 2, batch.labels_BFhwA.shape[2:4])[None])
     with pytest.raises(UserError, match=r"data\.frames is 4"):
         NanoPairs(frames=4)
 

@@ -7,16 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from diffusers import WanPipeline, WanTransformer3DModel
+from diffusers import WanPipeline
 
-from imvideoedit.backbone import load_backbone
-from imvideoedit.layers.rope import apply_rotary
-from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
-from imvideoedit.nano.measure import _shares, clean_scene, measure
-from imvideoedit.nano.render import render
-from imvideoedit.nano.start import OFFSETS, start_local
-from imvideoedit.nano.world import WorldBatches
+from imvideoedit.nano.quality import _shares, clean_scene, measure
+from imvideoedit.nano.scene_batches import WorldBatches
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
+from imvideoedit.world.render import render
 
 TOY = [
     "devices=1",
@@ -105,22 +103,3 @@ def test_the_command_makes_a_wan_pipeline_folder_and_goes_on_after_an_interrupti
     pipeline = WanPipeline.from_pretrained(tmp_path / "whole")
     video = pipeline("a red ball", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
     assert video.shape == (1, 5, 64, 64, 3)
-
-
-@torch.no_grad()
-def test_the_start_lets_heads_look_at_their_neighbours():
-    transformer = WanTransformer3DModel(
-        num_attention_heads=4, attention_head_dim=48, in_channels=16, out_channels=16, text_dim=8, freq_dim=8,
-        ffn_dim=16, num_layers=2, rope_max_seq_len=64,
-    )  # fmt: skip
-    start_local(transformer)
-    attention = transformer.blocks[0].attn1
-    cos, sin = transformer.rope(torch.zeros(1, 16, 1, 16, 16))
-    hidden = 0.01 * torch.randn(1, 64, 192)
-    query, key = (
-        apply_rotary(norm(linear(hidden)).unflatten(-1, (4, 48)), cos, sin)
-        for norm, linear in ((attention.norm_q, attention.to_q), (attention.norm_k, attention.to_k))
-    )
-    peaks = torch.einsum("bqhe,bkhe->bhqk", query, key)[0].argmax(-1).unflatten(1, (8, 8))
-    middle = 3 * 8 + 3
-    assert [int(peaks[head, 3, 3]) - middle for head in range(2)] == [8 * row + col for row, col in OFFSETS[:2]]

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.nano.readouts import Readouts, label_tokens
-from imvideoedit.nano.render import render, which_thing
-from imvideoedit.nano.scenes import KINDS, OBJECT_COLORS, Scene, Thing, plain_scene, sample_scene
-from imvideoedit.nano.world import WorldBatches
+from imvideoedit.nano.scene_batches import WorldBatches
+from imvideoedit.world.render import render, which_thing
+from imvideoedit.world.scenes import KINDS, OBJECT_COLORS, Scene, Thing, plain_scene, sample_scene
 from tests.conftest import tiny_transformer
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.nano.render import centre, render
-from imvideoedit.nano.scenes import (
+from imvideoedit.world.render import centre, render
+from imvideoedit.world.scenes import (
     KINDS,
     MOTIONS,
     OBJECT_COLORS,

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
 
-from imvideoedit.optimizer import MuonWithAdamW
+from imvideoedit.training.optimizers import MuonWithAdamW
 
 
 def model(seed: int = 0) -> nn.Module:

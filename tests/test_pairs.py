@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.pairs import PairDataModule, PairDataset
 from imvideoedit.data.records import open_records
-from imvideoedit.errors import UserError
 
 SIZES = [(32, 32), (32, 32), (24, 48), (48, 24)]
 

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imvideoedit.backbone import Backbone, load_backbone
-from imvideoedit.checkpoint import AdapterHeader, save_adapter
-from imvideoedit.errors import UserError
-from imvideoedit.geometry import fit_size, from_model, to_model
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.pipeline import EditPipeline
-from imvideoedit.settings import Defaults
+from imvideoedit.video.geometry import fit_size, from_model, to_model
+from imvideoedit.wan.backbone import Backbone, load_backbone
 from tests.conftest import awaken
 
-DEFAULTS = Defaults(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
+DEFAULTS = SamplingConfig(max_area=16 * 32, max_frames=5, steps=2, guidance=2.0)
 
 
 def noise_video(frames: int, height: int = 16, width: int = 32, seed: int = 0) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_a_stream_gives_the_frames_of_the_whole_video_and_opens_it_as_often_as_n
 def test_what_does_not_fit_is_made_anew_with_the_same_result(pipeline, monkeypatch):
     video = noise_video(13)
     kept = pipeline(video, "snow", overlap=4).frames
-    monkeypatch.setattr("imvideoedit.denoising.free_bytes", lambda device: 0)
+    monkeypatch.setattr("imvideoedit.editing.denoiser.free_bytes", lambda device: 0)
     assert np.array_equal(pipeline(video, "snow", overlap=4).frames, kept)
 
 
@@ -172,13 +172,13 @@ def test_numbers_out_of_range_are_refused(pipeline, wrong):
     with pytest.raises(UserError, match="at least 1"):
         pipeline(noise_video(1), "snow", **wrong)
     with pytest.raises(UserError, match="at least 1"):
-        Defaults(**wrong)
+        SamplingConfig(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"strength": 0.0}, {"source_guidance": -1.0}, {"overlap": -1}])
 def test_other_numbers_out_of_range_are_named(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
-        Defaults(**wrong)
+        SamplingConfig(**wrong)
 
 
 @pytest.mark.parametrize("shape", [(0, 16, 32, 3), (16, 32, 3), (1, 16, 32, 4)])

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from imvideoedit.context import denoise
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.context import denoise
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from imvideoedit.data.records import TASKS
 from imvideoedit.evaluation.judge.protocols import PAPER
 from imvideoedit.evaluation.page.tables import quoted_table
 from imvideoedit.evaluation.published.quoted import PARTS, apart_from_tasks, disagreeing, quoted
+from imvideoedit.world.tasks import TASKS
 
 TABLES = {table.key: table for table in quoted()}
 

@@ -14,8 +14,9 @@ from PIL import Image
 from data_recipes.import_pairs import main
 from data_recipes.importing import FIELDS, PRESETS, imported, read_map
 from data_recipes.stages import shards_of
-from imvideoedit.data.records import TASKS, open_records
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.data.records import open_records
+from imvideoedit.world.tasks import TASKS
 from tests.test_edit import assert_one_line, command_environment
 from tests.test_recipe_models import SETTINGS, answered_once, requests, server  # noqa: F401
 

@@ -13,7 +13,7 @@ import pytest
 from data_recipes.engine import Local
 from data_recipes.stages import Work, shards_of
 from data_recipes.synthesis import Synthesis
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from tests.recipes import content
 from tests.test_edit import command_environment
 

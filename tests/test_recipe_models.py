@@ -13,8 +13,8 @@ import pytest
 from data_recipes.local_vision import LocalVision
 from data_recipes.questions import SceneCheck
 from data_recipes.stages import shards_of
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
-from imvideoedit.errors import UserError
 from tests.misbehaving_server import unused
 from tests.policy_server import TOKENS
 from tests.test_edit import assert_one_line, command_environment

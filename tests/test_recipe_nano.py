@@ -23,9 +23,10 @@ from data_recipes.rules import PixelRules, TextRules, measure
 from data_recipes.stages import shards_of
 from data_recipes.synthesis import Synthesis, encode
 from data_recipes.vocabulary import read_vocabulary
-from imvideoedit.data.records import TASKS, open_records
-from imvideoedit.errors import UserError
-from imvideoedit.nano.grammar import apply_instruction
+from imvideoedit.common.errors import UserError
+from imvideoedit.data.records import open_records
+from imvideoedit.world.grammar import apply_instruction
+from imvideoedit.world.tasks import TASKS
 from tests.recipes import build, content
 from tests.test_edit import command_environment
 

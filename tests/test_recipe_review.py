@@ -21,8 +21,8 @@ from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decision, Decisions
 from data_recipes.reviewing import Desk
 from data_recipes.stages import shards_of
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
-from imvideoedit.errors import UserError
 from tests.recipes import build
 from tests.test_app import BROWSER, DRIVER, until
 from tests.test_edit import command_environment

@@ -11,8 +11,8 @@ from data_recipes.engine import Local, Ray
 from data_recipes.rows import digest
 from data_recipes.stages import Work, shards_of
 from data_recipes.synthesis import Synthesis
-from imvideoedit.data.images import load_rgb
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import load_rgb
 from tests import tiny_qwen
 
 SHARDS, ROWS = 4, 2

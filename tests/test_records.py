@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imvideoedit.data.records import TASKS, open_records
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.data.records import open_records
+from imvideoedit.world.tasks import TASKS
 
 SOURCE = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
 TARGET = 255 - SOURCE

@@ -19,10 +19,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from imvideoedit.data.records import TASKS
-from imvideoedit.errors import UserError
-from imvideoedit.evaluation.report import report
-from imvideoedit.evaluation.scoring import WEIGHTS
+from imvideoedit.common.errors import UserError
+from imvideoedit.evaluation.nano.report import report
+from imvideoedit.evaluation.nano.scoring import WEIGHTS
+from imvideoedit.world.tasks import TASKS
 
 CHECKOUT = Path(__file__).parents[1]
 VIDEOS = 4  # of each task
@@ -236,7 +236,7 @@ def test_mistakes_end_the_command_with_one_line_and_code_2(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "torn/videos.parquet").write_bytes(b"PAR1 and no more")
     expected = {"missing": "there is no folder", "empty": "no scores", "torn": "is not a whole parquet file"}
-    command = [sys.executable, "-m", "imvideoedit.evaluation.report"]
+    command = [sys.executable, "-m", "imvideoedit.evaluation.nano.report"]
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": CHECKOUT, "env": os.environ}
     running = {name: subprocess.Popen([*command, tmp_path / name], **pipe) for name in expected}
     for name, process in running.items():
@@ -247,4 +247,4 @@ def test_mistakes_end_the_command_with_one_line_and_code_2(tmp_path):
 
 def test_the_template_is_packaged():
     data = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert all((CHECKOUT / "imvideoedit/evaluation" / name).is_file() for name in data["imvideoedit.evaluation"])
+    assert all((CHECKOUT / "imvideoedit/evaluation" / name).is_file() for name in data["imvideoedit.evaluation.reporting"])

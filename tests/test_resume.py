@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imvideoedit.checkpoint import adapter_hash, read_header
+from imvideoedit.methods.adapter_file import adapter_hash, read_header
 from imvideoedit.training.checkpoints import latest
 from tests.pair_folder import write_pairs
 from tests.training_runs import Run

@@ -12,8 +12,16 @@ import av
 import numpy as np
 import pytest
 
-from imvideoedit.data.video import Clip, VideoWriter, probe, read_metadata, read_video, write_video
-from tests.clips import SOUND_RATE, colour_tags, flat_frames, levels_of, make_clip, shown_times, sound_packets
+from imvideoedit.video.reader import Clip, VideoWriter, probe, read_metadata, read_video, write_video
+from tests.clips import (
+    SOUND_RATE,
+    colour_tags,
+    flat_frames,
+    levels_of,
+    make_clip,
+    shown_times,
+    sound_packets,
+)
 
 PHONE = [0, 3000, 6010, 9002, 11_990, 18_700, 21_003, 24_001, 40_500, 43_507]  # ticks of 1/90000 s, one is late
 HLG, FULL = (1, 9, 9, 18), (2, 5, 1, 1)

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imvideoedit.objectives.flow_matching import FlowMatching
-from imvideoedit.sampling import SOLVERS, guided, shift_sigma, shifted_sigmas, solve
+from imvideoedit.flow.guidance import guided
+from imvideoedit.flow.matching import FlowMatching
+from imvideoedit.flow.solvers import SOLVERS, shift_sigma, shifted_sigmas, solve
 
 shape = (2, 4, 1, 4, 4)
 

@@ -111,7 +111,7 @@ def test_a_full_disk_costs_one_line_and_nothing_that_was_there(tmp_path):
     program = (
         "import sys, torch\n"
         "from imvideoedit.data.shards import ShardStore, fill\n"
-        "from imvideoedit.errors import exit_cleanly\n"
+        "from imvideoedit.common.errors import exit_cleanly\n"
         "make = lambda keys: {key: {'a': torch.ones(4000)} for key in keys}\n"
         "exit_cleanly(lambda: fill(ShardStore(sys.argv[1]), list('abcdefgh'), make, 'rows', shard=1))()\n"
     )

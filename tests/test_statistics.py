@@ -9,7 +9,7 @@ from scipy import stats
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.scored import Scored
 from imvideoedit.evaluation.page.numbers import compare, estimate
-from imvideoedit.evaluation.statistics import holm, krippendorff, wilcoxon, wilson
+from imvideoedit.evaluation.reporting.statistics import holm, krippendorff, wilcoxon, wilson
 
 N = np.nan
 KRIPPENDORFF_2011 = [

@@ -6,20 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from imvideoedit.data.video import read_metadata, read_video, write_video
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import read_manifest
-from imvideoedit.evaluation.statistics import krippendorff
-from imvideoedit.evaluation.study.analysis import (
-    agreement_of_raters,
-    opinion_table,
-    preference_table,
-    scored_by_people,
-)
+from imvideoedit.evaluation.reporting.statistics import krippendorff
+from imvideoedit.evaluation.study.analysis import agreement_of_raters, opinion_table, preference_table, scored_by_people
 from imvideoedit.evaluation.study.desk import Desk
 from imvideoedit.evaluation.study.plan import blind, items_of, order_for, rater_key
 from imvideoedit.evaluation.study.ratings import Rating, Ratings
 from imvideoedit.evaluation.study.suite import run
+from imvideoedit.video.reader import read_metadata, read_video, write_video
 from tests.edited_clips import moving, write_edits
 
 

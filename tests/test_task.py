@@ -10,17 +10,18 @@ import torch
 from lightning import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
-from imvideoedit.backbone import Backbone, load_backbone, parameter_hash
-from imvideoedit.callbacks import AtomicCheckpointIO, ExportAdapter
-from imvideoedit.checkpoint import adapter_hash, read_header
-from imvideoedit.errors import UserError
-from imvideoedit.methods.base import EditBatch
+from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.methods.adapter_file import adapter_hash, read_header
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.nano.pairs import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
-from imvideoedit.settings import Defaults
-from imvideoedit.task import EditTask
 from imvideoedit.training.batches import drop_texts
+from imvideoedit.training.checkpoints import AtomicCheckpointIO
+from imvideoedit.training.export import ExportAdapter
+from imvideoedit.training.task import EditTask
+from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
 from tests.conftest import tiny_batch, tiny_transformer
 
 
@@ -180,13 +181,13 @@ def test_averaged_weights_are_there_within_the_block_only(tmp_path):
 def test_export_writes_the_average_with_its_header(tmp_path):
     task = tiny_task(seed=9)
     run = trainer(tmp_path, 3)
-    run.callbacks.append(ExportAdapter(tmp_path / "adapter.safetensors", Defaults(max_area=4096, steps=7)))
+    run.callbacks.append(ExportAdapter(tmp_path / "adapter.safetensors", SamplingConfig(max_area=4096, steps=7)))
     run.fit(task, Batches())
     with task.averaged():
         assert adapter_hash(tmp_path / "adapter.safetensors") == adapter_hash(task.method.state_dict())
     header = read_header(tmp_path / "adapter.safetensors")
     assert header.training["steps"] == 3 and header.training["seed"] == 9
-    assert Defaults.read(header.training) == Defaults(max_area=4096, steps=7)
+    assert SamplingConfig.read(header.training) == SamplingConfig(max_area=4096, steps=7)
     assert header.backbone["parameter_hash"] == task.backbone.parameter_hash()
 
 

@@ -5,9 +5,9 @@ import av
 import numpy as np
 import pytest
 
-from imvideoedit.data.timing import Timing, rate
-from imvideoedit.data.video import Clip, read_video
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.reader import Clip, read_video
+from imvideoedit.video.timing import Timing, rate
 from tests.clips import flat_frames, levels_of, make_clip, shown_times
 
 NTSC = Fraction(30000, 1001)

@@ -16,8 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
-from imvideoedit.checkpoint import adapter_hash, read_header
-from imvideoedit.data.video import probe
+from imvideoedit.methods.adapter_file import adapter_hash, read_header
+from imvideoedit.video.reader import probe
 
 CHECKOUT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf" / "experiment").glob("*.yaml"))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from imvideoedit.backbone import load_backbone
-from imvideoedit.checkpoint import load_adapter, read_state
-from imvideoedit.context import denoise
+from imvideoedit.methods.adapter_file import load_adapter, read_state
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.wan.context import denoise
 from tests.conftest import tiny_batch
 from tests.pair_folder import write_pairs
 from tests.test_resume import overrides

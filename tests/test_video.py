@@ -7,9 +7,9 @@ import pytest
 from av.audio.frame import AudioFrame
 from PIL import Image
 
-from imvideoedit.data.strips import side_by_side, write_strip
-from imvideoedit.data.video import Clip, iter_frames, open_video, probe, read_metadata, read_video, write_video
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.reader import Clip, iter_frames, open_video, probe, read_metadata, read_video, write_video
+from imvideoedit.video.strips import side_by_side, write_strip
 from tests.clips import flat_frames, levels_of, make_clip
 
 

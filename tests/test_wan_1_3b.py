@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from imvideoedit.backbone import WAN_1_3B, meta_transformer, parameter_hash
+from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
-from imvideoedit.methods.base import EditBatch
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.backbone import WAN_1_3B, meta_transformer, parameter_hash
 
 WIDTH, BLOCKS = 1536, 30
 LINEAR = WIDTH * WIDTH + WIDTH

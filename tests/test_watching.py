@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.training.loggers import KeptCSVLogger, wandb_logger
-from imvideoedit.training.watching import Watch
+from imvideoedit.training.monitor import Watch
 from tests.conftest import tiny_batch, tiny_transformer
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.metrics.scorer import MEASURES, OpenScorer
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 from imvideoedit.evaluation.weights import files

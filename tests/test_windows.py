@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imvideoedit.windows import blend_weights, blended, plan_windows
+from imvideoedit.editing.windows import blend_weights, blended, plan_windows
 
 sizes = {"frames": st.integers(1, 300), "length": st.integers(1, 40), "overlap": st.integers(0, 60)}
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imvideoedit.data.encoder import choose_codec
-from imvideoedit.data.info import VideoInfo
-from imvideoedit.data.picture import Colour
-from imvideoedit.data.timing import Timing
-from imvideoedit.data.video import VideoWriter, probe, read_metadata, read_video, write_video
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.encoder import choose_codec
+from imvideoedit.video.info import VideoInfo
+from imvideoedit.video.picture import Colour
+from imvideoedit.video.reader import VideoWriter, probe, read_metadata, read_video, write_video
+from imvideoedit.video.timing import Timing
 from tests.clips import colour_tags, flat_frames, levels_of
 
 NTSC = Fraction(30000, 1001)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from imvideoedit.composition import mistakes_in_one_line
-from imvideoedit.errors import exit_cleanly
+from imvideoedit.common.errors import exit_cleanly
+from imvideoedit.common.hydra_command import mistakes_in_one_line
 from imvideoedit.train import fit
 
 CONF = str(Path(__file__).parents[1] / "conf")

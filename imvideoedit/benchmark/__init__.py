@@ -1,1 +1,4 @@
-"""Time and memory on this machine, as ratios within one run."""
+"""Costs on this machine as ratios: blocks, training steps, edits, lengths, the 13K experiment.
+
+Speed is measured here and asserted nowhere.
+"""

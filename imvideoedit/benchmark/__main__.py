@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from imvideoedit.benchmark import edit, experiment, length, train
-from imvideoedit.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.files import replacing
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.files import replacing
 
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "train": train.measure,

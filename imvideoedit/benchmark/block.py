@@ -11,9 +11,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from imvideoedit.backbone import WAN_1_3B
-from imvideoedit.context import EditCall, TokenContext
 from imvideoedit.methods.two_stream import TwoStreamMethod
+from imvideoedit.wan.backbone import WAN_1_3B
+from imvideoedit.wan.context import EditCall, TokenContext
 
 Grid = tuple[int, int, int]
 STILL: Grid = (1, 30, 52)  # tokens of a frame of 480x832

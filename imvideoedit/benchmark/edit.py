@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from imvideoedit.benchmark.block import CLIP, Block, Grid, edit_step, plain_step, prepare_step
-from imvideoedit.benchmark.measure import fastest
+from imvideoedit.common.machine import fastest
+from imvideoedit.editing.presets import PRESETS
+from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.methods.two_stream import TwoStreamMethod
-from imvideoedit.quality import PRESETS
-from imvideoedit.settings import Defaults
 
 METHODS: dict[str, TwoStreamMethod] = {"predict_update": PredictUpdate(), "aligned_update": AlignedUpdate()}
 BUNDLED = "aligned_update"  # what an edit is made with where nobody says otherwise
@@ -37,7 +37,7 @@ def measure(
         naive = Parallel2D(source_stream="joint")
         naive.install(block.transformer, dtype)
         seconds["naive"] = fastest(edit_step(block, naive, False), repeats)
-    own = Defaults()
+    own = SamplingConfig()
     whole = passes(own) * plain
     figures: dict[str, Any] = {"seconds": seconds, "naive_vs_t2v": seconds["naive"] / plain}
     for name, preset in PRESETS.items():
@@ -48,6 +48,6 @@ def measure(
     return figures
 
 
-def passes(chosen: Defaults) -> float:
+def passes(chosen: SamplingConfig) -> float:
     """Of the transformer for one video: the steps, and those of them that have guidance once more."""
     return chosen.steps + (round(chosen.steps * chosen.guided_share) if chosen.guidance != 1 else 0)

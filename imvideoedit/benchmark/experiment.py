@@ -16,14 +16,14 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
 
-from imvideoedit.backbone import Backbone
-from imvideoedit.composition import CONF
-from imvideoedit.data.images import load_rgb
-from imvideoedit.errors import UserError
-from imvideoedit.geometry import to_model
-from imvideoedit.locations import DEFAULT_SHIFT
-from imvideoedit.training.costs import random_transformer
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.hydra_command import CONF
 from imvideoedit.training.dry_run import PAIRS, Rehearsal, rehearsed
+from imvideoedit.training.flops import random_transformer
+from imvideoedit.video.geometry import to_model
+from imvideoedit.video.images import load_rgb
+from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.locations import DEFAULT_SHIFT
 
 EPOCHS = 5
 BUDGET = 480.0  # seconds after which no further case is begun

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from imvideoedit.benchmark.measure import peak_bytes
-from imvideoedit.denoising import windows_of
-from imvideoedit.evaluation.exact import held_out_edits, psnr
-from imvideoedit.nano.edits import Edit
-from imvideoedit.pipeline import EditPipeline
+from imvideoedit.common.machine import peak_bytes
+from imvideoedit.editing.denoiser import windows_of
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.evaluation.nano.exact import held_out_edits, psnr
+from imvideoedit.world.edits import Edit
 
 SHORT, LONG = 49, 193  # frames
 

@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from imvideoedit.benchmark.block import Block, run_step
-from imvideoedit.context import AdaptedProcessor, EditCall, TokenContext, attach
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import fold_frames, unfold_frames
+from imvideoedit.wan.context import AdaptedProcessor, EditCall, TokenContext, attach
 
 
 class PeerProcessor(AdaptedProcessor):

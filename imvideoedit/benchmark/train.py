@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from imvideoedit.benchmark.block import STILL, Block, Grid, edit_step, plain_step
-from imvideoedit.benchmark.measure import Cost, cost, product_rate
+from imvideoedit.benchmark.costs import Cost, cost
 from imvideoedit.benchmark.peer import peer_step
+from imvideoedit.common.machine import product_rate
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from imvideoedit.files import replacing
+from imvideoedit.common.files import replacing
 
 Part = str | bytes | np.ndarray
 """A piece of a question: text, an image file's bytes, or pixels as uint8 ``[H, W, 3]``."""

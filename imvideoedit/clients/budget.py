@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from imvideoedit.errors import UserError
-from imvideoedit.files import replacing
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
 
 
 class Budget:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from imvideoedit.clients.answers import Part, Question, Unanswered
 from imvideoedit.clients.settings import EndpointSettings
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 CONNECT_TIMEOUT = 10.0  # seconds; an answer may take long, a connection does not
 SECRET_LENGTH = 8  # a shorter key is a placeholder for a server that asks for none, and may be part of any word

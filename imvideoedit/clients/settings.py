@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 
 def _text(variable: str, default: str) -> Callable[[], str]:

@@ -1,0 +1,4 @@
+"""Training data: records of image pairs, size buckets, batches, shards of what was encoded, and a check.
+
+Reading and writing videos is `video`; encoding with a model is `training`.
+"""

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.sizes import Size
-from imvideoedit.errors import UserError
 
 
 class BucketBatchSampler(Sampler[list[int]]):

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.data.records import PairRecord, open_records
 from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
-from imvideoedit.errors import CommandLine, UserError, exit_cleanly
 
 
 @dataclass

@@ -11,10 +11,10 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.buckets import BucketBatchSampler
 from imvideoedit.data.records import PairRecord, open_records
 from imvideoedit.data.sizes import Size, fit, make_buckets, nearest_bucket
-from imvideoedit.errors import UserError
 
 _TEXTS = ("instruction", "source_prompt", "edited_prompt", "task", "id")
 

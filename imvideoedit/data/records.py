@@ -19,13 +19,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from imvideoedit.data.images import image_size, load_rgb
-from imvideoedit.errors import UserError
-
-TASKS = (
-    *("style_transfer", "color_texture", "object_addition", "object_removal", "rigid_replacement"),
-    *("nonrigid_replacement", "camera_viewpoint", "local_attribute", "relighting", "background_replacement"),
-)
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import image_size, load_rgb
+from imvideoedit.world.tasks import TASKS
 
 _TEXTS = ("id", "task", "instruction", "source_prompt", "edited_prompt")
 

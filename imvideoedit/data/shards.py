@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from imvideoedit.errors import UserError
-from imvideoedit.files import replacing
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
 
 Entry = Mapping[str, Tensor]
 SHARD = 256  # entries

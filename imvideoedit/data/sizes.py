@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

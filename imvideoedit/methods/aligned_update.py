@@ -24,10 +24,10 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imvideoedit.context import EditCall, TokenContext, keep_hidden
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+from imvideoedit.wan.context import EditCall, TokenContext, keep_hidden
 
 LOWEST_SIGMA = 0.1  # t_0: below it the pull fades, since a wrong one would cost 1 / t²
 

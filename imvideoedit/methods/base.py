@@ -4,7 +4,6 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,32 +11,10 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from imvideoedit.context import AdaptedProcessor, attach, detach
-from imvideoedit.objectives.flow_matching import FlowMatching
-from imvideoedit.sampling import Velocity
-
-
-@dataclass(frozen=True)
-class EditBatch:
-    """Edits of one shape, all as normalised latents and text embeddings.
-
-    Attributes:
-        source_BCFHW: clean source.
-        target_BCFHW: clean edited target; None when it is to be sampled.
-        text_BTD: edited prompt, which describes the scene after the edit.
-        mask_BFHW: region to edit, for methods that are given one.
-        labels_BFhwA: what each token of the target shows, where the data know it; for auxiliary losses of training.
-        empty_TD: embedding of the empty text, where training may leave texts out.
-        ids: names of the B pairs, where they have any.
-    """
-
-    source_BCFHW: Tensor
-    target_BCFHW: Tensor | None
-    text_BTD: Tensor
-    mask_BFHW: Tensor | None = None
-    labels_BFhwA: Tensor | None = None
-    empty_TD: Tensor | None = None
-    ids: tuple[str, ...] = ()
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.flow.matching import FlowMatching
+from imvideoedit.flow.solvers import Velocity
+from imvideoedit.wan.context import AdaptedProcessor, attach, detach
 
 
 class Method(nn.Module, ABC):

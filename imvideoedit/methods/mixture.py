@@ -12,9 +12,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from imvideoedit.context import EditCall, TokenContext, keep_hidden
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+from imvideoedit.wan.context import EditCall, TokenContext, keep_hidden
 
 
 class MixtureProcessor(TwoStreamProcessor):

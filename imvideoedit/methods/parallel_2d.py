@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imvideoedit.context import TokenContext
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+from imvideoedit.wan.context import TokenContext
 
 
 class Parallel2DProcessor(TwoStreamProcessor):

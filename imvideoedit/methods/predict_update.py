@@ -8,14 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from imvideoedit.context import TokenContext
+from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.layers.attention import Adapter, Attention
 from imvideoedit.layers.low_rank import LowRank
 from imvideoedit.layers.rope import Position
 from imvideoedit.layers.semantic_gate import SemanticGate
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.two_stream import SourceStream, TwoStreamMethod, TwoStreamProcessor, check_choice
-from imvideoedit.objectives.flow_matching import FlowMatching
+from imvideoedit.wan.context import TokenContext
 
 UpdateInit = Literal["zero_out", "paper"]
 

@@ -16,14 +16,15 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from imvideoedit.context import AdaptedProcessor, EditCall, Features, TokenContext, denoise
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.flow.matching import FlowMatching
+from imvideoedit.flow.solvers import Velocity
 from imvideoedit.layers.attention import ADAPTERS, Adapter, Memory
 from imvideoedit.layers.rope import POSITIONS, Position
 from imvideoedit.layers.spatial_difference import SpatialDifference
-from imvideoedit.methods.base import EditBatch, Method
-from imvideoedit.objectives.flow_matching import FlowMatching
-from imvideoedit.sampling import Velocity
+from imvideoedit.methods.base import Method
+from imvideoedit.wan.context import AdaptedProcessor, EditCall, Features, TokenContext, denoise
 
 SourceStream = Literal["cached", "joint"]
 PART_TOKENS = 8000  # that sampling works on at a time, at least a frame

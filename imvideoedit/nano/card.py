@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-from ..files import replacing
+from imvideoedit.common.files import replacing
 
 _TEXT = """# Nano backbone
 
 A tiny Wan for text-to-video of the nano world: procedural 64×64 scenes, made by `python -m imvideoedit.nano.pretrain`.
 A diffusers `WanPipeline` folder in half precision. It draws nano scenes and nothing else.
 
-**Data.** Rendered on the fly from `imvideoedit.nano.scenes`, training compositions only: one (colour, kind) pair in
+**Data.** Rendered on the fly from `imvideoedit.world.scenes`, training compositions only: one (colour, kind) pair in
 seven never appears. Images and videos of up to {frames} frames; captions are full prompts (70 %), parts of them
 (20 %) or empty (10 %).
 
@@ -26,7 +26,7 @@ seven never appears. Images and videos of up to {frames} frames; captions are fu
 |---|---|
 {rows}
 
-The colour and motion rows are shares of {samples} samples, by the pixel classifier of `imvideoedit.nano.measure`; the
+The colour and motion rows are shares of {samples} samples, by the pixel classifier of `imvideoedit.nano.quality`; the
 same shares of exact renderings stand in brackets.
 
 ## Config

@@ -11,14 +11,13 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ..backbone import Backbone
-from ..data.pan_zoom import CameraPath
-from ..data.shards import Entry
-from ..methods.base import EditBatch
-from ..training.latents import text_entry
-from .mix import PairMix, sample_pair
-from .readouts import label_tokens
-from .world import to_tensor
+from imvideoedit.data.shards import Entry
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.nano.mix import PairMix, sample_pair
+from imvideoedit.nano.readouts import label_tokens
+from imvideoedit.nano.scene_batches import to_tensor
+from imvideoedit.training.encoding import text_entry
+from imvideoedit.wan.backbone import Backbone
 
 CHUNK = 64  # pairs or texts encoded at a time
 
@@ -27,12 +26,12 @@ CHUNK = 64  # pairs or texts encoded at a time
 class EncodedPairs:
     """Pairs in memory: half-precision latents ``[N, C, F, H', W']``, each text once, cut after its last token.
 
-    ``labels_NFhwA`` are the target's (see ``label_tokens``); None for clips, which no scene describes.
+    ``labels_NFhwA`` are the target's (see ``label_tokens``).
     """
 
     source_NCFHW: Tensor
     target_NCFHW: Tensor
-    labels_NFhwA: Tensor | None
+    labels_NFhwA: Tensor
     text_of_pair: list[int]
     texts_TD: list[Tensor]
     tokens: int
@@ -49,8 +48,7 @@ class EncodedPairs:
             text_TD = self.texts_TD[self.text_of_pair[index]]
             text_BTD[row, : len(text_TD)] = text_TD.float()
         source, target = self.source_NCFHW[chosen].float(), self.target_NCFHW[chosen].float()
-        labels = None if self.labels_NFhwA is None else self.labels_NFhwA[chosen]
-        return EditBatch(source, target, text_BTD, labels_BFhwA=labels)
+        return EditBatch(source, target, text_BTD, labels_BFhwA=self.labels_NFhwA[chosen])
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class EncodedRows:
 
     source_NCFHW: Tensor
     target_NCFHW: Tensor
-    labels_NFhwA: Tensor | None
+    labels_NFhwA: Tensor
     texts: list[str]
 
 
@@ -84,7 +82,7 @@ def encode_pairs(
     return EncodedPairs(
         torch.cat([part.source_NCFHW for part in parts]),
         torch.cat([part.target_NCFHW for part in parts]),
-        torch.cat([part.labels_NFhwA for part in parts if part.labels_NFhwA is not None]) if frames == 1 else None,
+        torch.cat([part.labels_NFhwA for part in parts]),
         [position[text] for text in texts],
         [entry["text"] for entry in entries.values()],
         int(next(iter(entries.values()))["tokens"]),
@@ -106,14 +104,12 @@ def encode_rows(
     Args:
         resolution: height and width in pixels; must divide by the backbone's ``pixel_multiple``.
         mix: of the training pairs.
-        frames: of each pair, 4k + 1; above 1 a camera moves over the two stills (see ``CameraPath``).
+        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
     """
     pairs = [sample_pair(seed, index, split, mix) for index in indices]
-    rendered = [edit.render(1, (resolution, resolution))[:2] for edit, _ in pairs]
-    if frames > 1:
-        rendered = [_filmed(pair, (seed, index), frames) for index, pair in zip(indices, rendered, strict=True)]
+    rendered = [edit.render(frames, (resolution, resolution))[:2] for edit, _ in pairs]
     grid = (resolution // backbone.pixel_multiple,) * 2
-    labels = torch.stack([label_tokens(edit.target, 1, grid) for edit, _ in pairs]) if frames == 1 else None
+    labels = torch.stack([label_tokens(edit.target, (frames - 1) // 4 + 1, grid) for edit, _ in pairs])
     latents = [_latents(backbone, [pair[side] for pair in rendered]) for side in (0, 1)]
     return EncodedRows(latents[0], latents[1], labels, [text for _, text in pairs])
 
@@ -129,12 +125,6 @@ def encode_texts(backbone: Backbone, texts: Sequence[str]) -> dict[str, Entry]:
             for text, text_TD in zip(part, backbone.encode_text(list(part)).float().cpu(), strict=True)
         }
     return entries
-
-
-def _filmed(pair: tuple[np.ndarray, np.ndarray], seed: tuple[int, ...], frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both stills under one camera."""
-    path = CameraPath.sample(np.random.default_rng(seed))
-    return path.film(pair[0][0], frames), path.film(pair[1][0], frames)
 
 
 def _latents(backbone: Backbone, images: list[np.ndarray]) -> Tensor:

@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .autoencoder import NanoAutoencoder
-from .scenes import sample_scene
-from .world import WorldBatches, videos
+from imvideoedit.nano.scene_batches import WorldBatches, videos
+from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
+from imvideoedit.world.scenes import sample_scene
 
 LATENT_NOISE = 0.03  # of the latents' unit spread: the decoder must forgive small errors of the sampler
 

@@ -6,12 +6,12 @@ import lightning
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone
-from ..context import denoise
-from ..kernels import suited_kernel
-from ..optimizer import MuonWithAdamW
-from .readouts import Readouts
-from .world import WorldBatches
+from imvideoedit.nano.readouts import Readouts
+from imvideoedit.nano.scene_batches import WorldBatches
+from imvideoedit.training.optimizers import MuonWithAdamW
+from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.context import denoise
+from imvideoedit.wan.kernels import suited_kernel
 
 PLAIN = (0.8, 0.3)  # shares of plain scenes at the first and the last step: what is simple is learnt first
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UserError
-from .edits import Edit, sample_compound, sample_edit
-from .grammar import apply_instruction
+from imvideoedit.common.errors import UserError
+from imvideoedit.world.edits import Edit, sample_compound, sample_edit
+from imvideoedit.world.grammar import apply_instruction
 
 SPLITS = ("train", "test")
 MOST_STEPS = 4  # edits in a compound one

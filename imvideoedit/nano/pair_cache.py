@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..backbone import Backbone
-from ..data.shards import Entry, ShardStore, Share, fill
-from ..hashing import hash_tensors
-from .encoded import EncodedPairs, encode_pairs, encode_rows, encode_texts
-from .mix import PairMix, sample_pair
+from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.data.shards import Entry, ShardStore, Share, fill
+from imvideoedit.nano.encoded import EncodedPairs, encode_pairs, encode_rows, encode_texts
+from imvideoedit.nano.mix import PairMix, sample_pair
+from imvideoedit.wan.backbone import Backbone
 
 PROBED = 8  # pairs whose pixels and texts tell one state of the renderer and the grammar from another
 LAYOUT = 1  # of the entries
@@ -49,9 +49,7 @@ def cached_pairs(
 
     def encode(keys: list[str]) -> Mapping[str, Entry]:
         rows = encode_rows(backbone, seed, [number[key] for key in keys], split, resolution, mix, frames)
-        latents = {"source": rows.source_NCFHW, "target": rows.target_NCFHW}
-        if rows.labels_NFhwA is not None:
-            latents["labels"] = rows.labels_NFhwA
+        latents = {"source": rows.source_NCFHW, "target": rows.target_NCFHW, "labels": rows.labels_NFhwA}
         entries = {key: {n: t[row].clone() for n, t in latents.items()} for row, key in enumerate(keys)}
         for key, text in zip(keys, rows.texts, strict=True):
             entries[key]["words"] = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
@@ -73,7 +71,7 @@ def cached_pairs(
     return EncodedPairs(
         torch.stack([entry["source"] for entry in entries]),
         torch.stack([entry["target"] for entry in entries]),
-        torch.stack([entry["labels"] for entry in entries]) if frames == 1 else None,
+        torch.stack([entry["labels"] for entry in entries]),
         [position[text] for text in words],
         [entry["text"] for entry in embeddings],
         int(embeddings[0]["tokens"]),

@@ -9,9 +9,9 @@ import numpy as np
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.shards import Share
-from imvideoedit.errors import UserError
-from imvideoedit.methods.base import EditBatch
+from imvideoedit.edit_batch import EditBatch
 from imvideoedit.nano.encoded import EncodedPairs
 from imvideoedit.nano.mix import SPLITS, PairMix
 from imvideoedit.nano.pair_cache import cached_pairs
@@ -63,7 +63,7 @@ class NanoPairs(LightningDataModule):
         resolution: pixels of a side.
         validation_pairs: number of test-composition pairs for the fixed-timestep validation loss; at least 1.
         mix: which edits and texts the training pairs have; single edits, mostly with the edited prompt, if None.
-        frames: of a training pair, 4k + 1; above 1 a camera pans and zooms over its two stills.
+        frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
         cache: folder of encoded pairs, for the next run with the same ones; None keeps them in memory only.
 
     Raises:

@@ -21,18 +21,18 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 from transformers import UMT5Config, UMT5EncoderModel
 
-from ..backbone import Backbone, load_backbone
-from ..composition import command
-from ..context import denoise
-from ..errors import UserError
-from ..sampling import guided, shifted_sigmas, solve
-from .autoencoder import NanoAutoencoder
-from .card import write_card
-from .fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
-from .fit_text_to_video import TextToVideoFit
-from .measure import measure
-from .start import start_local
-from .text import build_tokenizer
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.hydra_command import command
+from imvideoedit.flow.guidance import guided
+from imvideoedit.flow.solvers import shifted_sigmas, solve
+from imvideoedit.nano.card import write_card
+from imvideoedit.nano.fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
+from imvideoedit.nano.fit_text_to_video import TextToVideoFit
+from imvideoedit.nano.quality import measure
+from imvideoedit.nano.text import build_tokenizer
+from imvideoedit.wan.backbone import Backbone, load_backbone
+from imvideoedit.wan.context import denoise
+from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
@@ -44,7 +44,6 @@ def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
         text_dim=cfg.text_encoder.d_model,
         **cfg.transformer.model,
     )
-    start_local(transformer)
     text_config = UMT5Config(vocab_size=len(tokenizer), dropout_rate=0.0, **cfg.text_encoder)
     text_encoder = UMT5EncoderModel(text_config)
     return Backbone("nano", None, transformer, autoencoder, text_encoder, tokenizer, cfg.transformer.shift)

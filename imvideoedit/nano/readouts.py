@@ -19,8 +19,8 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .render import which_thing
-from .scenes import KINDS, MATERIALS, OBJECT_COLORS, STATES, Scene
+from imvideoedit.world.render import which_thing
+from imvideoedit.world.scenes import KINDS, MATERIALS, OBJECT_COLORS, STATES, Scene
 
 # What is asked of each token, with the weight of the loss beside 1 for the velocity.
 ATTRIBUTES = {

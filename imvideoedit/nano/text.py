@@ -5,7 +5,7 @@ import itertools
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from . import grammar, scenes
+from imvideoedit.world import grammar, scenes
 
 MAX_TOKENS = 64
 

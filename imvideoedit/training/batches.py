@@ -4,9 +4,8 @@ import dataclasses
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from imvideoedit.methods.base import EditBatch
+from imvideoedit.edit_batch import EditBatch
 
 
 def drop_texts(batch: Any, share: float, generator: torch.Generator) -> Any:
@@ -26,10 +25,3 @@ def drop_texts(batch: Any, share: float, generator: torch.Generator) -> Any:
         return dataclasses.replace(batch, text_BTD=torch.where(kept_B11, batch.text_BTD, batch.empty_TD))
     prompts = batch["edited_prompt"]
     return {**batch, "edited_prompt": [p if keep else "" for p, keep in zip(prompts, kept_B, strict=True)]}
-
-
-def moved(batch: EditBatch, device: torch.device) -> EditBatch:
-    """The batch with its tensors on a device."""
-    fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    there: dict[str, Any] = {name: t.to(device) for name, t in fields.items() if isinstance(t, Tensor)}
-    return dataclasses.replace(batch, **there)

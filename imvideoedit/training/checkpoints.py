@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import xxhash
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from imvideoedit.errors import UserError
-from imvideoedit.files import replacing
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import Stopped, StopRequest
 
@@ -197,3 +199,11 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints beside their final place and renames them, so that a crash leaves the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)

@@ -17,17 +17,17 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader
 
-from imvideoedit.backbone import WAN_1_3B, Backbone
-from imvideoedit.benchmark.measure import product_rate
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.machine import product_rate
 from imvideoedit.data.records import open_records
-from imvideoedit.errors import UserError
-from imvideoedit.geometry import fit_size
-from imvideoedit.locations import DEFAULT_SHIFT, locate
-from imvideoedit.methods.base import EditBatch
-from imvideoedit.training.costs import Pairs, random_transformer, useful_products
+from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimate, fitting
+from imvideoedit.training.flops import Pairs, random_transformer, useful_products
+from imvideoedit.training.monitor import peak_memory, stated_rate
 from imvideoedit.training.stopping import accumulation
-from imvideoedit.training.watching import peak_memory, stated_rate
+from imvideoedit.video.geometry import fit_size
+from imvideoedit.wan.backbone import WAN_1_3B, Backbone
+from imvideoedit.wan.locations import DEFAULT_SHIFT, locate
 
 WIDE = (832, 480)  # the shape of the pictures whose steps are run
 PAIRS = 13_000  # of the experiment, where its data are not there to be counted

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from imvideoedit.backbone import meta_transformer
 from imvideoedit.methods.base import Method
-from imvideoedit.training.costs import Pairs, activation_bytes, method_like
+from imvideoedit.training.flops import Pairs, activation_bytes, method_like
 from imvideoedit.training.strategies import BUCKET
+from imvideoedit.wan.backbone import meta_transformer
 
 GIB = 2**30
 RESERVE = 0.75 * GIB  # the driver's own, libraries' workspaces and what the allocator cannot use

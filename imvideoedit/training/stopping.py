@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning import Trainer
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 
 
 class Stopped(Exception):

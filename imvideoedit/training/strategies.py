@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from imvideoedit.errors import UserError
+from imvideoedit.common.errors import UserError
 from imvideoedit.training.averaging import ZeroAverage
 
 BUCKET = 50_000_000  # numbers reduced or gathered at a time: a tenth of DeepSpeed's own, which is gigabytes of buffers

@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from imvideoedit.callbacks import export_average
-from imvideoedit.errors import UserError
-from imvideoedit.settings import Defaults
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.training.export import export_average
 
 
 class BackgroundEdits(Callback):
@@ -30,7 +30,12 @@ class BackgroundEdits(Callback):
     """
 
     def __init__(
-        self, folder: Path | str, jobs: Path | str | None, every_n_steps: int, defaults: Defaults, device: str = "cpu"
+        self,
+        folder: Path | str,
+        jobs: Path | str | None,
+        every_n_steps: int,
+        defaults: SamplingConfig,
+        device: str = "cpu",
     ) -> None:
         if every_n_steps < 1:
             raise UserError(f"callbacks.videos.every_n_steps is {every_n_steps}; it must be at least 1")

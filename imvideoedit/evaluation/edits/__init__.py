@@ -1,1 +1,4 @@
-"""Edits of real videos: which there are, and the scores of each, kept so that nothing is computed twice."""
+"""Real edits on disk: the manifest of what was edited, frames to score, scores and their folder.
+
+How a score is made is the business of `metrics`, `vbench` and `judge`.
+"""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
-from ...files import replacing
-from ...jobs import VIDEOS, read_rows
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
+from imvideoedit.editing.jobs import VIDEOS, read_rows
 
 LISTS = ("manifest.jsonl", "manifest.csv")
 _PATHS = ("source", "edited", "mask")
@@ -24,7 +24,7 @@ class EditRow:
         instruction: what was to change.
         edited: the video after the edit; None where it is still to be made.
         method: who made it.
-        task: of :data:`imvideoedit.data.records.TASKS`, or a benchmark's own; empty if unknown.
+        task: of :data:`imvideoedit.world.tasks.TASKS`, or a benchmark's own; empty if unknown.
         source_prompt, prompt: the scene before and after; empty if unknown.
         mask: a video, bright where the edit is; None if unknown.
     """

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...files import replacing
-from ..jsonable import jsonable
-from .manifest import EditRow
-from .scores import Score
+from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.scores import Score
+from imvideoedit.evaluation.reporting.jsonable import jsonable
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...files import replacing
-from ..jsonable import jsonable
-from ..weights.files import hash_file
-from .manifest import EditRow
+from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.reporting.jsonable import jsonable
+from imvideoedit.evaluation.weights.files import hash_file
 
 Score = dict[str, Any]
 

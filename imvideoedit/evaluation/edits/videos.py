@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...data.video import Clip
-from ...errors import UserError
-from ...expansion import sample_frames
-from .manifest import EditRow
-from .scores import Unscored
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.prompts import sample_frames
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.scores import Unscored
+from imvideoedit.video.reader import Clip
 
 
 class Sized:

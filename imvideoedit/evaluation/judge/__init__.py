@@ -1,1 +1,4 @@
-"""A vision-language model as judge of edits: what it is asked, what its answers count, whether to believe it."""
+"""Vision-language models as judges: protocols, the scorer, agreement, and a check on exact answers.
+
+Asking a model at all is `clients`.
+"""

@@ -11,19 +11,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ...data.video import write_video
-from ...files import replacing
-from ...nano.edits import Edit
-from ...pipeline import EditPipeline
-from ..editors import adapter_editor
-from ..edits.manifest import EditRow, write_manifest
-from ..edits.scores import Score, ScoreFolder
-from ..exact import held_out_edits
-from ..jsonable import jsonable
-from ..measures import measure
-from ..scoring import overall, parts
-from .agreement import agreement, in_order
-from .scorer import JudgeScorer
+from imvideoedit.common.files import replacing
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
+from imvideoedit.evaluation.edits.scores import Score, ScoreFolder
+from imvideoedit.evaluation.judge.agreement import agreement, in_order
+from imvideoedit.evaluation.judge.scorer import JudgeScorer
+from imvideoedit.evaluation.nano.editors import adapter_editor
+from imvideoedit.evaluation.nano.exact import held_out_edits
+from imvideoedit.evaluation.nano.measures import measure
+from imvideoedit.evaluation.nano.scoring import overall, parts
+from imvideoedit.evaluation.reporting.jsonable import jsonable
+from imvideoedit.video.reader import write_video
+from imvideoedit.world.edits import Edit
 
 METHODS = ("exact", "trained", "copy", "shuffled")
 SIDE = 128  # pixels of the videos that a judge is shown

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
-from ...expansion import shrunk
-from ..edits.manifest import EditRow
-from ..edits.scores import Score, Unscored
-from ..edits.videos import sampled
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.prompts import shrunk
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.scores import Score, Unscored
+from imvideoedit.evaluation.edits.videos import sampled
 
 try:
-    from ...clients.answers import Part, Unanswered
-    from ...clients.endpoint import Endpoint
-    from ...clients.local import LocalModel
-    from ...clients.settings import EndpointSettings
-    from .protocols import PROTOCOLS
+    from imvideoedit.clients.answers import Part, Unanswered
+    from imvideoedit.clients.endpoint import Endpoint
+    from imvideoedit.clients.local import LocalModel
+    from imvideoedit.clients.settings import EndpointSettings
+    from imvideoedit.evaluation.judge.protocols import PROTOCOLS
 except ImportError as error:
     raise UserError(f"a judge needs {error.name}; pip install 'imvideoedit[models]'") from error
 

@@ -1,1 +1,4 @@
-"""Metrics of one edited video, as plain functions of frames; networks come in as arguments."""
+"""Measures of real edits by open networks and classical vision: alignment, temporal, source, rebuild.
+
+The networks and their weights come from `weights`.
+"""

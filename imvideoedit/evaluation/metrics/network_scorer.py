@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from ...errors import UserError
-from ..edits.manifest import EditRow
-from ..edits.scores import Score, Unscored
-from ..edits.videos import Sized, open_edit
-from ..weights.files import NETWORKS, check, default_folder, is_random
-from ..weights.networks import Clip, Dino, Lpips, Raft, aesthetic_head, musiq
-from .flow import Flow, tvl1
+from imvideoedit.common.errors import UserError
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.scores import Score, Unscored
+from imvideoedit.evaluation.edits.videos import Sized, open_edit
+from imvideoedit.evaluation.metrics.flow import Flow, tvl1
+from imvideoedit.evaluation.weights.files import NETWORKS, check, default_folder, is_random
+from imvideoedit.evaluation.weights.networks import Clip, Dino, Lpips, Raft, aesthetic_head, musiq
 
 FLOWS = {"raft": ("raft",), "tvl1": ()}
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...backbone import Backbone
-from .frames import Frames
+from imvideoedit.evaluation.metrics.frames import Frames
+from imvideoedit.wan.backbone import Backbone
 
 GROUPS = 2  # latent frames at a time
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...backbone import Backbone, load_backbone
-from ..edits.manifest import EditRow
-from ..edits.scores import Score
-from ..edits.videos import Sized
-from ..weights.networks import Clip
-from .alignment import frame_alignment, preference, video_alignment
-from .frames import features
-from .network_scorer import NetworkScorer
-from .rebuild import rebuilt_pairs
-from .source import colour_drift, perceptual, round_trip, structural
-from .temporal import flicker, neighbour_similarity, warped_error
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.scores import Score
+from imvideoedit.evaluation.edits.videos import Sized
+from imvideoedit.evaluation.metrics.alignment import frame_alignment, preference, video_alignment
+from imvideoedit.evaluation.metrics.frames import features
+from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
+from imvideoedit.evaluation.metrics.rebuild import rebuilt_pairs
+from imvideoedit.evaluation.metrics.source import colour_drift, perceptual, round_trip, structural
+from imvideoedit.evaluation.metrics.temporal import flicker, neighbour_similarity, warped_error
+from imvideoedit.evaluation.weights.networks import Clip
+from imvideoedit.wan.backbone import Backbone, load_backbone
 
 MEASURES: dict[str, tuple[str, ...]] = {
     "clip_text_frame": ("clip_l14",),

@@ -7,7 +7,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from .frames import Frames, mean, to_float
+from imvideoedit.evaluation.metrics.frames import Frames, mean, to_float
 
 KEPT_SHARE = 0.5  # of the pixels, where no mask says what was edited: those that changed least
 SSIM_WINDOW = 7  # pixels, as scikit-image's

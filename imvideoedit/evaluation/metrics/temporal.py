@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .flow import Flow, visible, warp
-from .frames import Frames, mean, to_float
+from imvideoedit.evaluation.metrics.flow import Flow, visible, warp
+from imvideoedit.evaluation.metrics.frames import Frames, mean, to_float
 
 
 def neighbour_similarity(features_ND: Tensor) -> float:

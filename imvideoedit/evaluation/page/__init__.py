@@ -1,1 +1,4 @@
-"""The report on scored edits of real videos: one page, pictures, tables."""
+"""The report of real edits as one HTML page: figures, numbers, strips and tables.
+
+It reads scores; it measures nothing.
+"""

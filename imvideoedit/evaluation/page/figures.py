@@ -6,10 +6,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..charts import COLORS, STYLE, canvas, circle, look, png
-from ..edits.scored import Scored
-from .numbers import estimate, methods_of, tasks_of, values_of
-from .tables import title
+from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.page.numbers import estimate, methods_of, tasks_of, values_of
+from imvideoedit.evaluation.page.tables import title
+from imvideoedit.evaluation.reporting.charts import COLORS, STYLE, canvas, circle, look, png
 
 AT_ONCE = len(COLORS)  # methods in one radar
 

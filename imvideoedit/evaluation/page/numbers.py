@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..edits.scored import Scored
-from ..statistics import holm, wilcoxon
-from ..summary import bootstrap
+from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.reporting.statistics import bootstrap, holm, wilcoxon
 
 HEADLINES = ("judge.total", "study.rating", "study.preferred", "second_judge.total")
 DECIMALS = 4

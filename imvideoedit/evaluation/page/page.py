@@ -6,14 +6,21 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from ...files import replacing
-from ..edits.scored import Scored, measures_of
-from ..published.quoted import quoted
-from ..table import Table, data_uri, latex, markdown, write_csv
-from .figures import draw
-from .numbers import compare, headline, methods_of
-from .strips import Strip, extremes
-from .tables import agreement_table, dimension_tables, quoted_table, significance_table, task_table, title
+from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.edits.scored import Scored, measures_of
+from imvideoedit.evaluation.page.figures import draw
+from imvideoedit.evaluation.page.numbers import compare, headline, methods_of
+from imvideoedit.evaluation.page.strips import Strip, extremes
+from imvideoedit.evaluation.page.tables import (
+    agreement_table,
+    dimension_tables,
+    quoted_table,
+    significance_table,
+    task_table,
+    title,
+)
+from imvideoedit.evaluation.published.quoted import quoted
+from imvideoedit.evaluation.reporting.table import Table, data_uri, latex, markdown, write_csv
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,10 @@ def write_page(scored: Sequence[Scored], about: About, out: Path) -> Path:
             "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in [*tables, *quotes]) + "\n",
             encoding="utf-8",
         )
-    loaders = [PackageLoader("imvideoedit.evaluation.page", "."), PackageLoader("imvideoedit.evaluation", ".")]
+    loaders = [
+        PackageLoader("imvideoedit.evaluation.page", "."),
+        PackageLoader("imvideoedit.evaluation.reporting", "."),
+    ]
     environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
     text = environment.get_template("edits.html.j2").render(
         about=about,

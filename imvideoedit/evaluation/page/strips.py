@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.strips import write_strip
-from ...expansion import shrunk
-from ..edits.scored import Scored
-from ..edits.scores import Unscored
-from ..edits.videos import sampled
-from ..table import data_uri
+from imvideoedit.editing.prompts import shrunk
+from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.edits.scores import Unscored
+from imvideoedit.evaluation.edits.videos import sampled
+from imvideoedit.evaluation.reporting.table import data_uri
+from imvideoedit.video.strips import write_strip
 
 COUNT = 3  # of the best and of the worst
 COLUMNS = 6

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from ..edits.scored import Scored
-from ..published.quoted import Quoted
-from ..table import Table
-from .numbers import Comparison, Estimate, estimate, methods_of, tasks_of, values_of
+from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.page.numbers import Comparison, Estimate, estimate, methods_of, tasks_of, values_of
+from imvideoedit.evaluation.published.quoted import Quoted
+from imvideoedit.evaluation.reporting.table import Table
 
 WIDEST = 6  # measures beside each other
 

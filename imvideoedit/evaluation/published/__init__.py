@@ -1,1 +1,4 @@
-"""Tables as papers print them: to be quoted beside own numbers, never mixed with them."""
+"""Numbers that papers published, as CSV, quoted beside own ones.
+
+Nothing measured here is kept in this room.
+"""

@@ -1,1 +1,4 @@
-"""A blind user study: a local page for raters, their ratings on disk, and what they amount to."""
+"""A study with people: plan, page to rate on, ratings, analysis.
+
+Scores of machines live elsewhere.
+"""

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from ..edits.manifest import EditRow
-from ..edits.scored import Scored
-from ..statistics import Level, krippendorff, wilson
-from ..summary import interval_over_seeds
-from ..table import Table
-from .plan import Item, Mode
-from .ratings import Rating
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.reporting.statistics import Level, interval_over_seeds, krippendorff, wilson
+from imvideoedit.evaluation.reporting.table import Table
+from imvideoedit.evaluation.study.plan import Item, Mode
+from imvideoedit.evaluation.study.ratings import Rating
 
 
 def scored_by_people(

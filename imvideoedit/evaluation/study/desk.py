@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..edits.manifest import EditRow
-from .plan import Item, Mode, blind, items_of, order_for, rater_key
-from .ratings import Rating, Ratings
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.study.plan import Item, Mode, blind, items_of, order_for, rater_key
+from imvideoedit.evaluation.study.ratings import Rating, Ratings
 
 
 @dataclass(frozen=True)

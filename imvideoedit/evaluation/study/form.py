@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from .desk import Desk, Question
+from imvideoedit.evaluation.study.desk import Desk, Question
 
 CSS = """
 .gradio-container { max-width: 1280px !important; }

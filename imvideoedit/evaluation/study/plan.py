@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ...app_frames import fitted, shown_size
-from ...data.video import Clip, VideoWriter
-from ..edits.manifest import EditRow
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.video.display import fitted, shown_size
+from imvideoedit.video.reader import Clip, VideoWriter
 
 Mode = Literal["ratings", "pairs"]
 MODES = ("ratings", "pairs")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...errors import UserError
-from ...files import replacing
-from .plan import Item
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.study.plan import Item
 
 LIKERT = (1, 5)
 

@@ -4,15 +4,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import UserError
-from ...serving import MEGABYTE, end_on_terminate, keep_to_itself, listening, require_gradio, serve
-from ..edits.manifest import read_methods
-from ..edits.scored import write_scored
-from ..page.page import About, write_page
-from .analysis import agreement_of_raters, opinion_table, preference_table, scored_by_people
-from .desk import Desk
-from .plan import MODES, Mode
-from .ratings import Rating
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.web import MEGABYTE, end_on_terminate, keep_to_itself, listening, require_gradio, serve
+from imvideoedit.evaluation.edits.manifest import read_methods
+from imvideoedit.evaluation.edits.scored import write_scored
+from imvideoedit.evaluation.page.page import About, write_page
+from imvideoedit.evaluation.study.analysis import agreement_of_raters, opinion_table, preference_table, scored_by_people
+from imvideoedit.evaluation.study.desk import Desk
+from imvideoedit.evaluation.study.plan import MODES, Mode
+from imvideoedit.evaluation.study.ratings import Rating
 
 
 def run(
@@ -79,7 +79,7 @@ def _ask(desk: Desk, out: Path, host: str, port: int) -> None:
     with listening(host, port) as listener:
         keep_to_itself(out / "media")
         desk.prepare()
-        from .form import CSS, build_form
+        from imvideoedit.evaluation.study.form import CSS, build_form
 
         try:
             serve(

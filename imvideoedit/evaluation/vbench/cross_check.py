@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import CommandLine, UserError, exit_cleanly
-from ..edits.manifest import EditRow, read_methods
-from ..edits.scores import ScoreFolder
-from ..judge.agreement import agreement
-from ..table import Table, markdown, write_csv
-from .scorer import DIMENSIONS, VBenchScorer
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
+from imvideoedit.evaluation.edits.scores import ScoreFolder
+from imvideoedit.evaluation.judge.agreement import agreement
+from imvideoedit.evaluation.reporting.table import Table, markdown, write_csv
+from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 
 ORIGINAL = """
 import json, sys

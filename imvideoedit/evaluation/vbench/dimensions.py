@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..metrics.flow import Flow, between
-from ..metrics.frames import Frames, batches, features, mean, pairs, to_float
+from imvideoedit.evaluation.metrics.flow import Flow, between
+from imvideoedit.evaluation.metrics.frames import Frames, batches, features, mean, pairs, to_float
 
 SAMPLED_FPS = 8  # of dynamic degree
 FASTEST = 0.05  # share of pixels whose mean flow says whether a pair moves

@@ -3,11 +3,17 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..edits.manifest import EditRow
-from ..edits.videos import Sized
-from ..metrics.frames import features
-from ..metrics.network_scorer import NetworkScorer
-from .dimensions import aesthetic_quality, consistency, dynamic_degree, imaging_quality, motion_smoothness
+from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.edits.videos import Sized
+from imvideoedit.evaluation.metrics.frames import features
+from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
+from imvideoedit.evaluation.vbench.dimensions import (
+    aesthetic_quality,
+    consistency,
+    dynamic_degree,
+    imaging_quality,
+    motion_smoothness,
+)
 
 DIMENSIONS = {
     "subject_consistency": ("dino_b16",),

@@ -1,1 +1,4 @@
-"""The pretrained networks that metrics look with: which files, where from, which hash, and how they are loaded."""
+"""Networks that score, and the files of their weights: what is needed, checked, prepared, or tiny for tests.
+
+What is done with them is `metrics` and `vbench`.
+"""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import UserError
+from imvideoedit.common.errors import UserError
 
 HUB = "https://huggingface.co/{repository}/resolve/{revision}/{name}"
 _CLIP_TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json")

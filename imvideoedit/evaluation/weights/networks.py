@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel
 
-from ...errors import UserError
-from ...vision import mend_torchvision
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.torchvision_fix import mend_torchvision
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

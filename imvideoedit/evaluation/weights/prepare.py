@@ -6,9 +6,9 @@ Without either it says which are there, with their hashes, and which are missing
 import urllib.request
 from pathlib import Path
 
-from ...errors import CommandLine, UserError, exit_cleanly
-from ...files import replacing
-from .files import NETWORKS, WeightFile, check, default_folder, hash_file
+from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.weights.files import NETWORKS, WeightFile, check, default_folder, hash_file
 
 TIMEOUT = 60  # seconds without a byte
 CHUNK = 2**20  # bytes
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     how.add_argument("--tiny", action="store_true", help="write small random networks, to try the suites with")
     args = parser.parse_args(argv)
     if args.tiny:
-        from .tiny import write_tiny  # slow to import, and the rest does without
+        from imvideoedit.evaluation.weights.tiny import write_tiny  # slow to import, and the rest does without
 
         write_tiny(args.folder)
     if args.download:

@@ -10,9 +10,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
-from ...files import replacing
-from .files import MARK, NETWORKS
-from .networks import need
+from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.weights.files import MARK, NETWORKS
+from imvideoedit.evaluation.weights.networks import need
 
 SIDE = 32  # pixels that the small CLIPs see
 WIDTH = 32  # of their vectors

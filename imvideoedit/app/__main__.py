@@ -1,0 +1,3 @@
+from imvideoedit.app.command import main
+
+main()

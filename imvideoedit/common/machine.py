@@ -1,0 +1,41 @@
+"""What this machine does: seconds of a run, peak memory, rate of matrix products."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+SIDE = 1536  # of the matrices that tell the machine's rate
+
+
+def fastest(compute: Callable[[], Any], repeats: int = 3) -> float:
+    """Seconds of the fastest of ``repeats`` runs."""
+    times = []
+    for _ in range(repeats):
+        _wait()
+        began = time.perf_counter()
+        compute()
+        _wait()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had."""
+    # Not getrusage, whose maximum a child process inherits from its parent.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of this machine's matrix products."""
+    left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
+    left @ right
+    return 2 * SIDE**3 / fastest(lambda: left @ right, repeats=9)
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,65 @@
+"""Does every object go where it should? Each is looked for around its exact place, frame by frame.
+
+Legend: F frames, H W pixels.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from imvideoedit.world.render import which_thing
+from imvideoedit.world.scenes import Scene
+
+REACH = 8  # pixels around the exact place that are searched; an object further off counts as lost
+MARGIN = 2  # pixels of surroundings matched along, since a plain object has its place from its outline alone
+FOUND = 0.5  # of the difference between an object and a wrong place: a worse match is not the object
+STRIDE = 4  # frames between those looked at: nothing moves far in so short a time
+SMALLEST = 12  # pixels an object must show to be looked for
+
+
+def motion_fidelity(edited: np.ndarray, exact: np.ndarray, scene: Scene) -> float:
+    """How near the objects of ``scene`` are to their exact places, from 0 (lost) to 1; NaN without any object.
+
+    Every object is matched, with its outline, at all shifts of up to ``REACH`` pixels; the best shift of length s
+    counts 1 - s / ``REACH``, and 0 where even the best match is poor.
+
+    Args:
+        edited, exact: uint8 ``[F, H, W, 3]``.
+        scene: that ``exact`` shows.
+    """
+    frames = np.arange(0, len(exact), STRIDE)
+    seen_FHW = which_thing(scene, frames, exact.shape[1:3])
+    scores = []
+    for frame, seen_HW in zip(frames, seen_FHW, strict=True):
+        for number in range(1, len(scene.things) + 1):
+            mask = seen_HW == number
+            if mask.sum() >= SMALLEST:
+                scores.append(_nearness(edited[frame], exact[frame], mask))
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def _nearness(edited: np.ndarray, exact: np.ndarray, mask: np.ndarray) -> float:
+    top, left = np.maximum(np.argwhere(mask).min(0) - MARGIN, 0)
+    bottom, right = np.argwhere(mask).max(0) + 1 + MARGIN
+    patch = exact[top:bottom, left:right].astype(np.float32)
+    weight = _grow(mask[top:bottom, left:right]).astype(np.float32)[..., None]
+    padding = ((REACH, REACH), (REACH, REACH), (0, 0))
+    around = np.pad(edited.astype(np.float32), padding, mode="edge")
+    around = around[top : bottom + 2 * REACH, left : right + 2 * REACH]
+    windows = sliding_window_view(around, patch.shape)[:, :, 0]  # [2·REACH+1, 2·REACH+1, h, w, 3]
+    errors = (np.abs(windows - patch) * weight).sum((2, 3, 4)) / (3 * weight.sum())
+    best = np.unravel_index(errors.argmin(), errors.shape)
+    contrast = float((np.abs(patch - _surroundings(exact, mask)) * weight).sum() / (3 * weight.sum()))
+    if errors[best] > FOUND * contrast:
+        return 0.0
+    return max(0.0, 1 - float(np.hypot(*(np.array(best) - REACH))) / REACH)
+
+
+def _grow(mask: np.ndarray) -> np.ndarray:
+    """The mask and everything within ``MARGIN`` pixels of it."""
+    padded = np.pad(mask, MARGIN)
+    return np.any(sliding_window_view(padded, (2 * MARGIN + 1, 2 * MARGIN + 1)), axis=(2, 3))
+
+
+def _surroundings(exact: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Mean colour of what is not the object."""
+    return exact[~mask].astype(np.float32).mean(0)

@@ -1,0 +1,68 @@
+"""Tables of finished cells, as Markdown, LaTeX and CSV; pictures within a page."""
+
+import base64
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from imvideoedit.common.files import replacing
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Finished cells, the first of each row naming it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, without its title."""
+    cells = [table.header, ["---"] * len(table.header), *table.rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in row) + " |" for row in cells)
+
+
+def latex(table: Table) -> str:
+    """The table in LaTeX with ``booktabs``' rules, captioned by its title."""
+    columns = "l" + "r" * (len(table.header) - 1)
+    lines = [" & ".join(map(_escaped, row)) + r" \\" for row in table.rows]
+    header = " & ".join(map(_escaped, table.header)) + r" \\"
+    body = "\n".join([r"\toprule", header, r"\midrule", *lines, r"\bottomrule"])
+    return (
+        f"\\begin{{table}}\n\\centering\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+        f"\\caption{{{_escaped(table.title)}}}\n\\end{{table}}\n"
+    )
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """Write header and rows."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([table.header, *table.rows])
+
+
+def data_uri(picture: bytes) -> str:
+    """A PNG's bytes as an address that holds it whole."""
+    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
+
+
+def _plain(cell: str) -> str:
+    """With no sign that would end the cell or begin HTML."""
+    return cell.replace("|", "\\|").replace("<", "\\<")
+
+
+def _escaped(cell: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in cell)

@@ -1,0 +1,80 @@
+"""``+suite=benchmark``: edit all of a benchmark with an adapter, then score; both go on where they stopped."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.progress import Progress
+
+from imvideoedit.common.bundled import adapter_path
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.jobs import Entry, Job
+from imvideoedit.editing.model_options import Model
+from imvideoedit.editing.run_jobs import run_batch, show
+from imvideoedit.evaluation.edits.manifest import EditRow, read_manifest, read_methods, write_manifest
+from imvideoedit.evaluation.edits.scores import Scorer
+from imvideoedit.evaluation.suites.edits import score
+from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
+
+
+def run_benchmark(
+    out: Path,
+    benchmark: str,
+    adapter: str,
+    device: str | None,
+    scorers: Mapping[str, Scorer | None],
+    folder: Path | str | None = None,
+    method: str = "ours",
+    compare: Sequence[Path | str] | str = (),
+    limit: int | None = None,
+    quality: str = "best",
+) -> Path:
+    """Make all edits of a benchmark into ``out/edits``, then score them, beside other methods' edits if given.
+
+    Args:
+        benchmark: one of :data:`LAYOUTS`; or a manifest of edits to be made.
+        adapter: that edits; ``bundled`` for the bundled one.
+        scorers: by any name; None leaves one out.
+        folder: of the benchmark, as its publishers offer it.
+        method: name of the adapter's edits in the report.
+        compare: folders of other methods' videos, named by the ids, or manifests.
+        limit: edits at most, from the first.
+        quality: of the edits, see :mod:`imvideoedit.editing.presets`.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        UserError: the benchmark or the adapter is not there, no edit could be made, or a scorer cannot go on.
+    """
+    rows = _rows(benchmark, folder)[:limit]
+    path = adapter_path(adapter)
+    entries = [_entry(row, out / "edits", quality) for row in rows]
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(f"{len(entries)} edits", total=len(entries))
+        outcomes = run_batch(entries, Model(((path, 1.0),)), [device], lambda outcome: progress.advance(bar))
+    show(outcomes)
+    failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
+    made = [
+        replace(row, edited=entry.job.output, method=method)
+        for row, entry in zip(rows, entries, strict=True)
+        if entry.where not in failed and entry.job is not None
+    ]
+    if not made:
+        raise UserError("none of the benchmark's edits could be made; the lines above say why")
+    write_manifest(made, out / "edits" / "manifest.jsonl")
+    every = read_methods(out / "edits", compare)
+    return score(out, every, [scorer for scorer in scorers.values() if scorer is not None], f"{benchmark}: {method}")
+
+
+def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:
+    if Path(benchmark).suffix.lower() in (".jsonl", ".csv"):
+        return read_manifest(Path(benchmark))
+    if folder is None:
+        raise UserError(f"say where {benchmark} is, with folder=DIR; benchmarks are {', '.join(LAYOUTS)}")
+    return read_benchmark(benchmark, Path(folder))
+
+
+def _entry(row: EditRow, folder: Path, quality: str) -> Entry:
+    texts = row.prompt or None, row.source_prompt or None
+    return Entry(row.id, Job(row.source, row.instruction, folder / f"{row.id}.mp4", *texts, quality=quality))

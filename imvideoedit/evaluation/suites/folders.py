@@ -1,0 +1,162 @@
+"""Public benchmarks as lists of edits to be made, from the folders that their publishers offer.
+
+Layouts are those of the publishers' pages. EditVerseBench's ``test.json`` is documented field by field; OpenVE-Bench
+and its derivatives list ``edited_type``, ``prompt`` and the video in a CSV; IVEBench has source, edit and target prompt
+of every video in its JSON; ReCo-Bench has a list for each of four tasks beside the videos; of VIE-Bench's list no page
+tells the fields. So the usual names of a field are tried in turn, and a list that has none of them is refused with the
+names that it has.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.editing.jobs import VIDEOS, read_rows
+from imvideoedit.evaluation.edits.manifest import EditRow
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a benchmark names things.
+
+    Attributes:
+        lists: patterns of the files that list the edits, in a folder or below it; the first that matches any is taken.
+        source, instruction, task, source_prompt, prompt: names of the fields, tried in turn.
+        folders: below which videos are looked for by name alone, beside the place that the list gives.
+        origin: where users get it.
+    """
+
+    lists: tuple[str, ...]
+    source: tuple[str, ...]
+    instruction: tuple[str, ...]
+    task: tuple[str, ...]
+    source_prompt: tuple[str, ...]
+    prompt: tuple[str, ...]
+    folders: tuple[str, ...]
+    origin: str
+
+
+_SOURCES = (
+    "source_video",
+    "source_video_path",
+    "src_video",
+    "original_video",
+    "video",
+    "video_path",
+    "input",
+    "source",
+)
+_INSTRUCTIONS = ("instruction", "edit_instruction", "edit_prompt", "editing_instruction", "prompt", "text")
+_TASKS = ("edited_type", "edit_type", "task", "type", "category", "task_type")
+_BEFORE = ("source_prompt", "source_caption", "original_prompt")
+_AFTER = ("target_prompt", "target_caption", "edited_prompt")
+_PLACES = ("videos", "src_videos", "source_videos", "ivebenchdb_mp4_short", "ivebenchdb_mp4_long", ".")
+
+
+def _layout(lists: tuple[str, ...], origin: str, **names: tuple[str, ...]) -> Layout:
+    usual = {
+        "source": _SOURCES,
+        "instruction": _INSTRUCTIONS,
+        "task": _TASKS,
+        "source_prompt": _BEFORE,
+        "prompt": _AFTER,
+        "folders": _PLACES,
+    }
+    return Layout(lists, origin=origin, **{**usual, **names})
+
+
+LAYOUTS = {
+    "editversebench": _layout(
+        ("test.json", "*/test.json"),
+        "huggingface.co/datasets/sooyek/EditVerseBench",
+        source=("<video1>",),
+        instruction=("<text>",),
+    ),
+    "openve_bench": _layout(("*.csv", "*.jsonl", "*.json"), "huggingface.co/datasets/Lewandofski/OpenVE-Bench"),
+    "ivebench": _layout(
+        ("ivebench*prompt*.json", "*prompt*.json"),
+        "huggingface.co/datasets/Coraxor/IVEBench",
+        source=("video_name", "name", "source_video_name", *_SOURCES),
+        instruction=("edit_prompt", *_INSTRUCTIONS),
+    ),
+    "vie_bench": _layout(("*.json", "*.jsonl", "*.csv", "*/*.json"), "huggingface.co/datasets/Simons212/VIE-Bench"),
+    "reco_bench": _layout(
+        ("*_data_configs.json", "*/*_data_configs.json", "*.json", "*/*.json", "*.jsonl"),
+        "huggingface.co/datasets/HiDream-ai/ReCo-Bench",
+    ),
+}
+
+
+def read_benchmark(name: str, folder: Path) -> list[EditRow]:
+    """All edits of a benchmark that are to be made.
+
+    Args:
+        name: one of :data:`LAYOUTS`.
+        folder: as its publishers offer it.
+
+    Raises:
+        UserError: no such benchmark or folder, no list in it, a list without the fields, or a video that is not there.
+    """
+    if name not in LAYOUTS:
+        raise UserError(f"there is no benchmark {name!r}; choose among {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[name]
+    lists = next((found for pattern in layout.lists if (found := sorted(folder.glob(pattern)))), [])
+    if not lists:
+        raise UserError(f"{folder} holds none of {', '.join(layout.lists)}; get {name} from {layout.origin}")
+    rows = [_row(record, key, path, folder, layout) for path in lists for key, record in _records(path)]
+    taken: set[str] = set()
+    for row in rows:
+        if row.id in taken:
+            raise UserError(f"{folder} lists {row.id} twice; leave one of its lists out")
+        taken.add(row.id)
+    return rows
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and fields of each entry of a list; the key is its number where the list gives none."""
+    if path.suffix != ".json":
+        entries: Iterable[tuple[str, Any]] = ((str(number), row) for number, row in enumerate(read_rows(path)))
+    else:
+        try:
+            held = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); get it again") from error
+        entries = held.items() if isinstance(held, dict) else ((str(n), record) for n, record in enumerate(held))
+    for key, record in entries:
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, entry {key}: it is no object with fields")
+        yield key, record
+
+
+def _row(record: dict[str, Any], key: str, path: Path, folder: Path, layout: Layout) -> EditRow:
+    where = f"{path}, entry {key}"
+    source = _find(_field(record, layout.source, where), path.parent, folder, layout.folders, where)
+    text = re.sub(r"<(?:video|image)\d+>", "", _field(record, layout.instruction, where))
+    task = _field(record, layout.task, "") or path.stem.removesuffix("_data_configs")
+    texts = [_field(record, names, "") for names in (layout.source_prompt, layout.prompt)]
+    name = re.sub(r"[^\w.-]+", "_", f"{path.stem}_{key}")
+    return EditRow(name, source, " ".join(text.split()), task=task, source_prompt=texts[0], prompt=texts[1])
+
+
+def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
+    """The first of some fields that holds text; where none does it is empty, or refused if ``where`` is given."""
+    for name in names:
+        if isinstance(record.get(name), str) and record[name].strip():
+            return record[name].strip()
+    if where:
+        raise UserError(f"{where}: none of the fields {', '.join(names)}; it has {', '.join(record)}")
+    return ""
+
+
+def _find(name: str, beside: Path, folder: Path, folders: tuple[str, ...], where: str) -> Path:
+    """The video of a name, which may lack its suffix; nothing outside the benchmark's folder is taken."""
+    places = [base / place for base in (beside, folder) for place in folders]
+    names = [name, *(name + suffix for suffix in VIDEOS)] if Path(name).suffix.lower() not in VIDEOS else [name]
+    for candidate in (place / own for place in places for own in (*names, *(Path(one).name for one in names))):
+        if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
+            return candidate
+    raise UserError(f"{where}: there is no video {name} in {folder}; download the source videos too")

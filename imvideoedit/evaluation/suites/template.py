@@ -1,0 +1,83 @@
+"""``python -m imvideoedit.evaluation.suites.template FILE``: 10 tasks × 25 edits to be filled with videos.
+
+The paper's benchmark (ImVideoEdit, section 5.1) has 25 videos of each of ten tasks, made with a text-to-video model; it
+is not published. This template has its shape with prompts of our own: 25 scenes, and of each an edit of every task.
+Each row's ``source_prompt`` says what video to make or look for; put it at ``source``, and the manifest is whole.
+"""
+
+import importlib.resources
+from pathlib import Path
+
+import yaml
+
+from imvideoedit.common.errors import CommandLine, exit_cleanly
+from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
+from imvideoedit.world.tasks import TASKS
+
+SCENE = "{who} {does} {thing} {where}, {extra}, {light}."
+
+
+def template() -> list[EditRow]:
+    """250 rows, task by task; sources are ``videos/<scene>.mp4``, and of a scene the same in all tasks."""
+    text = importlib.resources.files("imvideoedit.evaluation.suites").joinpath("scenes.yaml").read_text("utf-8")
+    scenes = yaml.safe_load(text)
+    return [_row(number, scene, task) for task in TASKS for number, scene in enumerate(scenes, 1)]
+
+
+def _row(number: int, scene: dict[str, str], task: str) -> EditRow:
+    before = {key: scene[key] for key in ("who", "does", "thing", "where", "extra", "light")}
+    instruction, after, ending = _edit(scene, task)
+    prompt = _sentence(SCENE.format(**{**before, **after})).replace(", ,", ",")
+    return EditRow(
+        id=f"{task}_{number:02d}",
+        source=Path("videos") / f"scene_{number:02d}.mp4",
+        instruction=instruction,
+        task=task,
+        source_prompt=_sentence(SCENE.format(**before)),
+        prompt=prompt + ending,
+    )
+
+
+def _edit(scene: dict[str, str], task: str) -> tuple[str, dict[str, str], str]:
+    """Instruction, what it puts in place of the scene's parts, and what it adds to the description."""
+    who, thing, extra = (_the(scene[key]) for key in ("who", "thing", "extra"))
+    attribute, around = scene["attribute"], scene["background"]
+    edits: dict[str, tuple[str, dict[str, str], str]] = {
+        "style_transfer": (f"Turn the video into {scene['style']} style.", {}, f" In {scene['style']} style."),
+        "color_texture": (f"Make {thing} {scene['recolor']}.", {"thing": f"{scene['thing']}, {scene['recolor']},"}, ""),
+        "object_addition": (f"Add {scene['add']}.", {}, f" {_sentence(scene['add'])} is there too."),
+        "object_removal": (f"Remove {extra}.", {"extra": ""}, ""),
+        "rigid_replacement": (f"Replace {thing} with {scene['rigid']}.", {"thing": scene["rigid"]}, ""),
+        "nonrigid_replacement": (f"Replace {who} with {scene['nonrigid']}.", {"who": scene["nonrigid"]}, ""),
+        "camera_viewpoint": (f"Show the scene {scene['camera']}.", {}, f" Seen {scene['camera']}."),
+        "local_attribute": (f"Give {who} {attribute}.", {"who": f"{scene['who']} with {attribute}"}, ""),
+        "relighting": (f"Change the light to {scene['relight']}.", {"light": f"in {scene['relight']}"}, ""),
+        "background_replacement": (f"Replace the background by {around}.", {"where": f"with {around} all around"}, ""),
+    }  # fmt: skip
+    return edits[task]
+
+
+def _the(text: str) -> str:
+    """With the definite article."""
+    article, _, rest = text.partition(" ")
+    return f"the {rest}" if article in ("a", "an") else text
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+@exit_cleanly
+def main() -> None:
+    """Write the template."""
+    parser = CommandLine(prog="python -m imvideoedit.evaluation.suites.template", description=__doc__)
+    parser.add_argument("file", type=Path, help="of the manifest, .jsonl")
+    path = parser.parse_args().file
+    rows = template()
+    write_manifest(rows, path)
+    sources = {row.source for row in rows}
+    print(f"{len(rows)} edits in {path}; put {len(sources)} videos beside it, as its rows name and describe them")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Adapter files: the trained tensors in safetensors, with a versioned header in its metadata.
+
+Every header entry is a JSON string: ``format_version``, ``package_version``, ``method``, ``config``, ``backbone`` and
+``training``. A file loads completely or not at all.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import imvideoedit
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
+from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.methods.base import Method
+from imvideoedit.methods.parallel_2d import Parallel2D
+from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.wan.backbone import Backbone, parameter_hash
+from imvideoedit.wan.context import block_dtype
+
+FORMAT_VERSION = 1
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D)}
+
+
+@dataclass(frozen=True)
+class AdapterHeader:
+    """What a file says about itself.
+
+    Attributes:
+        method: key of ``METHODS``.
+        config: arguments that rebuild the method.
+        backbone: ``name``, ``revision`` and ``parameter_hash`` of the transformer it was trained in.
+        training: free summary: steps, seed, area, defaults for sampling and the like.
+    """
+
+    method: str
+    config: dict[str, Any]
+    backbone: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    package_version: str = imvideoedit.__version__
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for entry in ("config", "backbone", "training"):
+            if not isinstance(getattr(self, entry), dict):
+                raise TypeError(f"{entry}, which must be a mapping")
+
+    @classmethod
+    def describe(cls, method: Method, backbone: Backbone, training: dict[str, Any]) -> "AdapterHeader":
+        """The header of a method that is installed in a backbone."""
+        identity = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": backbone.parameter_hash()}
+        return cls(method.name, method.config(), identity, training)
+
+
+def save_adapter(
+    method: Method,
+    path: Path | str,
+    header: AdapterHeader,
+    state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write an adapter; the file appears whole or not at all.
+
+    Args:
+        method: an installed method.
+        state: tensors to write in place of the method's own, such as their running average.
+        dtype: to store in; the tensors' own if None. Half precision halves the file.
+
+    Raises:
+        ValueError: ``state`` has other names than the method, or there is nothing to save.
+    """
+    own = method.state_dict()
+    tensors = dict(own if state is None else state)
+    if not own or own.keys() != tensors.keys():
+        raise ValueError("the tensors to save are not those of an installed method")
+    stored = {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in tensors.items()}
+    metadata = {key: json.dumps(value) for key, value in asdict(header).items()}
+    with replacing(path) as temporary:
+        save_file(stored, temporary, metadata)
+
+
+def read_header(path: Path | str) -> AdapterHeader:
+    """Read the header of an adapter file.
+
+    Raises:
+        UserError: missing, damaged, no adapter, or of a newer format.
+    """
+    try:
+        with safe_open(_existing(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from error
+    try:
+        entries = {key: json.loads(value) for key, value in metadata.items()}
+        version = entries["format_version"]
+        if version > FORMAT_VERSION:
+            raise UserError(f"{path} has adapter format {version}, this imvideoedit reads {FORMAT_VERSION}; upgrade it")
+        return AdapterHeader(**entries)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is no imvideoedit adapter: its header lacks or garbles {error}") from error
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """Read the tensors of an adapter file, as stored, on the CPU.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return load_file(_existing(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from error
+
+
+def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: torch.dtype | None = None) -> Method:
+    """Rebuild a method from its file and install it, frozen, ready to sample.
+
+    Args:
+        transformer: the very model the adapter was trained in, by its parameter hash.
+        dtype: of the adapter; that of the transformer's blocks if None.
+
+    Returns:
+        The installed method. To train on, give float32 and call ``requires_grad_(True)``.
+
+    Raises:
+        UserError: missing or damaged file, other backbone, unknown method, or tensors that do not fit. The transformer
+            is then as it was.
+    """
+    header = read_header(path)
+    _check_backbone(path, header, transformer)
+    state = read_state(path)
+    if header.method not in METHODS:
+        raise UserError(f"{path} is for method {header.method!r}; this imvideoedit knows {', '.join(METHODS)}")
+    try:
+        method = METHODS[header.method](**header.config)
+    except TypeError as error:
+        raise UserError(f"{path} has settings its method does not know ({error}); upgrade imvideoedit") from error
+    method.install(transformer, dtype or block_dtype(transformer))
+    misfit = _misfit(method.state_dict(), state)
+    if misfit:
+        method.uninstall()
+        raise UserError(f"{path} does not fit its own settings: {misfit}; train or export it again")
+    method.load_state_dict(state, strict=True)
+    return method.requires_grad_(False).eval()
+
+
+def take_over(method: Method, path: Path | str) -> None:
+    """Give an installed method the weights of an adapter of the same backbone; what the file lacks stays.
+
+    Raises:
+        UserError: missing or damaged file, other backbone, or tensors that the method does not have in that shape.
+    """
+    _check_backbone(path, read_header(path), method.transformer)
+    state, own = read_state(path), method.state_dict()
+    misfit = _misfit({name: own[name] for name in own.keys() & state.keys()}, state)
+    if misfit:
+        raise UserError(f"{path} cannot start this method: {misfit}; check method and its settings")
+    method.load_state_dict(state, strict=False)
+
+
+def adapter_hash(adapter: Path | str | Mapping[str, Tensor]) -> str:
+    """16 hex digits that name an adapter's tensors, from a file or from a state; the header does not count."""
+    return hash_tensors(read_state(adapter) if isinstance(adapter, Path | str) else adapter)
+
+
+def _existing(path: Path | str) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"there is no adapter file at {path}; check the path, or train one first")
+    return Path(path)
+
+
+def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """The ways in which two states differ, each with its count and first example; empty when they fit."""
+    reshaped = {name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape}
+    ways = {
+        "lacking": expected.keys() - found.keys(),
+        "unknown": found.keys() - expected.keys(),
+        "of another shape": reshaped,
+    }
+    return ", ".join(f"{len(names)} tensors {way} (as {min(names)})" for way, names in ways.items() if names)
+
+
+def _check_backbone(path: Path | str, header: AdapterHeader, transformer: WanTransformer3DModel) -> None:
+    found, wanted = parameter_hash(transformer), header.backbone.get("parameter_hash")
+    if found != wanted:
+        raise UserError(
+            f"{path} was trained in backbone {header.backbone.get('name')!r} with parameter hash {wanted}, "
+            f"but the loaded one has parameter hash {found}; load the backbone it was trained in"
+        )

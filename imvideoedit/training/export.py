@@ -1,0 +1,42 @@
+"""The adapter for users: the moving average of the trained weights, written when training ends."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
+from imvideoedit.training.averaging import whole
+
+
+class ExportAdapter(Callback):
+    """Writes the moving average of the trained weights as an adapter file when training ends.
+
+    Args:
+        path: of the file.
+        defaults: how the adapter is to be run; goes into its header.
+        dtype: name of the stored type: ``float32``, ``bfloat16`` or ``float16``.
+    """
+
+    def __init__(
+        self, path: Path | str, defaults: SamplingConfig, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    ) -> None:
+        self.path, self.defaults, self.dtype = Path(path), defaults, dtype
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        export_average(trainer, pl_module, self.path, self.defaults, self.dtype)
+
+
+def export_average(trainer: Trainer, task: Any, path: Path, defaults: SamplingConfig, dtype: str) -> None:
+    """Write the moving average as an adapter file; all processes must call."""
+    state: dict[str, torch.Tensor] = {}
+    with task.averaged():
+        for name, tensor in task.method.state_dict().items():
+            complete = whole(tensor.detach())
+            if trainer.is_global_zero:
+                state[name] = complete.to("cpu", getattr(torch, dtype), copy=True)
+    if trainer.is_global_zero:
+        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(defaults)}
+        save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)

@@ -1,0 +1,180 @@
+"""What a training step costs, from shapes alone: matrix products counted and memory followed without any storage.
+
+Shapes: B batch, C latent channels, F latent frames, H W latent pixels, T text tokens, D text width.
+"""
+
+import functools
+import json
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.methods.base import Method
+from imvideoedit.wan.backbone import meta_transformer
+
+TEXT = 512  # tokens of Wan's texts
+FEW, MORE = 1, 3  # blocks of the small models from which products and memory of all blocks follow: both are linear
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one micro-batch: how many, and the height, width and frames of their latents."""
+
+    count: int
+    height: int
+    width: int
+    text: int = TEXT
+    frames: int = 1
+
+    def batch(self, config: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype) -> EditBatch:
+        """Random latents and texts of that size."""
+        shape = (self.count, config["in_channels"], self.frames, self.height, self.width)
+        source, target = (torch.randn(shape, device=device) for _ in range(2))
+        text_BTD = torch.randn(self.count, self.text, config["text_dim"], device=device).to(dtype)
+        return EditBatch(source, target, text_BTD)
+
+
+def method_like(method: Method) -> Method:
+    """A method with the same options, not installed."""
+    kind: Any = type(method)
+    return kind(**method.config())
+
+
+def useful_products(config: Mapping[str, Any], method: Method, pairs: Pairs) -> float:
+    """FLOPs in the matrix products of forward and backward of one micro-batch that cannot be avoided: no recomputation.
+
+    Args:
+        config: of the transformer.
+        method: whose options count; it is left alone.
+    """
+    few, more = (_products({**config, "num_layers": layers}, method, pairs) for layers in (FEW, MORE))
+    return few + (more - few) / (MORE - FEW) * (config["num_layers"] - FEW)
+
+
+def _products(config: dict[str, Any], method: Method, pairs: Pairs) -> float:
+    transformer = meta_transformer(config)
+    like = method_like(method)
+    like.install(transformer)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        loss_of(transformer, like, pairs.batch(transformer.config, "meta", torch.float32)).backward()
+    return float(counter.get_total_flops())
+
+
+def random_transformer(config: Mapping[str, Any], dtype: torch.dtype) -> WanTransformer3DModel:
+    """A frozen transformer with random weights, made in ``dtype`` so that no second copy is there at any time."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return WanTransformer3DModel(**config).requires_grad_(False).eval()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def loss_of(transformer: WanTransformer3DModel, method: Method, batch: EditBatch) -> Tensor:
+    """The training loss of a batch."""
+    losses = method.losses(transformer, batch)
+    return torch.stack([loss_B.mean() for loss_B in losses.values()]).sum()
+
+
+class Memory(TorchDispatchMode):
+    """Follows the bytes of all tensors that are made within it, real or fake, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage(), 0)  # was there before, if it is not known
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
+        return result
+
+    def _add(self, storage: Any, size: int) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+        def freed(_: Any) -> None:
+            self._known.pop(key, None)
+            self.live -= size
+
+        self._known[key] = weakref.ref(storage, freed)
+
+
+def activation_bytes(
+    config: Mapping[str, Any], method: Method, pairs: Pairs, checkpointing: bool, weights: torch.dtype
+) -> int:
+    """Peak bytes of a step beside weights and gradients, computing in bfloat16.
+
+    Args:
+        weights: dtype of the trained weights: float32 under autocast, or bfloat16.
+    """
+    sizes = json.dumps(dict(config), default=str, sort_keys=True)
+    options = json.dumps(method.config(), sort_keys=True)
+    few, more = (
+        _activations(sizes, type(method), options, layers, pairs, checkpointing, weights) for layers in (FEW, MORE)
+    )
+    each = (more - few) / (MORE - FEW)
+    return int(few + each * (config["num_layers"] - FEW))
+
+
+@functools.cache
+def _activations(
+    sizes: str, kind: Any, options: str, layers: int, pairs: Pairs, checkpointing: bool, weights: torch.dtype
+) -> int:
+    with torch.device("meta"):
+        transformer = random_transformer({**json.loads(sizes), "num_layers": layers}, torch.bfloat16)
+    if checkpointing:
+        transformer.enable_gradient_checkpointing()
+    like = kind(**json.loads(options))
+    like.install(transformer, weights)
+    with FakeTensorMode():
+        _fake(transformer)
+        batch = pairs.batch(transformer.config, "cpu", torch.bfloat16)
+        mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
+
+        def step() -> None:
+            with mixed:
+                loss = loss_of(transformer, like, batch)
+            loss.backward()
+
+        return peak_beside(step)
+
+
+def _fake(module: nn.Module) -> None:
+    """Give a module on the meta device, whose tensors no autocast sees, fake ones on the CPU."""
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
+                part._parameters[name] = nn.Parameter(empty, parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
+
+
+def peak_beside(step: Callable[[], None]) -> int:
+    """Bytes that a step needs at its peak beyond what is there before; gradients are there, as in an accumulation."""
+    step()
+    memory = Memory()
+    with memory:
+        step()
+    return memory.peak

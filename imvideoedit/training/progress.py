@@ -1,0 +1,27 @@
+"""What a training run prints: its progress bar, and which hints of libraries are silenced."""
+
+import logging
+import warnings
+
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class TrainingBar(RichProgressBar):
+    """A bar with the time left, counting a run's batches, also those before a resume; epochs only where they are."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        return self.trainer.num_training_batches
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        epochs = self.trainer.max_epochs
+        return "training" if epochs in (None, -1, 1) else f"epoch {current_epoch + 1} of {epochs}"
+
+
+def quiet_libraries() -> None:
+    """Silence hints of Lightning and torch that a user here can do nothing about."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    hints = ("many workers", "overridden `transfer_batch", "not resumable", "Mismatch dtype", "LeafSpec", "non-empty")
+    for hint in hints:
+        warnings.filterwarnings("ignore", message=f".*{hint}")

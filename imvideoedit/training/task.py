@@ -1,0 +1,250 @@
+"""One Lightning module for every method: the frozen backbone, the trained method, its optimizer and moving average.
+
+Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.methods.adapter_file import take_over
+from imvideoedit.methods.base import Method
+from imvideoedit.training.averaging import MovingAverage, ZeroAverage
+from imvideoedit.training.batches import drop_texts
+from imvideoedit.training.strategies import FullySharded, average_of, share_out
+from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
+
+VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+BINS = 5
+Schedule = Literal["constant", "cosine"]
+
+
+class EditTask(LightningModule):
+    """Trains a method in a frozen backbone by the method's own losses.
+
+    The backbone is a plain attribute: no checkpoint holds it and no strategy shards or averages it. A checkpoint
+    holds the method, its moving average and the optimizer. Noise and noise levels are a function of the seed and the
+    place in the run, so a resumed run goes on exactly.
+
+    Args:
+        backbone: frozen; its transformer receives the method.
+        method: not installed yet.
+        optimizer: makes the optimizer from the trained parameters, such as ``partial(AdamW, lr=1e-4)``.
+        warmup: optimizer steps until the full learning rate, at least 0.
+        schedule: what follows: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
+        ema_decay: of the moving average in [0, 1); the first steps use a smaller one, so that it follows.
+        text_dropout: share of the prompts that are left empty in training, for guidance; in [0, 1]. Encoded batches
+            must bring the empty text's embedding.
+        auxiliary: makes a module of further losses from the transformer, such as ``ContentReadouts``; it is trained
+            along, where batches have labels, and thrown away.
+        start: adapter whose weights the method takes over where it has them; what it lacks starts as usual.
+        gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
+        compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
+        seed: of initial weights, noise and noise levels.
+
+    Raises:
+        UserError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: Method,
+        optimizer: Callable[..., Optimizer],
+        warmup: int = 100,
+        schedule: Schedule = "constant",
+        ema_decay: float = 0.999,
+        text_dropout: float = 0.0,
+        auxiliary: Callable[..., nn.Module] | None = None,
+        start: Path | str | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        attention: str = NATIVE,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if schedule not in ("constant", "cosine"):
+            raise UserError(f"task.schedule is {schedule!r}; choose constant or cosine")
+        if warmup < 0 or not 0 <= ema_decay < 1 or not 0 <= text_dropout <= 1:
+            raise UserError(
+                "need task.warmup >= 0, 0 <= task.ema_decay < 1 and 0 <= task.text_dropout <= 1; "
+                f"got {warmup}, {ema_decay} and {text_dropout}"
+            )
+        self.backbone, self.make_optimizer = backbone, optimizer
+        self.warmup, self.schedule, self.ema_decay = warmup, schedule, ema_decay
+        self.text_dropout, self.seed, self.attention = text_dropout, seed, attention
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            method.install(backbone.transformer)
+            if start is not None:
+                take_over(method, start)
+            self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
+        if gradient_checkpointing:
+            backbone.transformer.enable_gradient_checkpointing()
+        if compile:
+            compile_blocks(backbone.transformer)
+        self.method = method.train()
+        self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
+        self.bins = torch.zeros(2, BINS)  # sum and count of the losses since the last log row
+        self.sharded = False
+        self.batches = 0  # seen by this process since the first step of the run, also across resumes
+        self.seen: list[tuple[Tensor, tuple[str, ...]]] = []  # losses and pairs of the optimizer step under way
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The parameters that the optimizer moves, in a fixed order."""
+        return [p for p in self.method.parameters() if p.requires_grad]
+
+    def configure_model(self) -> None:
+        """Share the trained weights out where the strategy is FSDP2; the frozen ones are whole everywhere."""
+        if isinstance(self.trainer.strategy, FullySharded) and not self.sharded:
+            mesh = self.trainer.strategy.device_mesh["data_parallel"]
+            share_out(self.method, mesh, self.trainer.precision)
+            self.average, self.sharded = MovingAverage(self.trained()), True
+
+    def on_fit_start(self) -> None:
+        self.log_every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)
+        for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
+            if part is not None:
+                part.to(self.device)
+        choose_attention(self.backbone.transformer, self.attention, self.device)
+        if isinstance(self.average, MovingAverage):
+            self.average.to(self.device)
+        self.average = average_of(self.trainer) or self.average
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if torch.is_autocast_enabled(self.device.type):
+            # Each weight is used once a pass, so keeping all half-precision copies to its end is memory for nothing.
+            torch.set_autocast_cache_enabled(False)
+        generator = torch.Generator().manual_seed(self._draw_seed())
+        self.batches += 1
+        edits = self.encode(drop_texts(batch, self.text_dropout, generator))
+        sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
+        with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
+            losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+        size = len(sigma_B)
+        for name, loss_B in losses.items():
+            self.log(f"train/{name}", loss_B.mean(), batch_size=size)
+        total_B = torch.stack(list(losses.values())).sum(0)
+        self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
+        self._log_bins(sigma_B, total_B.detach().float())
+        self.seen.append((total_B.detach().float(), edits.ids))
+        return total_B.mean() + self._auxiliary_loss(edits)
+
+    def _auxiliary_loss(self, edits: EditBatch) -> Tensor | float:
+        if self.auxiliary is None or edits.labels_BFhwA is None:
+            return 0.0
+        losses = {name: loss_B.mean() for name, loss_B in self.auxiliary.losses(edits.labels_BFhwA).items()}
+        for name, loss in losses.items():
+            self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
+        return torch.stack(list(losses.values())).sum()
+
+    def _draw_seed(self) -> int:
+        """A seed for one batch of one process; the odd factor keeps the seeds of different runs apart."""
+        place = self.batches * self.trainer.world_size + self.global_rank
+        return (self.seed * 2_654_435_761_000_003 + place) % 2**62
+
+    def _log_bins(self, sigma_B: Tensor, loss_B: Tensor) -> None:
+        """Log the mean loss in each fifth of the noise levels since the last written row; empty bins are left out."""
+        bin_B = (sigma_B * BINS).long().clamp(max=BINS - 1)
+        rows = torch.stack([loss_B, torch.ones_like(loss_B)])
+        self.bins = self.bins.to(self.device).index_add(1, bin_B, rows)
+        for index, (total, count) in enumerate(self.bins.T):
+            if count:
+                self.log(f"loss_by_sigma/{index / BINS:.1f}-{(index + 1) / BINS:.1f}", total / count, batch_size=1)
+
+    def on_validation_epoch_start(self) -> None:
+        self.average.swap()
+
+    on_validation_epoch_end = on_validation_epoch_start
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Losses of the moving average at fixed noise levels with fixed noise, so that runs and steps compare."""
+        edits = self.encode(batch)
+        size = len(edits.source_BCFHW)
+        means = []
+        for sigma in VALIDATION_SIGMAS:
+            generator = torch.Generator().manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
+            sigma_B = torch.full((size,), sigma, device=self.device)
+            losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+            means.append(torch.stack(list(losses.values())).sum(0).mean())
+            self.log(f"validation/loss_at_{sigma}", means[-1], batch_size=size, sync_dist=True)
+        self.log("validation/loss", torch.stack(means).mean(), batch_size=size, prog_bar=True, sync_dist=True)
+
+    @torch.no_grad()
+    def encode(self, batch: EditBatch | Mapping[str, Any]) -> EditBatch:
+        """Pixels and prompts to latents and embeddings; an ``EditBatch`` passes through.
+
+        Args:
+            batch: ``source`` and ``target`` ``[B, 3, F, H, W]`` in [-1, 1] and ``edited_prompt``, B texts.
+        """
+        if isinstance(batch, EditBatch):
+            return batch
+        with torch.autocast(self.device.type, enabled=False):
+            latents = [self.backbone.encode_video(batch[key]).to(self.device) for key in ("source", "target")]
+            text_BTD = self.backbone.encode_text(list(batch["edited_prompt"])).to(self.device)
+        return EditBatch(latents[0], latents[1], text_BTD)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, EditBatch):
+            return batch.to(device)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def configure_optimizers(self) -> Any:
+        helpers = [] if self.auxiliary is None else list(self.auxiliary.parameters())
+        optimizer = self.make_optimizer([*self.trained(), *helpers])
+        rate = LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """Share of the full learning rate at an optimizer step."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return 1.0
+        share = (step - self.warmup) / max(int(self.trainer.estimated_stepping_batches) - self.warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.trainer.fit_loop._should_accumulate():  # DeepSpeed is asked after every batch
+            return
+        done = self.trainer.global_step + 1  # the trainer counts this step when the hook has returned
+        self._update_average(done)
+        self.seen = []
+        if done % self.log_every == 0:
+            self.bins = torch.zeros_like(self.bins)
+
+    def _update_average(self, done: int) -> None:
+        self.average.update(min(self.ema_decay, (1 + done) / (10 + done)))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the method holds the moving average of its weights; all processes must enter it."""
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if isinstance(self.average, MovingAverage):  # a strategy that shares it out saves it itself
+            checkpoint["ema"] = self.average.state()
+        checkpoint["batches"] = self.batches * self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.average.load(checkpoint["ema"])
+        self.batches = checkpoint["batches"] // self.trainer.world_size

@@ -1,0 +1,100 @@
+"""Opening and closing media files so that what goes wrong reaches the user as one line."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from imvideoedit.common.errors import UserError
+
+# Formats that ffmpeg would "play" although no camera writes them: text as characters, lists of other files.
+_REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "ffmetadata"}
+_Item = TypeVar("_Item")
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Open a media file for reading; only local files are ever touched.
+
+    Raises:
+        UserError: the file is missing, unreadable, empty, or holds neither picture nor sound.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check the path")
+    try:
+        # An absolute path cannot be taken for a URL; the whitelist keeps playlists from reaching the network.
+        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} as a video: {reason(error)}; give a video or image file") from error
+    with container:
+        known = container.format.name not in _REFUSED_FORMATS
+        if not known or not (container.streams.video or container.streams.audio):
+            raise UserError(f"{path} is no video: it holds neither picture nor sound; give a video or image file")
+        yield container
+
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is not a cover picture, or None."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
+
+
+def is_still(container: InputContainer) -> bool:
+    """Whether an opened file is a single image."""
+    name = container.format.name
+    return name == "image2" or name.endswith("_pipe")
+
+
+def checked(path: Path, items: Iterator[_Item]) -> Iterator[_Item]:
+    """Pass decoded frames or packets on; damage becomes a ``UserError`` that says how far the file is good."""
+    count = 0
+    try:
+        for item in items:
+            yield item
+            count += 1
+    except av.FFmpegError as error:
+        raise UserError(
+            f"{path} is damaged after frame or packet {count} ({reason(error)}); re-encode or cut it"
+        ) from error
+
+
+def decoded(path: Path, container: InputContainer) -> Iterator[VideoFrame]:
+    """The pictures of an opened video in the order of showing.
+
+    Raises:
+        UserError: the file holds only sound; while iterating: it is damaged, or gives no picture at all.
+    """
+    stream = picture_stream(container)
+    if stream is None:
+        raise UserError(f"{path} holds no picture, only sound; give a video or image file")
+    stream.thread_type = "AUTO"
+    empty = True
+    for frame in checked(path, container.decode(stream)):
+        yield frame
+        empty = False
+    if empty:
+        raise UserError(f"{path} holds no picture that can be decoded; give another video")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a disk's or encoder's refusal into a ``UserError`` that names the output."""
+    try:
+        yield
+    except (av.FFmpegError, OSError) as error:
+        refused = isinstance(error, (av.error.ArgumentError, av.error.ExternalError))
+        remedy = "another codec or size may do" if refused else "check the free space and the folder's permissions"
+        raise UserError(f"could not write {path}: {reason(error)}; {remedy}") from error
+
+
+def reason(error: Exception) -> str:
+    """The short cause of an error of ffmpeg or the system, without its file name."""
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,118 @@
+"""Still images of any common kind as plain uint8 RGB."""
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
+
+from imvideoedit.common.errors import UserError
+
+ImageSource = Image.Image | Path | str | bytes
+
+_ORIENTATION_TAG = 0x0112
+_TURNED_ORIENTATIONS = {5, 6, 7, 8}
+
+
+def load_rgb(image: ImageSource, name: str | None = None) -> np.ndarray:
+    """Decode an image to uint8 ``[H, W, 3]``, as a viewer would show it on white.
+
+    The EXIF rotation is applied, transparency composited on white, greyscale, palette, CMYK and 16-bit
+    values (scaled from 0..65535) converted. Of an animation the first frame is taken.
+
+    Args:
+        image: an opened image, a path, or a file's bytes.
+        name: what to call the image in an error; the path by default.
+
+    Raises:
+        UserError: the file is missing, no image, damaged, too large to be honest, or holds float values.
+    """
+    name = name or _name(image)
+    opened = _open(image, name)
+    try:
+        upright = ImageOps.exif_transpose(opened)
+        return np.array(_to_rgb(upright, name), dtype=np.uint8)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise UserError(f"cannot decode {name}: {error}; replace the image") from error
+
+
+def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
+    """``(height, width)`` of the upright image, read from the header alone.
+
+    Raises:
+        UserError: the file is missing, no image, or too large to be honest.
+    """
+    name = name or _name(image)
+    opened = _open(image, name)
+    try:
+        orientation = _exif(opened).get(_ORIENTATION_TAG, 1)
+    except Exception as error:  # as in load_rgb
+        raise UserError(f"cannot decode {name}: {error}; replace the image") from error
+    width, height = opened.size
+    return (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
+
+
+def _exif(opened: Image.Image) -> Image.Exif:
+    """Without decoding the picture, as a PNG's own ``getexif`` does because something may be told after the pixels."""
+    if isinstance(opened, PngImageFile) and opened.fp is not None and not _tells_after_pixels(opened):
+        return Image.Image.getexif(opened)
+    return opened.getexif()
+
+
+def _tells_after_pixels(opened: PngImageFile) -> bool:
+    """Whether a PNG has any chunk but the end after its first pixels."""
+    assert opened.fp is not None
+    place = opened.fp.tell()
+    try:
+        opened.fp.seek(8)
+        pixels = False
+        while len(head := opened.fp.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind not in (b"IDAT", b"IEND"):
+                return True
+            pixels = pixels or kind == b"IDAT"
+            opened.fp.seek(length + 4, io.SEEK_CUR)
+        return False
+    finally:
+        opened.fp.seek(place)
+
+
+def _open(image: ImageSource, name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if isinstance(image, Image.Image):
+                return image
+            return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {name}; check the path") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(
+            f"{name} claims more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down before use"
+        ) from error
+    except Exception as error:  # as in load_rgb
+        raise UserError(f"cannot read {name} as an image; replace it") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "F":
+        raise UserError(f"{name} holds float values of unknown range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise UserError(f"{name} holds values beyond 16 bits; save it with 8 or 16 bits")
+        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _name(image: ImageSource) -> str:
+    return str(image) if isinstance(image, (str, Path)) else "the image"

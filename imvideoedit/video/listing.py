@@ -1,0 +1,141 @@
+"""The pictures of a video file as it stores them: how many, when, and where decoding can begin."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.containers import checked, decoded, opened, picture_stream
+from imvideoedit.video.timing import Timing
+
+_FALLBACK_FPS = Fraction(25)
+# Of these a packet is a picture and its stamp can be believed; of others only decoding tells what will be shown.
+_PLAIN_CODECS = {"h264", "hevc", "vp9", "av1", "prores", "mjpeg"}
+_PLAIN_CONTAINERS = ("mov", "matroska", "avi")
+
+Stamp = tuple[int | None, int]
+"""When a picture appears and for how long, in the stream's own ticks; None and 0 if the file does not say."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of a stream in the order of showing."""
+
+    count: int
+    base: Fraction
+    """Seconds of a tick."""
+    stamps: np.ndarray | None
+    """int64 ``[F]``, never falling, in ticks of the file's own clock; None where pictures carry no usable ones."""
+    last: int
+    """Ticks for which the last picture is shown; 0 if unknown."""
+    rates: tuple[Fraction, ...]
+    """Rates that the file states or its first pictures suggest."""
+    keys: np.ndarray
+    """int64, rising: stamps of pictures that decoding can begin with; empty if that is not known."""
+
+    def timing(self) -> Timing:
+        """When each picture is shown.
+
+        A stated rate is taken for exact where every stamp is that rate's, rounded to the container's ticks, and
+        pictures without stamps are spaced by it. Otherwise the stamps hold; those that coincide are pulled apart.
+        """
+        if self.stamps is None:
+            return Timing.constant(self.rates[0] if self.rates else _FALLBACK_FPS, self.count)
+        ticks, origin = self.stamps - self.stamps[0], int(self.stamps[0]) * self.base
+        steps = np.arange(self.count)
+        for fps in self.rates:
+            step = float(1 / (fps * self.base))
+            if np.all(np.abs(ticks - steps * step) < 1) and (self.last == 0 or abs(self.last - step) <= 1):
+                return Timing.constant(fps, self.count, origin)
+        ticks = np.maximum.accumulate(ticks - steps) + steps
+        return Timing(self.base, ticks, int(ticks[-1]) + max(1, self.last or self._usual(ticks)), origin)
+
+    def seek_for(self, index: int) -> tuple[int, int] | None:
+        """The stamp to seek so that decoding gives the picture ``index``, and that picture's own.
+
+        None where decoding must begin, or may as well, at the beginning of the file.
+        """
+        if self.stamps is None:
+            return None
+        wanted = int(self.stamps[index])
+        place = int(np.searchsorted(self.keys, wanted, side="right")) - 1
+        return (int(self.keys[place]), wanted) if place > 0 else None
+
+    def _usual(self, ticks: np.ndarray) -> int:
+        if self.count > 1:
+            return round(int(ticks[-1]) / (self.count - 1))
+        return round(1 / ((self.rates[0] if self.rates else _FALLBACK_FPS) * self.base))
+
+
+def list_pictures(path: Path) -> Listing | None:
+    """Find a video's pictures, without decoding where its packets tell all; None if it holds only sound.
+
+    Raises:
+        UserError: it is no video, cannot be decoded, or is damaged.
+    """
+    with opened(path) as container:
+        stream = picture_stream(container)
+        if stream is None:
+            return None
+        if stream.codec_context is None:
+            raise UserError(f"{path} holds pictures of a kind that cannot be decoded here; convert it first")
+        if _is_plain(container, stream):
+            listing = _from_packets(stream, checked(path, container.demux(stream)))
+            if listing is not None:
+                return listing
+    # Opened anew, as not every format can seek back.
+    with opened(path) as container:
+        counted = [(frame.pts, frame.duration or 0) for frame in decoded(path, container)]
+        stream = picture_stream(container)
+        assert stream is not None
+        return _listing(stream, counted, [])
+
+
+def _from_packets(stream: VideoStream, packets: Iterable[Packet]) -> Listing | None:
+    """The listing that packets give without decoding; None if something about them is odd."""
+    # Only the stamps are kept: the packets of a long video are as large as its file.
+    shown: list[tuple[int, int]] = []
+    keys: list[int] = []
+    for packet in packets:
+        if not packet.size:
+            continue
+        if packet.is_corrupt or packet.pts is None or not (keys or packet.is_keyframe):
+            return None
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+        if not packet.is_discard:
+            shown.append((packet.pts, packet.duration or 0))
+    # Pictures that come before the first whole one lean on others that were cut away.
+    whole = bool(shown) and min(shown)[0] >= keys[0]
+    return _listing(stream, sorted(shown), sorted(keys)) if whole else None
+
+
+def _is_plain(container: InputContainer, stream: VideoStream) -> bool:
+    # AVI has no stamps for showing: where the codec reorders pictures, ffmpeg's are in the order of decoding.
+    reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
+    known = stream.codec_context.codec.canonical_name in _PLAIN_CODECS
+    return known and container.format.name.startswith(_PLAIN_CONTAINERS) and not reordered
+
+
+def _listing(stream: VideoStream, shown: Sequence[Stamp], keys: list[int]) -> Listing:
+    given = [pts for pts, _ in shown if pts is not None]
+    stamped = len(given) == len(shown) and given == sorted(given)
+    stated = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    if stamped:  # of several rates that fit, cameras mean a standard one
+        stated.sort(key=lambda fps: fps is None or fps.denominator not in (1, 1001))
+    else:  # bare streams of pictures have no rate but the one inside the codec, which ffmpeg guesses by
+        stated.insert(0, stream.guessed_rate)
+    return Listing(
+        count=len(shown),
+        base=stream.time_base or Fraction(1, 1000),
+        stamps=np.array(given, np.int64) if stamped else None,
+        last=shown[-1][1],
+        rates=tuple(dict.fromkeys(fps for fps in stated if fps)),
+        keys=np.array(keys, np.int64),
+    )

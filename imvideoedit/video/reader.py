@@ -1,0 +1,184 @@
+"""Video files in, as upright uint8 RGB frames with the time each is shown at; ``VideoWriter`` takes them out again.
+
+Every picture of a file is read once, whatever its rate does; a constant rate is made only where one is asked for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from imvideoedit.video.containers import decoded, is_still, opened, picture_stream
+from imvideoedit.video.decoding import decoded_from
+from imvideoedit.video.images import load_rgb
+from imvideoedit.video.info import VideoInfo
+from imvideoedit.video.listing import list_pictures
+from imvideoedit.video.picture import look_of
+from imvideoedit.video.pngs import folder_texts
+from imvideoedit.video.timing import Timing, rate
+from imvideoedit.video.writer import VideoWriter, write_video
+
+__all__ = [
+    "Clip",
+    "VideoInfo",
+    "VideoWriter",
+    "iter_frames",
+    "open_video",
+    "probe",
+    "read_metadata",
+    "read_video",
+    "write_video",
+]
+
+STILL_FPS = Fraction(1)
+
+_Indexed = tuple[int, "partial[np.ndarray]"]
+"""A picture's index in its file, and a call that gives its pixels."""
+
+
+class Clip:
+    """A video file, or a range of one, to be read as often as wanted; a still image is one frame that lasts a second.
+
+    Iterating yields uint8 ``[H, W, 3]`` frames, decoding them anew and holding one at a time; ``len`` is their number
+    and ``info`` says the rest.
+
+    Args:
+        path: any video or image file.
+        start: seconds from the file's first picture; pictures that appear earlier are left out.
+        end: seconds from the file's first picture; pictures that appear then or later are left out.
+        fps: show the pictures at this constant rate instead of at their own times; some may repeat or drop out.
+
+    Raises:
+        UserError: the file is missing, is no video, or its first frame cannot be decoded; the range is empty or wrong.
+            While iterating: the file is damaged.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        start: float | None = None,
+        end: float | None = None,
+        fps: Fraction | float | None = None,
+    ) -> None:
+        self.path = Path(path)
+        wanted_rate = rate(fps) if fps is not None else None
+        with opened(self.path) as container:
+            still = is_still(container)
+        self._source = _Still(self.path) if still else _Film(self.path)
+        first, timing = self._source.info.timing.cut(start, end, str(self.path))
+        self._picked = np.arange(first, first + len(timing))
+        if wanted_rate is not None:
+            picked, timing = timing.resampled(wanted_rate)
+            self._picked = first + picked
+        self.info = replace(self._source.info, timing=timing)
+
+    def __len__(self) -> int:
+        return len(self._picked)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        taken = 0
+        for index, picture in self._source.pictures(int(self._picked[0])):
+            while taken < len(self) and self._picked[taken] == index:
+                yield picture()
+                taken += 1
+            if taken == len(self):
+                return
+
+
+class _Still:
+    """One image, as the source of a clip."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        height, width = load_rgb(path).shape[:2]
+        self.info = VideoInfo(width, height, False, 0, Timing.constant(STILL_FPS, 1))
+
+    def pictures(self, first: int) -> Iterator[_Indexed]:
+        yield first, partial(load_rgb, self._path)
+
+
+class _Film:
+    """All pictures of a video, as the source of a clip."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        listing = list_pictures(path)
+        with opened(path) as container:
+            first = next(decoded(path, container))
+            stream = picture_stream(container)
+            assert listing is not None and stream is not None
+            self._look = look_of(first, stream.sample_aspect_ratio)
+            has_audio = bool(container.streams.audio)
+        self._listing = listing
+        height, width = self._look.size
+        timing = listing.timing()
+        self.info = VideoInfo(
+            width, height, has_audio, self._look.rotation, timing, self._look.colour, self._look.aspect
+        )
+
+    def pictures(self, first: int) -> Iterator[_Indexed]:
+        for index, frame in decoded_from(self._path, self._listing, first):
+            yield index, partial(self._look.rgb, frame)
+
+
+def probe(
+    path: Path | str,
+    start: float | None = None,
+    end: float | None = None,
+    fps: Fraction | float | None = None,
+) -> VideoInfo:
+    """Describe a video, a range of one or a still image; the arguments and errors are those of ``Clip``."""
+    return Clip(path, start, end, fps).info
+
+
+def iter_frames(
+    path: Path | str,
+    start: float | None = None,
+    end: float | None = None,
+    fps: Fraction | float | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield uint8 ``[H, W, 3]`` frames, holding one at a time; the arguments and errors are those of ``Clip``."""
+    return iter(Clip(path, start, end, fps))
+
+
+def open_video(path: Path | str) -> tuple[VideoInfo, Iterator[np.ndarray]]:
+    """``probe`` and ``iter_frames`` at once."""
+    clip = Clip(path)
+    return clip.info, iter(clip)
+
+
+def read_video(
+    path: Path | str,
+    max_frames: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    fps: Fraction | float | None = None,
+) -> tuple[np.ndarray, VideoInfo]:
+    """Read a video, a range of one, or the first ``max_frames`` frames of it, into memory: uint8 ``[F, H, W, 3]``.
+
+    The info is that of the frames in the array; the other arguments and the errors are those of ``Clip``.
+    """
+    clip = Clip(path, start, end, fps)
+    count = len(clip) if max_frames is None else min(max_frames, len(clip))
+    video_FHWC = np.stack(list(islice(clip, count)))
+    return video_FHWC, replace(clip.info, timing=clip.info.timing.part(0, count))
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """The key-value texts of a video or a folder of PNGs, those of ``VideoWriter`` among them.
+
+    Keys are in small letters in .mkv and .webm, which do not tell them from capitals.
+
+    Raises:
+        UserError: the file is missing or no video.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return folder_texts(path)
+    with opened(path) as container:
+        shouted = container.format.name.startswith("matroska")
+        return {key.lower() if shouted else key: text for key, text in container.metadata.items()}

@@ -1,0 +1,151 @@
+"""Carrying the sound of one file over to another while its picture is written anew."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.codec.codec import Codec
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+
+from imvideoedit.video.containers import checked
+
+_COMMON_RATE = 48_000
+
+
+class SoundCopy:
+    """Feeds all sound tracks of ``source`` into ``output``, a little at a time as the picture grows.
+
+    Tracks are copied packet for packet where the output's format takes their codec, and encoded anew where not.
+    Make it before the first packet is written.
+
+    Args:
+        source: just opened; its packets are read from here.
+        output: where a picture stream has been added already.
+        zero: seconds of the source's clock that are 0 in the output, so that sound and picture stay together.
+        begin: seconds of the source's clock; packets that end by then are left out. None for all.
+        encoder: for tracks that cannot be copied, ``aac`` or ``libopus``.
+    """
+
+    def __init__(
+        self,
+        source: InputContainer,
+        output: OutputContainer,
+        zero: Fraction,
+        begin: Fraction | None = None,
+        encoder: str = "aac",
+    ) -> None:
+        self._zero, self._begin = zero, begin
+        tracks = [(stream.index, _track(stream, output, encoder)) for stream in source.streams.audio]
+        self._tracks = {index: track for index, track in tracks if track is not None}
+        wanted = [stream for stream in source.streams.audio if stream.index in self._tracks]
+        packets = source.demux(*wanted) if wanted else iter(())
+        self._packets: Iterator[Packet] = checked(Path(source.name), packets)
+        self._pending: Packet | None = next(self._packets, None)
+
+    def advance(self, seconds: Fraction) -> None:
+        """Write the sound that starts before ``seconds`` of the output's clock, as far as it comes in order."""
+        while self._pending is not None and self._starts(self._pending) < seconds:
+            self._write(self._pending)
+            self._pending = next(self._packets, None)
+
+    def finish(self, seconds: Fraction | None) -> None:
+        """Write the rest of the sound that starts before ``seconds`` of the output's clock; all of it if None."""
+        waiting = set(self._tracks)
+        while self._pending is not None and waiting:
+            if seconds is None or self._starts(self._pending) < seconds:
+                self._write(self._pending)
+            else:
+                waiting.discard(self._pending.stream.index)
+            self._pending = next(self._packets, None)
+        for track in self._tracks.values():
+            track.write(None)
+
+    def _starts(self, packet: Packet) -> Fraction:
+        """Second of the output's clock; packets that do not say count as due."""
+        return packet.dts * packet.time_base - self._zero if packet.dts is not None else Fraction(0)
+
+    def _write(self, packet: Packet) -> None:
+        if packet.dts is None:
+            return
+        ended = (packet.dts + (packet.duration or 0)) * packet.time_base
+        if self._begin is not None and ended <= self._begin:
+            return
+        dts = packet.dts - round(self._zero / packet.time_base)
+        packet.pts = packet.pts - packet.dts + dts if packet.pts is not None else dts
+        packet.dts = dts
+        self._tracks[packet.stream.index].write(packet)
+
+
+def first_sound(source: InputContainer) -> Fraction | None:
+    """Seconds of the file's clock at which its first sound is heard; None if it has none or does not say."""
+    starts = [
+        Fraction(stream.start_time * stream.time_base)
+        for stream in source.streams.audio
+        if stream.start_time is not None and stream.time_base is not None
+    ]
+    return min(starts, default=None)
+
+
+class _Copied:
+    def __init__(self, output: OutputContainer, stream: AudioStream) -> None:
+        self._output, self._stream = output, stream
+
+    def write(self, packet: Packet | None) -> None:
+        if packet is not None:
+            packet.stream = self._stream
+            self._output.mux(packet)
+
+
+class _Encoded:
+    def __init__(self, output: OutputContainer, stream: AudioStream) -> None:
+        self._output, self._stream = output, stream
+
+    def write(self, packet: Packet | None) -> None:
+        if packet is None:
+            self._output.mux(self._stream.encode(None))
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            warnings.warn(f"a damaged piece of sound is left out: track {packet.stream.index}", stacklevel=2)
+            return
+        for frame in frames:
+            self._output.mux(self._stream.encode(cast(AudioFrame, frame)))
+
+
+def _track(source: AudioStream, output: OutputContainer, encoder: str) -> _Copied | _Encoded | None:
+    if source.codec_context is None:
+        warnings.warn(f"sound track {source.index} has an unknown codec and is left out", stacklevel=2)
+        return None
+    track: _Copied | _Encoded
+    if _takes(output.format.name, source):
+        stream = output.add_stream_from_template(source)
+        track = _Copied(output, stream)
+    else:
+        rates = Codec(encoder, "w").audio_rates
+        usable = not rates or source.rate in rates
+        stream = cast(AudioStream, output.add_stream(encoder, rate=source.rate if usable else _COMMON_RATE))
+        stream.layout = source.layout
+        track = _Encoded(output, stream)
+    stream.disposition = source.disposition
+    if source.language is not None:
+        stream.metadata["language"] = source.language
+    return track
+
+
+def _takes(container: str, source: AudioStream) -> bool:
+    # What ffmpeg lists for a format is not all that it then writes, so a header is tried.
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(source)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""When the pictures of a video are shown: exact whole ticks, ranges of them, and a constant rate on request."""
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from imvideoedit.common.errors import UserError
+
+_LARGEST_DENOMINATOR = 1001  # that of NTSC's rates
+_A_MICROSECOND = Fraction(1, 1_000_000)  # lets a range given as floats begin on a picture of that very time
+
+
+@dataclass(frozen=True, eq=False)
+class Timing:
+    """When each picture is shown, in ticks of ``base`` seconds counted from the first one's appearance."""
+
+    base: Fraction
+    ticks: np.ndarray
+    """int64 ``[F]``, at least one, strictly rising from 0."""
+    end: int
+    """Tick at which the last picture's show ends."""
+    origin: Fraction = Fraction(0)
+    """Seconds of the file's own clock at tick 0, which its sound is told by too."""
+    from_first: bool = True
+    """Whether these begin with the file's first picture, so that sound before it belongs to them."""
+    to_last: bool = True
+    """Whether these go on to the end of the file's last picture, so that sound after it belongs to them."""
+
+    @classmethod
+    def constant(
+        cls,
+        fps: Fraction,
+        count: int,
+        origin: Fraction = Fraction(0),
+        from_first: bool = True,
+        to_last: bool = True,
+    ) -> "Timing":
+        """``count`` pictures, ``fps`` a second."""
+        return cls(1 / fps, np.arange(count, dtype=np.int64), count, origin, from_first, to_last)
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Timing):
+            return NotImplemented
+        mine, theirs = ({**vars(timing), "ticks": timing.ticks.tolist()} for timing in (self, other))
+        return mine == theirs
+
+    @property
+    def durations(self) -> np.ndarray:
+        """int64 ``[F]``: for how many ticks each picture is shown."""
+        return np.diff(self.ticks, append=self.end)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """float64 ``[F]``: seconds from the first picture's appearance to each one's."""
+        return self.ticks * float(self.base)
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first picture's appearance to the last one's end."""
+        return self.end * self.base
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all pictures are shown equally long."""
+        return bool((self.durations == self.end // len(self)).all())
+
+    @property
+    def fps(self) -> Fraction:
+        """Pictures a second: the exact rate where it is constant, otherwise the average, a fraction as of ``rate``."""
+        average = len(self) / self.duration
+        return average if self.is_constant else _simple(average)
+
+    def part(self, first: int, stop: int) -> "Timing":
+        """That of the pictures ``first`` to ``stop - 1``, each shown as long as before."""
+        begun = int(self.ticks[first])
+        return replace(
+            self,
+            ticks=self.ticks[first:stop] - begun,
+            end=(int(self.ticks[stop]) if stop < len(self) else self.end) - begun,
+            origin=self.origin + begun * self.base,
+            from_first=self.from_first and first == 0,
+            to_last=self.to_last and stop == len(self),
+        )
+
+    def cut(self, start: float | None, end: float | None, name: str) -> tuple[int, "Timing"]:
+        """Keep the pictures whose time ``t`` has ``start <= t < end``, in seconds from the first; None is no bound.
+
+        The last one's show ends with the range, if ticks are fine enough to tell. Also gives the index of the first.
+
+        Raises:
+            UserError: a bound is negative or no number, or no picture lies between them; ``name`` says whose.
+        """
+        low, high = _bound("start", start, name), _bound("end", end, name)
+        if low is not None and low + _A_MICROSECOND > self.duration:
+            raise UserError(f"start is {start:g} s, but {name} lasts {float(self.duration):g} s; give an earlier start")
+        if low is not None and high is not None and low >= high:
+            raise UserError(f"the range from {start:g} s to {end:g} s of {name} is empty; end must come after start")
+        first = self._index(low) if low is not None else 0
+        stop = self._index(high) if high is not None else len(self)
+        if first >= stop:
+            raise UserError(f"no picture of {name} begins in the range that was asked for; widen start and end")
+        kept = self.part(first, stop)
+        if high is None or high >= self.duration:
+            return first, kept
+        limit = self._tick(high) - int(self.ticks[first])
+        shown_till = min(kept.end, max(limit, int(kept.ticks[-1]) + 1))
+        return first, replace(kept, end=shown_till, to_last=kept.to_last and shown_till == kept.end)
+
+    def resampled(self, fps: Fraction) -> tuple[np.ndarray, "Timing"]:
+        """At a constant rate: int64 ``[G]``, which picture is shown at each moment, and when the moments are.
+
+        A moment shows the latest picture due within half a period.
+        """
+        count = max(1, round(self.duration * fps))
+        grid = Timing.constant(fps, count, self.origin, self.from_first, self.to_last)
+        halfway = (np.arange(len(grid)) + 0.5) / float(fps * self.base)
+        picked = np.searchsorted(self.ticks, halfway) - 1
+        return np.maximum(picked, 0), grid
+
+    def _index(self, seconds: Fraction) -> int:
+        return int(np.searchsorted(self.ticks, self._tick(seconds)))
+
+    def _tick(self, seconds: Fraction) -> int:
+        return math.ceil((seconds - _A_MICROSECOND) / self.base)
+
+
+def rate(fps: Fraction | float) -> Fraction:
+    """A number of pictures a second as a fraction with denominator at most 1001, as those of all standards.
+
+    Raises:
+        UserError: it is not a number above 0.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"fps is {fps}; it must be a number above 0")
+    return _simple(Fraction(fps))
+
+
+def _simple(fps: Fraction) -> Fraction:
+    return max(fps.limit_denominator(_LARGEST_DENOMINATOR), Fraction(1, _LARGEST_DENOMINATOR))
+
+
+def _bound(label: str, seconds: float | None, name: str) -> Fraction | None:
+    if seconds is None:
+        return None
+    if not math.isfinite(seconds) or seconds < 0:
+        raise UserError(f"{label} is {seconds:g} s; of {name} give seconds from 0 on")
+    return Fraction(seconds)

@@ -1,0 +1,244 @@
+"""Load a Wan text-to-video model from its diffusers parts, frozen.
+
+Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.wan.locations import default_device, default_dtype, locate, read_shift, remedy
+from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
+from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
+
+# transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
+WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+PARTS = ("vae", "text_encoder")
+_AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
+
+
+@dataclass
+class Backbone:
+    """A frozen Wan model in eval mode.
+
+    Attributes:
+        name: as it was asked for: ``nano``, ``wan_1_3b``, a folder or a hub id.
+        revision: of a hub id; None for folders.
+        transformer: the denoiser.
+        vae, text_encoder, tokenizer: None where they were not loaded.
+        shift: flow shift of the folder's scheduler.
+    """
+
+    name: str
+    revision: str | None
+    transformer: WanTransformer3DModel
+    vae: AutoencoderKLWan | None
+    text_encoder: UMT5EncoderModel | None
+    tokenizer: PreTrainedTokenizerBase | None
+    shift: float
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.patch_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the denoiser."""
+        return self.transformer.patch_embedding.weight.dtype
+
+    @property
+    def vae_spatial(self) -> int:
+        """Pixels of a latent pixel's side."""
+        return _present(self.vae, "vae").config.scale_factor_spatial
+
+    @property
+    def vae_temporal(self) -> int:
+        """Frames of a latent frame, after the first."""
+        return _present(self.vae, "vae").config.scale_factor_temporal
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Height and width of a video must be multiples of this."""
+        return self.vae_spatial * max(self.transformer.config.patch_size[1:])
+
+    @torch.no_grad()
+    def encode_video(self, video_BCFHW: Tensor) -> Tensor:
+        """Latents of a video, normalised by the autoencoder's own statistics; the posterior's mode, so repeatable.
+
+        Args:
+            video_BCFHW: in [-1, 1]; F = vae_temporal * k + 1, H and W multiples of ``pixel_multiple``.
+
+        Returns:
+            float32 ``[B, C', k+1, H/vae_spatial, W/vae_spatial]`` on the autoencoder's device.
+
+        Raises:
+            ValueError: F, H or W does not fit.
+        """
+        frames, height, width = video_BCFHW.shape[2:]
+        if frames % self.vae_temporal != 1 % self.vae_temporal:
+            raise ValueError(f"{frames} frames; the autoencoder takes {self.vae_temporal}*k + 1")
+        if height % self.pixel_multiple or width % self.pixel_multiple:
+            raise ValueError(f"{height}x{width} pixels; both must be multiples of {self.pixel_multiple}")
+        return torch.cat(list(self.encode_parts([video_BCFHW])), dim=2)
+
+    @torch.no_grad()
+    def decode_video(self, latents_BCFHW: Tensor) -> Tensor:
+        """Inverse of :meth:`encode_video`: float32 video in [-1, 1] on the autoencoder's device."""
+        return torch.cat(list(self.decode_parts([latents_BCFHW])), dim=2)
+
+    def encode_parts(self, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
+        """:meth:`encode_video` of a video in parts: first vae_temporal * k + 1 frames, then vae_temporal * k each."""
+        vae = _present(self.vae, "vae")
+        like = next(vae.parameters())
+        mean, std = self._latent_statistics(like.device)
+        parts = encode_parts(vae, (part.to(like.device, like.dtype) for part in parts_BCFHW))
+        return ((latents.float() - mean) / std for latents in without_gradient(parts))
+
+    def decode_parts(self, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
+        """:meth:`decode_video` of latents in parts."""
+        vae = _present(self.vae, "vae")
+        like = next(vae.parameters())
+        mean, std = self._latent_statistics(like.device)
+        raw = ((part.to(like.device).float() * std + mean).to(like.dtype) for part in parts_BCFHW)
+        return (video.float() for video in without_gradient(decode_parts(vae, raw)))
+
+    @torch.no_grad()
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Text embeddings as diffusers' ``WanPipeline`` makes them.
+
+        Args:
+            prompts: B texts; what exceeds T tokens is cut off.
+
+        Returns:
+            ``[B, T, D]`` in the text encoder's dtype and on its device, zeros after each text's end;
+            T = min(the tokenizer's maximum, 512).
+        """
+        # Imported late: the pipeline pulls in much that only its few lines of text cleaning are wanted from.
+        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+        encoder, tokenizer = _present(self.text_encoder, "text_encoder"), _present(self.tokenizer, "tokenizer")
+        length = min(tokenizer.model_max_length, 512)
+        tokens = tokenizer(
+            [prompt_clean(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(encoder.device)
+        text_BTD = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        return text_BTD * tokens.attention_mask[..., None].to(text_BTD.dtype)
+
+    def parameter_hash(self) -> str:
+        """See :func:`parameter_hash`."""
+        return parameter_hash(self.transformer)
+
+    def _latent_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        config = _present(self.vae, "vae").config
+        mean, std = (
+            torch.tensor(numbers, device=device).reshape(1, -1, 1, 1, 1)
+            for numbers in (config.latents_mean, config.latents_std)
+        )
+        return mean, std
+
+
+def load_backbone(
+    name: str = "nano",
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    parts: Collection[str] = PARTS,
+) -> Backbone:
+    """Load a backbone.
+
+    Args:
+        name: ``nano`` (bundled), ``wan_1_3b`` (the hub's, at a fixed revision, or the folder in the environment
+            variable IMVIDEOEDIT_WAN), a diffusers folder, or a hub id. Only a hub id touches the network.
+        revision: of a hub id.
+        device: the GPU if there is one, else the CPU.
+        dtype: of transformer and text encoder; bfloat16 on a GPU, float32 on a CPU. The autoencoder is always float32.
+        parts: which of ``vae`` and ``text_encoder`` (with its tokenizer) to load beside the transformer.
+
+    Raises:
+        UserError: nothing there, or not loadable.
+    """
+    place, revision = locate(name, revision)
+    device = default_device(device)
+    dtype = dtype or default_dtype(device)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
+    with _named(name, place):
+        transformer = WanTransformer3DModel.from_pretrained(**source, subfolder="transformer", torch_dtype=dtype)
+        shift = read_shift(source)
+    transformer.requires_grad_(False).eval().to(device)
+    backbone = Backbone(name, revision, transformer, None, None, None, shift)
+    return with_parts(backbone, parts, device, dtype)
+
+
+def with_parts(
+    backbone: Backbone, parts: Collection[str], device: str | torch.device, dtype: torch.dtype | None = None
+) -> Backbone:
+    """The same backbone, its transformer shared, with those ``parts`` loaded that it lacks.
+
+    Args:
+        dtype: of the text encoder; the transformer's if None.
+
+    Raises:
+        UserError: not loadable.
+    """
+    place, revision = locate(backbone.name, backbone.revision)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
+    loaded: dict[str, Any] = {}
+    with _named(backbone.name, place):
+        if "vae" in parts and backbone.vae is None:
+            kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
+            loaded["vae"] = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
+        if "text_encoder" in parts and backbone.text_encoder is None:
+            dtype = dtype or backbone.dtype
+            loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
+            loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
+    for name in PARTS:
+        if name in loaded:
+            loaded[name].requires_grad_(False).eval().to(device)
+    return replace(backbone, **loaded)
+
+
+@contextlib.contextmanager
+def _named(name: str, place: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {remedy(name)}") from error
+
+
+def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:
+    """A transformer without storage, to count and to check shapes; of Wan2.1 1.3B unless a config is given."""
+    with torch.device("meta"):
+        return WanTransformer3DModel(**(WAN_1_3B if config is None else config)).requires_grad_(False).eval()
+
+
+def parameter_hash(transformer: WanTransformer3DModel) -> str:
+    """16 hex digits that name a transformer's weights; an installed adapter does not count.
+
+    The values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one hash.
+
+    Raises:
+        ValueError: the transformer is on the meta device.
+    """
+    own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
+    return hash_tensors(own, torch.bfloat16)
+
+
+def _present(part: Any, name: str) -> Any:
+    if part is None:
+        raise ValueError(f"this backbone was loaded without its {name}")
+    return part

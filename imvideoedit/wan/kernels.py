@@ -1,0 +1,76 @@
+"""Which kernels a transformer runs on: attention back-ends by name, and ``torch.compile`` inside each block.
+
+Whole blocks are not compiled: their call carries which block it is and what the source left, and each of both would
+make a graph of its own. The recomputation of a checkpointed block could then meet another graph than its forward pass
+did. The parts that do the work take and give tensors alone, have one graph for all blocks, and one for each shape.
+"""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from diffusers.utils import logging
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.wan.context import block_dtype
+
+NATIVE = "native"
+SHORT = 512  # tokens
+
+
+def choose_attention(transformer: WanTransformer3DModel, backend: str, device: torch.device) -> None:
+    """From now on attend by a back-end, in the transformer and in what a method adds to it.
+
+    Args:
+        backend: one that diffusers knows: ``native`` is torch's own choice; ``flash``, ``_flash_3``, ``sage``,
+            ``xformers`` and others need their package. It holds for the whole process.
+        device: where the transformer will work.
+
+    Raises:
+        UserError: there is no such back-end, or it does not work here.
+    """
+    names = [name.value for name in AttentionBackendName]
+    if backend not in names:
+        raise UserError(f"attention is {backend!r}; choose one of {', '.join(names)}")
+    probe = torch.zeros(1, 16, 1, 64, device=device, dtype=block_dtype(transformer))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # diffusers warns of an experimental feature, also for the native one
+    try:
+        transformer.set_attention_backend(backend)
+        dispatch_attention_fn(probe, probe, probe)
+    except Exception as error:  # each back-end has its own ways to fail
+        transformer.set_attention_backend(NATIVE)
+        raise UserError(f"attention={backend} does not work here: {str(error).splitlines()[0]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
+    """For a training step on latents like ``x_BCFHW``: on a CPU the plain attention kernel beats the fused one there.
+
+    Blocks that are recomputed in the backward pass would meet another kernel outside, so they keep the usual one.
+    """
+    tokens = math.prod(x_BCFHW.shape[2:]) // math.prod(transformer.config.patch_size)
+    short = x_BCFHW.device.type == "cpu" and tokens <= SHORT and not transformer.gradient_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
+
+
+def compile_blocks(transformer: WanTransformer3DModel, backend: str = "inductor") -> None:
+    """Compile, in place, each block's cross-attention, feed-forward and the parts that a method added."""
+    # Rotary positions are turned as complex numbers, by the usual kernel then.
+    warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
+    for block in transformer.blocks:
+        for part in _parts(block):
+            part.compile(dynamic=False, backend=backend)
+
+
+def _parts(block: Any) -> Iterator[nn.Module]:
+    yield from (block.attn2, block.ffn)
+    yield from (part for part in block.attn1.processor.children() if list(part.parameters()))
