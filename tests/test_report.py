@@ -247,4 +247,5 @@ def test_mistakes_end_the_command_with_one_line_and_code_2(tmp_path):
 
 def test_the_template_is_packaged():
     data = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert all((CHECKOUT / "imvideoedit/evaluation" / name).is_file() for name in data["imvideoedit.evaluation.reporting"])
+    folder = CHECKOUT / "imvideoedit/evaluation/reporting"
+    assert all((folder / name).is_file() for name in data["imvideoedit.evaluation.reporting"])
