@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.adapter_file import FORMAT_VERSION, adapter_hash, load_adapter, read_header, read_state
 from imvideoedit.wan.backbone import parameter_hash
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 from tests.conftest import tiny_batch, tiny_transformer
 from tests.test_checkpoint import SIGMA, rewrite, saved
 

@@ -153,7 +153,7 @@ def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: to
     return method.requires_grad_(False).eval()
 
 
-def take_over(method: Method, path: Path | str) -> None:
+def warm_start(method: Method, path: Path | str) -> None:
     """Give an installed method the weights of an adapter of the same backbone; what the file lacks stays.
 
     Raises:
