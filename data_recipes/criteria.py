@@ -1,12 +1,12 @@
-"""What judges judge by."""
+"""What judges score, and the interface of a judge."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from data_recipes.rows import Row
+from data_recipes.synthesis import ImagePair
 
 CRITERIA = ("faithfulness", "quality", "preservation")
 """Each from 0 to 10."""
@@ -14,27 +14,29 @@ CRITERIA = ("faithfulness", "quality", "preservation")
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of a pair.
-
-    Attributes:
-        scores: criterion to a number in [0, 10].
-        comment: why.
-        failure: why there is no judgement; empty if there is one.
-    """
+    """Scores in [0, 10] by criterion, with a comment; or, without scores, why there is no judgement."""
 
     scores: dict[str, float] = field(default_factory=dict)
     comment: str = ""
     failure: str = ""
 
 
-class Judge(Protocol):
-    """What judges pairs."""
+class Judge(ABC):
+    """Scores pairs."""
 
+    @property
+    @abstractmethod
+    def models(self) -> dict[str, str]:
+        """Names of the models it uses, by their part."""
+
+    @abstractmethod
     def identity(self) -> Any:
-        """All that decides its judgements, as JSON."""
+        """Everything that decides its judgements, as JSON."""
 
-    def judge(self, rows: Sequence[Row], images: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
-        """One judgement for each row with its source and target, uint8 ``[H, W, 3]``."""
+    @abstractmethod
+    def judge(self, rows: Sequence[Row], images: Sequence[ImagePair]) -> list[Judgement]:
+        """One judgement for each row with its image pair."""
 
     def estimate(self, rows: int) -> str:
-        """What ``rows`` judgements will cost, in words."""
+        """The cost of ``rows`` judgements, in words; empty if they are free."""
+        return ""

@@ -1,7 +1,7 @@
 """``python -m data_recipes.import_pairs --from ID_OR_FOLDER --map source=…,target=…,instruction=… --out DIR``
 
-Streams pairs that others made into DIR. ``python -m data_recipes.build +recipe=imported out=DIR`` then does the rest: a
-model looks at each pair and writes the descriptions, the rules and the judge filter, tasks are balanced.
+Streams other people's pairs into DIR. ``python -m data_recipes.build +recipe=imported out=DIR`` continues from there: a
+model describes each pair, rules and a judge filter, tasks are balanced.
 """
 
 from itertools import islice
@@ -16,50 +16,46 @@ ROWS_PER_SHARD = 100
 
 def build_parser() -> CommandLine:
     """The command line."""
-    parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Bring your own pairs.")
+    parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Import pairs into a recipe.")
     add = parser.add_argument
     add("--from", dest="origin", required=True, metavar="ID_OR_FOLDER", help="data set on the hub, or folder")
-    add("--map", metavar="FIELD=COLUMN,…", help="which columns hold source, target, instruction; also task and prompts")
-    add("--preset", help="the columns of a public data set, see data_recipes/presets.yaml")
+    add("--map", metavar="FIELD=COLUMN,…", help="columns of source, target, instruction; optionally of task, prompts")
+    add("--preset", help="columns of a public data set, see data_recipes/presets.yaml")
     add("--out", type=Path, required=True, help="the recipe's folder")
     add("--split", default="train", help="of a data set on the hub (default train)")
     add("--config", help="of a data set on the hub that has several")
-    add("--limit", type=int, help="rows at most")
+    add("--limit", type=int, help="most rows")
     return parser
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Entry point."""
+    """The command."""
     arguments = build_parser().parse_args(argv)
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit is {arguments.limit}; it must be at least 1")
-    mapped = read_map(arguments.map, arguments.preset)
+    mapping = read_map(arguments.map, arguments.preset)
     shards = imported(arguments.out)
-    facts = [arguments.origin, arguments.split, arguments.config, {**mapped.columns}, {**mapped.tasks}]
-    rows = stream(arguments.origin, arguments.split, arguments.config)
+    facts = [arguments.origin, arguments.split, arguments.config, {**mapping.columns}, {**mapping.tasks}]
+    rows = islice(stream(arguments.origin, arguments.split, arguments.config), arguments.limit)
     seen: set[str] = set()
     keys: list[str] = []
     while named := list(islice(rows, ROWS_PER_SHARD)):
-        if arguments.limit is not None:
-            named = named[: arguments.limit - len(keys) * ROWS_PER_SHARD]
-        made = [_once(to_row(name, fields, mapped), seen) for name, fields in named]
+        made = [_reject_repeated(to_row(name, fields, mapping), seen) for name, fields in named]
         keys.append(digest(facts, [row["id"] for row in made]))
         if shards.key(len(keys) - 1) != keys[-1]:
             shards.write(len(keys) - 1, made, keys[-1])
-        if arguments.limit is not None and len(keys) * ROWS_PER_SHARD >= arguments.limit:
-            break
     if not keys:
         raise UserError(f"{arguments.origin} holds no rows")
     manifest = shards.finish(keys, {"stage": "import", "from": arguments.origin})
     reasons = "".join(f"; {count:,} rejected: {reason}" for reason, count in manifest["rejected"].items())
     print(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
-    print(f"go on with python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
+    print(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
 
 
-def _once(row: Row, seen: set[str]) -> Row:
+def _reject_repeated(row: Row, seen: set[str]) -> Row:
     if row["id"] in seen:
-        return row | {"accepted": False, "reason": "duplicate: the same pair came before"}
+        return row | {"accepted": False, "reason": "duplicate: of an earlier pair"}
     seen.add(row["id"])
     return row
 

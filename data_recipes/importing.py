@@ -1,4 +1,4 @@
-"""Pairs that others made, as the input of a recipe: rows streamed from a hub or a folder into shards."""
+"""Other people's pairs as input of a recipe: rows streamed from the hub or a folder into shards."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,18 +9,18 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from data_recipes.rows import Row, digest, rejected
+from data_recipes.rows import TEXTS, Row, digest, rejected
 from data_recipes.shards import Shards
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import image_size
 from imvideoedit.world.tasks import TASKS
 
 PRESETS = Path(__file__).parent / "presets.yaml"
-FIELDS = ("source", "target", "instruction", "task", "source_prompt", "edited_prompt", "id")
+FIELDS = ("source", "target", *TEXTS, "task")
 REQUIRED = FIELDS[:3]
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("id", "instruction", "task", "source_prompt", "edited_prompt")),
+        *((name, pa.string()) for name in ("id", "task", *TEXTS)),
         ("source", pa.binary()),
         ("target", pa.binary()),
         ("height", pa.int32()),
@@ -32,23 +32,23 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Mapped:
+class ColumnMap:
     """Which columns of a foreign data set hold what.
 
     Attributes:
-        columns: our field to the columns that may hold it, of which the first that is there counts.
-        tasks: the data set's name of a kind of edit to one of ours; other kinds are left for a model to say.
+        columns: field to the columns that may hold it; the first that exists counts.
+        tasks: the data set's name of a kind of edit to one of ``TASKS``; a model names the task of other kinds.
     """
 
     columns: Mapping[str, Sequence[str]]
     tasks: Mapping[str, str]
 
 
-def read_map(text: str | None, preset: str | None) -> Mapped:
-    """The mapping of ``source=a,target=b,…``, over that of a preset.
+def read_map(text: str | None, preset: str | None) -> ColumnMap:
+    """The mapping of ``source=a,target=b,…``, which overrides that of a preset.
 
     Raises:
-        UserError: an unknown preset or field, or a field that must be named is not.
+        UserError: an unknown preset or field, or a required field is missing.
     """
     presets = yaml.safe_load(PRESETS.read_text())
     if preset is not None and preset not in presets:
@@ -63,21 +63,20 @@ def read_map(text: str | None, preset: str | None) -> Mapped:
             columns[field] = [column]
     missing = [field for field in REQUIRED if field not in columns]
     if missing:
-        raise UserError(f"--map does not say which column holds {', '.join(missing)}; or name a --preset")
-    return Mapped(columns, chosen.get("tasks", {}))
+        raise UserError(f"--map does not say which column holds {', '.join(missing)}; or use a --preset")
+    return ColumnMap(columns, chosen.get("tasks", {}))
 
 
 def stream(origin: str, split: str, config: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows with their names, one at a time; images stay encoded.
+    """Yield rows with their names; images stay encoded.
 
     Args:
-        origin: a folder with ``metadata.jsonl`` (or one other ``.jsonl``) beside its images, a folder of parquet
-            files, or a data set on the hub.
-        split: of a data set on the hub.
-        config: of a data set on the hub with several.
+        origin: a folder with ``metadata.jsonl`` (or one other ``.jsonl``) next to its images, a folder of parquet
+            files, or the id of a data set on the hub.
+        split, config: of a data set on the hub.
 
     Raises:
-        UserError: there is no such data set, or it cannot be read.
+        UserError: the data set does not exist, or cannot be read.
     """
     folder = Path(origin)
     if folder.is_dir():
@@ -105,7 +104,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not isinstance(row, dict):
                     raise ValueError("not an object")
             except ValueError as error:
-                raise UserError(f"line {number} of {path} is no JSON object ({error}); mend or remove it") from error
+                raise UserError(f"line {number} of {path} is no JSON object ({error}); fix or remove it") from error
             yield f"line {number}", row | {"": path.parent}
 
 
@@ -121,32 +120,30 @@ def _dataset(kind: str, origin: str, **options: Any) -> Iterator[tuple[str, dict
             yield f"row {number}", row
     except UserError:
         raise
-    except Exception as error:  # of the hub, the network, the file system and their libraries
+    except Exception as error:  # from the hub, the network, the file system or their libraries
         raise UserError(f"{origin} cannot be read ({error}); check its name, its split and the network") from error
 
 
-def to_row(name: str, fields: Mapping[str, Any], mapped: Mapped) -> Row:
-    """A row of ``SCHEMA``; one without what it needs is rejected.
+def to_row(name: str, fields: Mapping[str, Any], mapping: ColumnMap) -> Row:
+    """A row of ``SCHEMA``, rejected if its images or its instruction are missing.
 
     Raises:
-        UserError: the data set lacks a column that must be there.
+        UserError: the data set lacks a required column.
     """
     found: dict[str, Any] = {}
-    for field, columns in mapped.columns.items():
+    for field, columns in mapping.columns.items():
         column = next((each for each in columns if each in fields), None)
         if column is None and field in REQUIRED:
             known = ", ".join(sorted(key for key in fields if key))
-            raise UserError(f"{name} has no column {' or '.join(columns)} for {field}, but {known}; mend --map")
+            raise UserError(f"{name} has no column {' or '.join(columns)} for {field}, but {known}; correct --map")
         found[field] = fields.get(column) if column else None
-    texts = {field: _text(found.get(field)) for field in ("instruction", "source_prompt", "edited_prompt")}
+    texts = {field: _text(found.get(field)) for field in TEXTS}
     row: Row = {"id": digest("import", name), "source": b"", "target": b"", "height": 0, "width": 0}
-    row |= texts | {"task": _task(_text(found.get("task")), mapped.tasks), "accepted": True, "reason": ""}
+    row |= texts | {"task": _task(_text(found.get("task")), mapping.tasks), "accepted": True, "reason": ""}
     try:
         images = {field: _image(found[field], fields.get("")) for field in ("source", "target")}
         sizes = [image_size(data, field) for field, data in images.items()]
-    except UserError as error:
-        return rejected(row, f"image: {error}")
-    except (OSError, ValueError) as error:
+    except (UserError, OSError, ValueError) as error:
         return rejected(row, f"image: {error}")
     if not texts["instruction"]:
         return rejected(row, f"instruction: none in {name}")
@@ -171,7 +168,7 @@ def _image(value: Any, folder: Path | None) -> bytes:
     if isinstance(value, bytes) and value:
         return value
     if not isinstance(value, str) or not value or folder is None:
-        raise ValueError("there is none; an image must be embedded, or a file named relative to its list")
+        raise ValueError("there is none; embed it, or name a file relative to the .jsonl")
     path = (folder / value).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{value!r} leads out of the data folder")
@@ -179,5 +176,5 @@ def _image(value: Any, folder: Path | None) -> bytes:
 
 
 def imported(out: Path) -> Shards:
-    """The shards of imported pairs."""
+    """The shards of imported pairs in a recipe's folder."""
     return Shards(out / "import", SCHEMA)

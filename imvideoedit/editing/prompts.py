@@ -78,14 +78,14 @@ def expand(
     if how == "local":
         _check_local(local_model)
     try:
-        from imvideoedit.clients.prompts import SYSTEM, Prompts, question
+        from imvideoedit.clients.prompts import SYSTEM, PromptPair, prompt_question
         from imvideoedit.clients.settings import EndpointSettings
     except ImportError as error:
         return _as_typed(instruction, source_prompt, _missing(error))
     settings = settings or EndpointSettings()
     try:
         model = _model(how, settings, local_model, device)
-        prompts = model.ask(question(instruction, shown, source_prompt), Prompts, SYSTEM)
+        prompts = model.ask(prompt_question(instruction, shown, source_prompt), PromptPair, SYSTEM)
     except ImportError as error:
         return _as_typed(instruction, source_prompt, _missing(error))
     except Exception as error:  # of the network, the disk, a model's files or its code: none may cost the user the edit
