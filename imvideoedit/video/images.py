@@ -58,13 +58,13 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
 
 
 def _exif(opened: Image.Image) -> Image.Exif:
-    """Without decoding the picture, as a PNG's own ``getexif`` does because something may be told after the pixels."""
-    if isinstance(opened, PngImageFile) and opened.fp is not None and not _tells_after_pixels(opened):
+    """Without decoding the pixels, as a PNG's own ``getexif`` does since metadata may follow them."""
+    if isinstance(opened, PngImageFile) and opened.fp is not None and not _has_metadata_after_pixels(opened):
         return Image.Image.getexif(opened)
     return opened.getexif()
 
 
-def _tells_after_pixels(opened: PngImageFile) -> bool:
+def _has_metadata_after_pixels(opened: PngImageFile) -> bool:
     """Whether a PNG has any chunk but the end after its first pixels."""
     assert opened.fp is not None
     place = opened.fp.tell()
