@@ -12,7 +12,7 @@ import gradio as gr
 from imvideoedit.app.frames import frame_pair
 from imvideoedit.app.layout import SETTINGS, Layout
 from imvideoedit.app.live import Edit
-from imvideoedit.app.queue import EditQueue, inspect, without_folders
+from imvideoedit.app.queue import EditQueue, TooLong, inspect, without_folders
 from imvideoedit.app.samples import SAMPLES, render_samples
 from imvideoedit.app.texts import SHOW_PROBLEM, SHOW_STATUS, message, problem, progress
 from imvideoedit.common.errors import UserError
@@ -84,8 +84,7 @@ class Page:
         try:
             info = inspect(Path(path), self._queue.limits)
         except UserError as error:
-            too_long = "set start and end" in str(error)
-            return (gr.skip() if too_long else None), problem(str(error)), ""
+            return (gr.skip() if isinstance(error, TooLong) else None), problem(str(error)), ""
         return gr.skip(), message(f"{info.frames} frames, {info.width}×{info.height}, {info.duration:.1f} s"), ""
 
     def pick(self, event: gr.SelectData) -> tuple[str, str, str, str, Any]:
@@ -164,7 +163,7 @@ class Page:
         Raises:
             UserError: something is missing, out of its range or beyond the limits.
         """
-        quality, seed, start, end, *numbers = settings
+        quality, seed, start, end, *values = settings
         if path is None:
             raise UserError("there is no video; upload one or click a sample")
         if not instruction.strip():
@@ -172,7 +171,7 @@ class Page:
         if prompt is not None and not prompt.strip():
             raise UserError("the prompt is empty; describe the video as it should be, or press Edit")
         config = self._queue.pipeline.config.preset(quality)
-        boxes = zip(SETTINGS, numbers, strict=True)
+        boxes = zip(SETTINGS, values, strict=True)
         given = {name: number for name, number in boxes if number not in (None, getattr(config, name))}
         config.override(**given)
         start, end = start or None, end or None

@@ -19,6 +19,10 @@ MOST_WAITING = 20  # edits, with the running one
 MOST_KEPT = 100  # results, of all browsers
 
 
+class TooLong(UserError):
+    """The range to edit is beyond the limit."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The largest uploaded file and the longest range to edit."""
@@ -150,8 +154,8 @@ def inspect(path: Path, limits: Limits, start: float | None = None, end: float |
     except UserError as error:
         raise UserError(str(error).replace(str(path), path.name)) from error
     if info.duration > limits.seconds:
-        raise UserError(
-            f"{path.name} lasts {info.duration:.1f} s; at most {limits.seconds:g} s are edited here at a time: "
+        raise TooLong(
+            f"{path.name} lasts {info.duration:.1f} s; at most {limits.seconds:g} s are edited here: "
             "set start and end under Settings"
         )
     return info

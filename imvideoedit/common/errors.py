@@ -9,14 +9,14 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """What went wrong, where, and how to mend it, in one line."""
+    """What went wrong, where, and how to fix it, in one line."""
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A parser that raises a ``UserError`` for what it cannot read, where argparse would print all there is."""
+    """A parser that raises a ``UserError`` where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help says what there is")
+        raise UserError(f"{message}; {self.prog} --help lists the options")
 
 
 def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
@@ -36,7 +36,7 @@ def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
                 raise
             sys.exit(_fail(f"no space left on the disk{_where(error)}; free some and run again", 2))
         except KeyboardInterrupt:
-            sys.exit(_fail("interrupted; nothing half-written is left", 130))
+            sys.exit(_fail("interrupted; no half-written file is left", 130))
 
     return wrapped
 

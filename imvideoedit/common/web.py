@@ -1,4 +1,4 @@
-"""Gradio pages on this machine: nothing is loaded from elsewhere, no telemetry."""
+"""Gradio pages on this machine: nothing is loaded from elsewhere, and no telemetry is sent."""
 
 import contextlib
 import importlib.util

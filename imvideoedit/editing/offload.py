@@ -52,11 +52,11 @@ class Placement:
     Args:
         method: installed in the backbone.
         device: of the computation.
-        asked: ``auto``, or one of :data:`OFFLOAD_LEVELS`.
+        requested: ``auto``, or one of :data:`OFFLOAD_LEVELS`.
     """
 
-    def __init__(self, backbone: Backbone, method: Method, device: torch.device, asked: str) -> None:
-        self.device, self.asked = device, asked
+    def __init__(self, backbone: Backbone, method: Method, device: torch.device, requested: str) -> None:
+        self.device, self.requested = device, requested
         self.level: str | None = None
         self._backbone, self._method = backbone, method
         self._swapped: tuple[Any, ...] = ()
@@ -68,10 +68,10 @@ class Placement:
             tokens: of the longest window.
 
         Raises:
-            UserError: ``asked`` is none of its choices.
+            UserError: there is no such level.
         """
         if self.level is None:
-            self._place(choose_level(self.asked, needs(self._backbone, self._method, tokens), self.device))
+            self._place(choose_level(self.requested, needs(self._backbone, self._method, tokens), self.device))
         if self.level != OFFLOAD_LEVELS[-1]:
             return config
         frames, overlap = min(config.max_frames, LOW_FRAMES), min(config.overlap, LOW_OVERLAP)
@@ -148,19 +148,19 @@ def needs(backbone: Backbone, method: Method, tokens: int) -> Needs:
     return Needs(weights, max(_weights(block) for block in transformer.blocks), work)
 
 
-def choose_level(asked: str, needed: Needs, device: torch.device) -> str:
+def choose_level(requested: str, needed: Needs, device: torch.device) -> str:
     """The first level that fits into free memory; the last one if none does.
 
     Args:
-        asked: ``auto``, or a level.
+        requested: ``auto``, or a level.
 
     Raises:
         UserError: there is no such level.
     """
-    if asked != "auto":
-        if asked not in OFFLOAD_LEVELS:
-            raise UserError(f"memory is {asked!r}; choose auto, {', '.join(OFFLOAD_LEVELS)}")
-        return asked
+    if requested != "auto":
+        if requested not in OFFLOAD_LEVELS:
+            raise UserError(f"memory is {requested!r}; choose auto, {', '.join(OFFLOAD_LEVELS)}")
+        return requested
     room = SHARE * free_bytes(device)
     if device.type == "cpu":  # nothing to offload to
         return "full" if needed.work <= room else "low"
@@ -175,7 +175,7 @@ def next_level(level: str, device: torch.device) -> str | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    """Whether memory ran out, on a GPU or on the CPU, whose allocator has no error type of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 

@@ -48,12 +48,12 @@ def resized(frames: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.
 
 
 def in_parts(frames: Iterable[np.ndarray], first: int, others: int) -> Iterator[list[np.ndarray]]:
-    """Lists of ``first``, then of ``others`` frames; the last one has what is left."""
-    left = iter(frames)
-    part = list(islice(left, first))
+    """Lists of ``first``, then of ``others`` frames; the last one may be shorter."""
+    remaining = iter(frames)
+    part = list(islice(remaining, first))
     while part:
         yield part
-        part = list(islice(left, others))
+        part = list(islice(remaining, others))
 
 
 def to_model(part: list[np.ndarray]) -> Tensor:

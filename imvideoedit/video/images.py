@@ -28,7 +28,7 @@ def load_rgb(image: ImageSource, name: str | None = None) -> np.ndarray:
         name: what to call the image in an error; the path by default.
 
     Raises:
-        UserError: the file is missing, no image, damaged, too large to be honest, or holds float values.
+        UserError: the file is missing, no image, damaged, implausibly large, or holds float values.
     """
     name = name or _name(image)
     opened = _open(image, name)
@@ -45,7 +45,7 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
     """``(height, width)`` of the upright image, read from the header alone.
 
     Raises:
-        UserError: the file is missing, no image, or too large to be honest.
+        UserError: the file is missing, no image, or implausibly large.
     """
     name = name or _name(image)
     opened = _open(image, name)

@@ -50,12 +50,12 @@ class Muxer:
 
     def __init__(self, target: Path, spec: OutputSpec, stack: contextlib.ExitStack) -> None:
         self._target, self._spec, self._stack, self._count = target, spec, stack, 0
-        self._heard: Timing | None = None
+        self._timing: Timing | None = None
         self._source: InputContainer | None = None
         self._sound: SoundCopy | None = None
         self._encoder: FrameEncoder | None = None
         if spec.sound is not None:
-            self._heard = spec.like.timing if spec.like is not None else _timing_of(spec.sound)
+            self._timing = spec.like.timing if spec.like is not None else _timing_of(spec.sound)
             self._source = stack.enter_context(opened(spec.sound))
         self._lead = self._early_sound()
         base = 1 / spec.fps if spec.like is None else spec.like.timing.base
@@ -65,7 +65,7 @@ class Muxer:
         self._ended = Fraction(0)
 
     def add(self, frame_HWC: np.ndarray) -> None:
-        """Write the next frame, uint8 ``[H, W, 3]``, and the sound heard until its end."""
+        """Write the next frame, uint8 ``[H, W, 3]``, and the sound until its end."""
         if self._encoder is None:
             self._encoder = self._start(frame_HWC.shape[0], frame_HWC.shape[1])
         begun, ended = self._shown(self._count)
@@ -102,10 +102,10 @@ class Muxer:
             crf=spec.crf,
         )
         if self._source is not None:
-            origin = self._heard.origin if self._heard is not None else Fraction(0)
-            whole = self._heard is None or self._heard.from_first
+            origin = self._timing.origin if self._timing is not None else Fraction(0)
+            complete = self._timing is None or self._timing.from_first
             opus = "libopus" if spec.suffix == ".webm" else "aac"
-            self._sound = SoundCopy(self._source, output, origin - self._lead, None if whole else origin, opus)
+            self._sound = SoundCopy(self._source, output, origin - self._lead, None if complete else origin, opus)
         return encoder
 
     def _shown(self, index: int) -> tuple[int, int]:
@@ -117,18 +117,18 @@ class Muxer:
 
     def _early_sound(self) -> Fraction:
         """Seconds for which sound is heard before the first frame appears."""
-        if self._source is None or self._heard is None or not self._heard.from_first:
+        if self._source is None or self._timing is None or not self._timing.from_first:
             return Fraction(0)
-        heard = first_sound(self._source)
-        return max(Fraction(0), self._heard.origin - heard) if heard is not None else Fraction(0)
+        start = first_sound(self._source)
+        return max(Fraction(0), self._timing.origin - start) if start is not None else Fraction(0)
 
     def _reaches_the_end(self) -> bool:
         """Whether these are the last frames of the file the sound is from."""
-        if self._heard is None:
+        if self._timing is None:
             return False
         if self._spec.like is not None:
-            return self._heard.to_last
-        return self._heard.duration - 1 / self._heard.fps < self._count / self._spec.fps
+            return self._timing.to_last
+        return self._timing.duration - 1 / self._timing.fps < self._count / self._spec.fps
 
 
 def _timing_of(path: Path) -> Timing | None:

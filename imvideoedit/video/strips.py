@@ -29,7 +29,7 @@ def write_strip(path: Path | str, rows: dict[str, np.ndarray], columns: int = 6,
         path: the PNG; appears only once complete.
         rows: label -> uint8 ``[F, H, W, 3]``; e.g. source, exact, edit.
         columns: the most frames shown of a video.
-        scale: whole factor each pixel is enlarged by.
+        scale: integer factor that each pixel is enlarged by.
     """
     drawn = [_row(label, video, columns, scale) for label, video in rows.items()]
     _write(path, [[row] for row in drawn])

@@ -26,12 +26,12 @@ class VideoWriter:
     is kept exactly; .mkv and .webm round times to milliseconds. A folder of PNGs has neither times nor sound.
 
     Args:
-        path: .mp4, .mov, .mkv or .webm, or a folder, as ``choose_codec`` wants it.
+        path: .mp4, .mov, .mkv or .webm, or a folder, see ``choose_codec``.
         like: ``info`` of the video the frames belong to, one frame for each of its: their times, how colour is coded,
             the bit depth (where the codec has it) and the shape of a pixel are kept. The size may differ.
         fps: without ``like``, frames a second; rounded to a fraction with denominator <= 1001.
-        sound: a file whose sound is carried over, packet for packet where the format takes the codec, else as AAC, in
-            .webm as Opus. Of a range only what is heard during it, to the packet; for ``like`` the very file it is of.
+        sound: a file whose sound is copied, packet for packet where the format takes the codec, else as AAC, in .webm
+            as Opus. Of a range only the sound during it, to the packet; with ``like``, the file that it describes.
         metadata: texts for ``read_metadata``.
         codec: ``h264``, ``h265``, ``av1``, ``lossless`` or ``png``; by the name if None.
         crf: quality in the codec's own scale, 0 the best; the codec's usual one if None. Not for lossless and png.
