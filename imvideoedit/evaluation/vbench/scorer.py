@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.edits.videos import Sized
+from imvideoedit.evaluation.edits.videos import ResizedVideo
 from imvideoedit.evaluation.metrics.frames import features
 from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
 from imvideoedit.evaluation.vbench.dimensions import (
@@ -40,8 +40,10 @@ class VBenchScorer(NetworkScorer):
     ) -> None:
         super().__init__(dimensions, DIMENSIONS, weights, flow, device)
 
-    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
-        """Of the edited video alone."""
+    def measure_calls(
+        self, row: EditRow, edited: ResizedVideo, source: ResizedVideo, mask: ResizedVideo | None
+    ) -> dict[str, Callable[[], float]]:
+        """Measures of the edited video alone."""
         return {
             "subject_consistency": lambda: consistency(features(edited, self.network("dino_b16").images)),
             "background_consistency": lambda: consistency(features(edited, self.network("clip_b32").images)),
