@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -32,7 +33,15 @@ class ResizedVideo:
             yield frame_HWC
 
 
-def open_edit(row: EditRow) -> tuple[ResizedVideo, ResizedVideo, ResizedVideo | None]:
+class EditVideos(NamedTuple):
+    """The videos of an edit."""
+
+    edited: ResizedVideo
+    source: ResizedVideo
+    mask: ResizedVideo | None
+
+
+def open_edit(row: EditRow) -> EditVideos:
     """Edited video, source and mask, all of the edited video's size.
 
     A source or mask with another number of frames is read at the edited video's frame rate.
@@ -49,7 +58,7 @@ def open_edit(row: EditRow) -> tuple[ResizedVideo, ResizedVideo, ResizedVideo | 
         raise Unscored(str(error)) from error
     source, mask = (ResizedVideo(other, size) if other else None for other in others)
     assert source is not None
-    return ResizedVideo(edited, size), source, mask
+    return EditVideos(ResizedVideo(edited, size), source, mask)
 
 
 def _of_equal_length(edited: Clip, path: Path) -> Clip:

@@ -4,14 +4,14 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.score_store import Score, Unscored
-from imvideoedit.evaluation.edits.videos import ResizedVideo, open_edit
+from imvideoedit.evaluation.edits.videos import EditVideos, open_edit
 from imvideoedit.evaluation.metrics.flow import Flow, tvl1
 from imvideoedit.evaluation.weights.files import NETWORKS, check, default_folder, is_random
 from imvideoedit.evaluation.weights.networks import ClipEncoder, Dino, Lpips, Raft, aesthetic_head, musiq
@@ -22,9 +22,11 @@ FLOWS = {"raft": ("raft",), "tvl1": ()}
 class NetworkScorer(ABC):
     """Scores by named measures, some of which need networks; one edit at a time.
 
+    Attributes:
+        needs: measure -> networks it uses; ``flow`` stands for the network of the optical flow.
+
     Args:
         measures: names in order; all if None.
-        needs: measure -> networks it uses; ``flow`` stands for the network of the optical flow.
         weights: folder of all weights; :func:`default_folder` if None.
         flow: ``raft``, or ``tvl1``, which needs no weights.
         device: the GPU if None and there is one.
@@ -35,27 +37,27 @@ class NetworkScorer(ABC):
 
     name: str
     kind: str
+    needs: ClassVar[dict[str, tuple[str, ...]]]
     scales: dict[str, float] = {}
     lower: frozenset[str] = frozenset()
     workers = 1
 
     def __init__(
         self,
-        measures: Sequence[str] | None,
-        needs: dict[str, tuple[str, ...]],
-        weights: Path | str | None,
-        flow: str,
-        device: str | None,
+        measures: Sequence[str] | None = None,
+        weights: Path | str | None = None,
+        flow: str = "raft",
+        device: str | None = None,
     ) -> None:
-        unknown = [name for name in measures or () if name not in needs]
+        unknown = [name for name in measures or () if name not in self.needs]
         if unknown or flow not in FLOWS:
-            problem, known = (unknown[0], needs) if unknown else (flow, FLOWS)
+            problem, known = (unknown[0], self.needs) if unknown else (flow, FLOWS)
             raise UserError(f"there is no {problem!r}; choose among {', '.join(known)}")
-        self.measures = list(measures if measures is not None else needs)
+        self.measures = list(measures if measures is not None else self.needs)
         self.folder = Path(weights) if weights else default_folder()
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._flow_name = flow
-        wanted = dict.fromkeys(network for measure in self.measures for network in needs[measure])
+        wanted = dict.fromkeys(network for measure in self.measures for network in self.needs[measure])
         self._networks = [name for network in wanted for name in (FLOWS[flow] if network == "flow" else (network,))]
         self._loaded: dict[str, Any] = {}
 
@@ -77,8 +79,7 @@ class NetworkScorer(ABC):
         for network in self._networks:
             self.network(network)  # loaded first: a broken network concerns all edits
         try:
-            edited, source, mask = open_edit(row)
-            calls = self.measure_calls(row, edited, source, mask)
+            calls = self.measure_calls(row, open_edit(row))
             return {name: calls[name]() for name in self.measures}
         except (UserError, ValueError) as error:
             raise Unscored(f"{row.name}: {error}") from error
@@ -95,9 +96,7 @@ class NetworkScorer(ABC):
         return []
 
     @abstractmethod
-    def measure_calls(
-        self, row: EditRow, edited: ResizedVideo, source: ResizedVideo, mask: ResizedVideo | None
-    ) -> dict[str, Callable[[], float]]:
+    def measure_calls(self, row: EditRow, videos: EditVideos) -> dict[str, Callable[[], float]]:
         """Measure -> a call that computes it for this edit."""
 
     @property

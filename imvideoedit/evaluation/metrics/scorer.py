@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.score_store import Score
-from imvideoedit.evaluation.edits.videos import ResizedVideo
+from imvideoedit.evaluation.edits.videos import EditVideos
 from imvideoedit.evaluation.metrics.alignment import frame_alignment, preference, video_alignment
 from imvideoedit.evaluation.metrics.frames import features
 from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
@@ -38,22 +38,16 @@ class OpenScorer(NetworkScorer):
 
     Args:
         backbone: its autoencoder is measured by ``autoencoder_psnr``.
-        measures, weights, flow, device: as :class:`NetworkScorer`.
+        measures, options: of :class:`NetworkScorer`.
     """
 
     name = kind = "open"
+    needs = MEASURES
     scales = {"clip_temporal": 1.0, "dino_temporal": 1.0, "ssim_structure_only": 1.0}
     lower = frozenset({"warped_error", "flicker", "colour_drift", "lpips_structure_only"})
 
-    def __init__(
-        self,
-        measures: Sequence[str] | None = None,
-        weights: Path | str | None = None,
-        flow: str = "raft",
-        device: str | None = None,
-        backbone: str = "nano",
-    ) -> None:
-        super().__init__(measures, MEASURES, weights, flow, device)
+    def __init__(self, measures: Sequence[str] | None = None, backbone: str = "nano", **options: Any) -> None:
+        super().__init__(measures, **options)
         self._backbone_name = backbone
 
     def identity(self) -> str:
@@ -71,10 +65,9 @@ class OpenScorer(NetworkScorer):
             _ = self._backbone
         return super().score(row)
 
-    def measure_calls(
-        self, row: EditRow, edited: ResizedVideo, source: ResizedVideo, mask: ResizedVideo | None
-    ) -> dict[str, Callable[[], float]]:
+    def measure_calls(self, row: EditRow, videos: EditVideos) -> dict[str, Callable[[], float]]:
         """Measures of the edited video, its source and its prompt."""
+        edited, source, mask = videos
         seen: dict[str, Tensor] = {}  # three measures share these features
 
         def clip() -> Tensor:

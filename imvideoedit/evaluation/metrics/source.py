@@ -10,8 +10,7 @@ from torch import Tensor
 from imvideoedit.evaluation.metrics.frames import Frames, mean, to_float
 from imvideoedit.evaluation.nano.exact import psnr
 
-KEPT_SHARE = 0.5  # of the pixels that changed least count as unedited where there is no mask
-SSIM_WINDOW = 7  # pixels, as scikit-image's
+KEPT_SHARE = 0.5  # share of pixels, those that changed least, that count as unedited without a mask
 
 
 def colour_drift(edited: Frames, source: Frames, mask: Frames | None = None) -> float:
