@@ -210,7 +210,7 @@ BROKEN = {
     "scores/videos.parquet": "is not a valid parquet file",
     ".hydra/overrides.yaml": "cannot be read",
     "csv/metrics.csv": "is not a valid table of metrics",
-    "adapter.safetensors": "is not a whole safetensors file",
+    "adapter.safetensors": "is not a complete safetensors file",
     f"scores/strips/{TASKS[0]}.png": "is not a valid image",
 }
 
