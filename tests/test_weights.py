@@ -17,7 +17,7 @@ from imvideoedit.evaluation.metrics.scorer import MEASURES, OpenScorer
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 from imvideoedit.evaluation.weights import files
 from imvideoedit.evaluation.weights.files import NETWORKS, WeightFile, check
-from imvideoedit.evaluation.weights.networks import Clip, fill, read_state
+from imvideoedit.evaluation.weights.networks import ClipEncoder, fill, read_state
 from imvideoedit.evaluation.weights.prepare import download
 from tests.test_edit import assert_one_line, command_environment
 
@@ -60,7 +60,7 @@ def test_a_file_of_another_hash_is_refused_unless_it_says_it_is_random(tmp_path,
     (tmp_path / "musiq/m.pth").write_bytes(b"right")
     assert check(tmp_path, ["musiq"]) == {"musiq/m.pth": right}
     (tmp_path / "musiq/m.pth").write_bytes(b"wrong")
-    with pytest.raises(UserError, match="not the published file .* get it again from https://example.org"):
+    with pytest.raises(UserError, match="not the published file .* download it again from https://example.org"):
         check(tmp_path, ["musiq"])
     (tmp_path / files.MARK).touch()
     assert check(tmp_path, ["musiq"])["musiq/m.pth"] == hashlib.sha256(b"wrong").hexdigest()
@@ -123,5 +123,5 @@ def test_a_damaged_clip_costs_one_line(contents, tmp_path):
     (tmp_path / "config.json").write_text(contents)
     (tmp_path / "model.safetensors").write_bytes(b"none")
     with pytest.raises(UserError, match="no CLIP") as caught:
-        Clip(tmp_path, tmp_path, "cpu")
+        ClipEncoder(tmp_path, tmp_path, "cpu")
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
