@@ -171,7 +171,7 @@ def test_a_rate_that_is_asked_for_is_written_with_all_the_sound(tmp_path):
 
 COPY = """
 import sys
-from imvideoedit.data.video import Clip, VideoWriter
+from imvideoedit.video.reader import Clip, VideoWriter
 clip = Clip(sys.argv[1])
 with VideoWriter(sys.argv[2], clip.info, sound=sys.argv[1]) as writer:
     for frame in clip:
