@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from imvideoedit.layers.rope import plane_table
-from imvideoedit.methods.aligned_update import AlignedUpdate, unpatched
+from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.wan.forward import unpatch
 from tests.conftest import tiny_batch, tiny_transformer
 from tests.test_methods import SIGMA, installed
 
@@ -45,7 +46,7 @@ def test_pulls_lie_as_the_transformers_last_layer_lays_out_its_patches():
     transformer.proj_out.register_forward_hook(lambda *_: tokens)
     transformer.register_forward_hook(lambda module, args, out: kept.update(out=out[0]))
     transformer(torch.randn(2, 4, 3, 4, 6), torch.tensor([5.0, 5.0]), torch.randn(2, 5, 16), return_dict=False)
-    assert torch.equal(unpatched(tokens, torch.Size((2, 4, 3, 4, 6)), (1, 2, 2)), kept["out"])
+    assert torch.equal(unpatch(tokens, torch.Size((2, 4, 3, 4, 6)), (1, 2, 2)), kept["out"])
 
 
 def _plane(transformer):

@@ -10,7 +10,7 @@ from imvideoedit.benchmark.__main__ import SMALL, main
 from imvideoedit.benchmark.block import Block, edit_step
 from imvideoedit.benchmark.costs import cost
 from imvideoedit.benchmark.edit import passes
-from imvideoedit.common.machine import product_rate
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.editing.presets import PRESETS
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -23,7 +23,7 @@ def test_products_and_stored_bytes_are_those_of_the_computation():
     query = torch.randn(1, 2, 6, 4)
     attention = cost(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query), repeats=1)
     assert attention.products == 2 * 2 * 2 * 6 * 6 * 4
-    assert product_rate(torch.device("cpu"), torch.float32) > 1e8
+    assert matmul_rate(torch.device("cpu"), torch.float32) > 1e8
 
 
 def test_a_cached_source_is_run_once_for_sampling_and_without_a_gradient_for_training():

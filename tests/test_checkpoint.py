@@ -18,7 +18,7 @@ from imvideoedit.methods.adapter_file import (
     read_header,
     read_state,
     save_adapter,
-    take_over,
+    warm_start,
 )
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import Backbone, parameter_hash
@@ -187,7 +187,7 @@ def test_training_starts_from_an_adapter_and_what_it_lacks_starts_as_usual(tmp_p
     method = PredictUpdate(update_init="zero_out")
     method.install(tiny_transformer())
     start = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-    take_over(method, path)
+    warm_start(method, path)
     stored = read_state(path)
     lacking = start.keys() - stored.keys()
     assert lacking and all("zero_out" in name for name in lacking)
@@ -196,8 +196,8 @@ def test_training_starts_from_an_adapter_and_what_it_lacks_starts_as_usual(tmp_p
     for other, word in ((PredictUpdate(adapter="lora", rank=4), "unknown"), (PredictUpdate(update=False), "unknown")):
         other.install(tiny_transformer())
         with pytest.raises(UserError, match=f"cannot start this method: .*{word}"):
-            take_over(other, path)
+            warm_start(other, path)
     elsewhere = PredictUpdate()
     elsewhere.install(tiny_transformer(seed=9))
     with pytest.raises(UserError, match="parameter hash"):
-        take_over(elsewhere, path)
+        warm_start(elsewhere, path)

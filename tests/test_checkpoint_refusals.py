@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.adapter_file import FORMAT_VERSION, adapter_hash, load_adapter, read_header, read_state
 from imvideoedit.wan.backbone import parameter_hash
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 from tests.conftest import tiny_batch, tiny_transformer
 from tests.test_checkpoint import SIGMA, rewrite, saved
 
@@ -43,7 +43,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_adapter(path, tiny_transformer())
 
 
@@ -51,7 +51,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_truncated_file_is_refused(adapter, share):
     whole = adapter.read_bytes()
     adapter.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_adapter(adapter, tiny_transformer())
 
 

@@ -1,14 +1,27 @@
+import copy
+
 import pytest
 import torch
 
 from imvideoedit.layers.rope import POSITIONS
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.context import AdaptedProcessor, EditCall, attach, block_dtype, denoise, detach
+from imvideoedit.wan.context import AdaptedProcessor, block_dtype
+from imvideoedit.wan.forward import (
+    attach,
+    denoise,
+    denoise_with,
+    detach,
+    embed,
+    modulation,
+    run_blocks,
+    tapped,
+    unembed,
+)
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 
 class Listener(AdaptedProcessor):
-    """Adds nothing and keeps what it is told."""
+    """Adds nothing and keeps the contexts it gets."""
 
     def __init__(self, index):
         super().__init__(index)
@@ -20,12 +33,12 @@ class Listener(AdaptedProcessor):
 
 
 @pytest.mark.parametrize(("patch", "grid"), [((1, 2, 2), (3, 2, 4)), ((1, 1, 2), (3, 4, 4)), ((3, 2, 4), (1, 2, 2))])
-def test_each_block_is_told_grid_text_and_modulation(patch, grid):
+def test_each_block_gets_grid_text_and_modulation(patch, grid):
     transformer = tiny_transformer(patch_size=patch)
     listeners = [Listener(index) for index in range(2)]
     attach(transformer, listeners)
     call = object()
-    denoise(transformer, torch.randn(2, 4, 3, 4, 8), torch.rand(2), torch.randn(2, 5, 16), call)
+    denoise_with(transformer, torch.randn(2, 4, 3, 4, 8), torch.rand(2), torch.randn(2, 5, 16), call)
     for listener in listeners:
         (context,) = listener.contexts
         assert context.grid == grid
@@ -38,9 +51,7 @@ def test_each_block_is_told_grid_text_and_modulation(patch, grid):
 def test_timesteps_per_token_pass(transformer):
     listeners = [Listener(index) for index in range(2)]
     attach(transformer, listeners)
-    latents = torch.randn(1, 4, 1, 4, 4)
-    latents.edit_call = object()
-    transformer(latents, torch.rand(1, 4), torch.randn(1, 5, 16))
+    transformer(torch.randn(1, 4, 1, 4, 4), torch.rand(1, 4), torch.randn(1, 5, 16), call=object())
     assert listeners[1].contexts[0].temb.shape == (1, 4, 6, 24)
 
 
@@ -48,7 +59,7 @@ def test_timesteps_per_token_pass(transformer):
 def test_the_plane_holds_the_backbones_own_positions(transformer, position):
     listener = Listener(0)
     attach(transformer, [listener, Listener(1)])
-    denoise(transformer, torch.randn(1, 4, 3, 4, 6), torch.rand(1), torch.randn(1, 5, 16), object())
+    denoise_with(transformer, torch.randn(1, 4, 3, 4, 6), torch.rand(1), torch.randn(1, 5, 16), object())
     plane = listener.contexts[0].plane(position)
     # The frozen model's tables for one picture of 2 x 6 tokens, twice as wide as the stream's 2 x 3.
     for built, wide in zip(plane, transformer.rope(torch.empty(1, 4, 1, 4, 12)), strict=True):
@@ -67,22 +78,43 @@ def test_a_plain_pass_through_an_adapted_transformer_is_the_backbone(transformer
     assert torch.equal(denoise(transformer, batch.source_BCFHW, sigma, batch.text_BTD), before)
 
 
-def test_denoise_tells_the_network_a_thousandfold_time(transformer, batch):
+def test_the_networks_timestep_is_a_thousand_sigma(transformer, batch):
     sigma = torch.tensor([0.25, 0.5])
     expected = transformer(batch.source_BCFHW, torch.tensor([250.0, 500.0]), batch.text_BTD).sample
     assert torch.equal(denoise(transformer, batch.source_BCFHW, sigma, batch.text_BTD), expected)
 
 
-def test_the_callers_latents_carry_nothing_away(transformer, batch):
-    method = PredictUpdate()
-    method.install(transformer)
-    method.observe(transformer, batch)
-    assert not hasattr(batch.source_BCFHW, "edit_call")
+def test_a_call_without_a_method_is_an_error(transformer, batch):
+    with pytest.raises(RuntimeError, match="no method is installed"):
+        denoise_with(transformer, batch.source_BCFHW, torch.zeros(2), batch.text_BTD, object())
 
 
-def test_a_call_that_reaches_no_adapter_is_an_error(transformer, batch):
-    with pytest.raises(RuntimeError, match="not reached"):
-        denoise(transformer, batch.source_BCFHW, torch.zeros(2), batch.text_BTD, EditCall("record"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("patch", [(1, 2, 2), (1, 1, 2), (3, 2, 4)])
+def test_the_forward_pass_in_parts_is_the_stock_one(patch, per_token, dtype):
+    transformer = tiny_transformer(patch_size=patch).to(dtype)
+    latents, text = torch.randn(2, 4, 3, 4, 8, dtype=dtype), torch.randn(2, 5, 16, dtype=dtype)
+    tokens = embed(transformer, latents).shape[1]
+    timestep = 1000 * torch.rand((2, tokens) if per_token else (2,))
+    expected = transformer(latents, timestep, text).sample
+    time, rows, projected = modulation(transformer, timestep, text)
+    hidden = run_blocks(transformer, embed(transformer, latents), projected, rows, transformer.rope(latents))
+    assert torch.equal(unembed(transformer, hidden, time, latents.shape), expected)
+    attach(transformer, [Listener(0), Listener(1)])
+    with tapped(transformer, [1]) as outputs:
+        velocity, last = transformer(latents, timestep, text, call=object())
+    assert torch.equal(velocity, expected) and torch.equal(last, hidden) and outputs[1] is last
+    assert torch.equal(transformer(latents, timestep, text).sample, expected)
+
+
+def test_a_copy_of_an_adapted_transformer_runs_its_own_weights(transformer, batch):
+    attach(transformer, [Listener(0), Listener(1)])
+    copied = copy.deepcopy(transformer)
+    torch.nn.init.zeros_(copied.proj_out.weight)
+    torch.nn.init.zeros_(copied.proj_out.bias)
+    velocity, _ = denoise_with(copied, batch.source_BCFHW, torch.ones(2), batch.text_BTD, object())
+    assert not velocity.any()
 
 
 def test_attach_and_detach_leave_no_trace(transformer):
@@ -96,14 +128,15 @@ def test_attach_and_detach_leave_no_trace(transformer):
     assert transformer.state_dict().keys() == weights.keys()
     assert all(torch.equal(weight, weights[name]) for name, weight in transformer.state_dict().items())
     assert sum(parameter.numel() for parameter in transformer.parameters()) == sum(map(torch.numel, weights.values()))
+    assert "forward" not in vars(transformer)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in transformer.modules())
 
 
 def test_two_adapters_do_not_share_a_transformer(transformer):
-    handles = attach(transformer, [Listener(0), Listener(1)])
+    attach(transformer, [Listener(0), Listener(1)])
     with pytest.raises(RuntimeError, match="adapted already"):
         PredictUpdate().install(transformer)
-    detach(transformer, handles)
+    detach(transformer)
     PredictUpdate().install(transformer)
 
 

@@ -14,7 +14,7 @@ from imvideoedit.methods.base import Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import parameter_hash
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 STREAMS: list[dict[str, Any]] = [
@@ -122,7 +122,7 @@ def test_the_source_reaches_the_target(variant):
 def test_the_text_changes_the_velocity(variant):
     transformer, method = installed(variant)
     batch = tiny_batch()
-    observed = method.observe(transformer, batch)
+    observed = method.condition(transformer, batch)
     other = replace(batch, text_BTD=batch.text_BTD.flip(0))
     one, two = (method.velocity(transformer, each, observed)(batch.target_BCFHW, SIGMA) for each in (batch, other))
     assert not torch.allclose(one, two)

@@ -19,7 +19,7 @@ from imvideoedit.methods.mixture import Mixture
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import load_backbone
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.7, 0.2])
@@ -79,7 +79,7 @@ def test_a_mixture_leaves_the_transformer_as_it_was():
     methods = {}
     for method in (AlignedUpdate(), PredictUpdate()):
         method.install(transformer)
-        method.lift()
+        method.detach()
         methods[method] = 1.0
     mixture = Mixture(methods)
     mixture.install(transformer)

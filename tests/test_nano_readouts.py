@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from imvideoedit.nano.readouts import Readouts, label_tokens
 from imvideoedit.nano.scene_batches import WorldBatches
+from imvideoedit.wan.forward import tapped
 from imvideoedit.world.render import render, which_thing
 from imvideoedit.world.scenes import KINDS, OBJECT_COLORS, Scene, Thing, plain_scene, sample_scene
 from tests.conftest import tiny_transformer
@@ -48,8 +49,9 @@ def test_losses_fall_when_the_transformer_knows_and_reach_into_it():
     noise = torch.randn(2, 4, 1, 4, 6, generator=torch.Generator().manual_seed(1))
     totals = []
     for _ in range(60):
-        transformer(noise, torch.full((2,), 500.0), torch.zeros(2, 5, 16))
-        losses = readouts.losses(labels)
+        with tapped(transformer, readouts.taps) as outputs:
+            transformer(noise, torch.full((2,), 500.0), torch.zeros(2, 5, 16))
+        losses = readouts.losses(labels, outputs)
         total = torch.stack(list(losses.values())).mean(1).sum()
         optimizer.zero_grad()
         total.backward()

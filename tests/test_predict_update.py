@@ -8,7 +8,8 @@ from torch import nn
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.context import TokenContext
+from imvideoedit.wan.forward import denoise
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])
@@ -31,21 +32,22 @@ def test_a_block_follows_the_equations(stream, update_init):
     block = method.blocks[1]
     h, a_3d = torch.randn(2, 2, 18, 24)
     text = torch.randn(2, 5, 24)
-    context = transformer.rope(torch.empty(1, 4, 3, 4, 6)).inside_block(text, torch.empty(0))
+    latents = torch.empty(1, 4, 3, 4, 6)
+    context = TokenContext.build(transformer.rope, latents, text, torch.empty(0), None)
     seen = torch.tensor([1.0, 1.0 if stream == "joint" else 0.0]).reshape(2, 1, 1)
 
     a_2d = seen * block.phi_1(h, None, context.grid, context.plane("aligned"))
     h_pred = a_3d + seen * block.w_0(a_2d)
     delta = block.phi_2(h_pred - a_2d, None, context.grid, context.plane("aligned"))
     gate = torch.sigmoid(
-        block.gate.projection(block.gate.attention(block.gate.norm(delta), block.gate.attention.memory(text)))
+        block.gate.projection(block.gate.attention(block.gate.norm(delta), block.gate.attention.keys_values(text)))
     )
     expected = h_pred + gate * (block.zero_out(delta) if update_init == "zero_out" else delta)
 
     if stream == "joint":
         torch.testing.assert_close(block.edit(h, a_3d, context, None), expected)
     else:
-        context = context.inside_block(text[:1], torch.empty(0))
+        context = TokenContext.build(transformer.rope, latents, text[:1], torch.empty(0), None)
         ours = block.edit(h[:1], a_3d[:1], context, block.prepare(h[1:], a_3d[1:], context))
         torch.testing.assert_close(ours, expected[:1])
 
@@ -80,9 +82,9 @@ def test_a_cached_source_is_computed_once_and_is_the_plain_backbone():
     """The features are those of the backbone alone, untouched by the adapter's weights."""
     transformer, method = installed(awake=False)
     batch = tiny_batch()
-    before = method.observe(transformer, batch).left
+    before = method.condition(transformer, batch).recorded
     awaken(method)
-    after = method.observe(transformer, batch).left
+    after = method.condition(transformer, batch).recorded
     assert sorted(before) == [0, 1]
     for index, pair in before.items():
         assert all(torch.equal(one, two) for one, two in zip(pair, after[index], strict=True))

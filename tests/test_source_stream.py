@@ -32,22 +32,22 @@ def test_the_source_reaches_the_target_through_the_adapter_only(variant):
 def test_observed_features_change_nothing(variant):
     transformer, method = installed(variant)
     batch = tiny_batch()
-    observed = method.observe(transformer, batch)
+    observed = method.condition(transformer, batch)
     fresh = method.velocity(transformer, batch)
     shared = method.velocity(transformer, batch, observed)
     for sigma in (SIGMA, SIGMA / 2):
         assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
     if observed is None:
         return
-    assert not any(kept is not None and kept.requires_grad for pair in observed.left.values() for kept in pair)
+    assert not any(kept is not None and kept.requires_grad for pair in observed.recorded.values() for kept in pair)
     given = observed.nbytes
-    assert given == sum(kept.nbytes for kept in tree_leaves(observed.left) if kept is not None)
-    observed.keep = True
+    assert given == sum(kept.nbytes for kept in tree_leaves(observed.recorded) if kept is not None)
+    observed.keep_prepared = True
     for sigma in (SIGMA, SIGMA / 2):
         with torch.no_grad():
             assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
-    assert not observed.left
-    assert observed.ready_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.ready) if kept is not None)
+    assert not observed.recorded
+    assert observed.prepared_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.prepared) if kept is not None)
 
 
 @every([variant for variant in VARIANTS if variant[1].get("source_stream") == "cached"])
@@ -59,8 +59,8 @@ def test_frames_that_are_edited_in_parts_are_the_same(variant, keep, tokens, mon
     with torch.no_grad():
         whole = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
         monkeypatch.setattr("imvideoedit.methods.two_stream.PART_TOKENS", tokens)
-        observed = method.observe(transformer, batch)
-        observed.keep = keep
+        observed = method.condition(transformer, batch)
+        observed.keep_prepared = keep
         velocity = method.velocity(transformer, batch, observed)
         for _ in range(2):
             torch.testing.assert_close(velocity(batch.target_BCFHW, SIGMA), whole)

@@ -56,7 +56,7 @@ def test_a_lone_target_gets_what_it_gets_in_the_joint_pass(grid, batch):
     phi, _ = make_phi()
     target, source = torch.randn(2, batch, grid[0] * grid[1] * grid[2], WIDTH)
     joint = phi(torch.cat([target, source]), None, grid, plane(*grid[1:]))
-    seen = phi.source_memory(source, grid, plane(*grid[1:]))
+    seen = phi.source_keys_values(source, grid, plane(*grid[1:]))
     torch.testing.assert_close(phi(target, seen, grid, plane(*grid[1:])), joint[:batch])
 
 

@@ -150,7 +150,7 @@ def test_an_auxiliary_module_teaches_the_method_and_is_thrown_away(tmp_path):
     assert not any(torch.equal(a, b) for a, b in zip(start, taught.auxiliary.parameters(), strict=True))
     assert taught.backbone.parameter_hash() == plain.backbone.parameter_hash()
     without = replace(Batches()[0], labels_BFhwA=None)
-    assert taught._auxiliary_loss(without) == 0.0
+    assert taught._auxiliary_loss(without, {}) == 0.0
 
 
 def test_the_average_follows_its_formula(tmp_path):

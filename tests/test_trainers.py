@@ -8,7 +8,7 @@ import torch
 
 from imvideoedit.methods.adapter_file import load_adapter, read_state
 from imvideoedit.wan.backbone import load_backbone
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 from tests.conftest import tiny_batch
 from tests.pair_folder import write_pairs
 from tests.test_resume import overrides

@@ -64,11 +64,11 @@ def test_a_training_step_fits_the_real_shapes(stream, frames):
     with torch.device("meta"):
         latents = torch.randn(1, 16, frames, 60, 104)
         batch = EditBatch(latents, latents, torch.randn(1, 512, 4096))
-    observed = method.observe(transformer, batch)
+    observed = method.condition(transformer, batch)
     if stream == "cached":
         tokens = frames * 30 * 52
-        assert {tensor.shape for pair in observed.left.values() for tensor in pair} == {(1, tokens, WIDTH)}
-        assert len(observed.left) == 2
+        assert {tensor.shape for pair in observed.recorded.values() for tensor in pair} == {(1, tokens, WIDTH)}
+        assert len(observed.recorded) == 2
     velocity = method.velocity(transformer, batch, observed)(latents, torch.rand(1, device="meta"))
     assert velocity.shape == latents.shape
     velocity.sum().backward()

@@ -11,9 +11,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
+from imvideoedit.methods.source_features import EditCall
 from imvideoedit.methods.two_stream import TwoStreamMethod
 from imvideoedit.wan.backbone import WAN_1_3B
-from imvideoedit.wan.context import EditCall, TokenContext
+from imvideoedit.wan.context import TokenContext
 
 Grid = tuple[int, int, int]
 STILL: Grid = (1, 30, 52)  # tokens of a frame of 480x832
@@ -55,14 +56,13 @@ class Block:
         """The block's output; ``per_token`` gives every token a modulation of its own."""
         batch, tokens, _ = hidden_BLD.shape
         shape = (batch, tokens, 6, self.width) if per_token else (batch, 6, self.width)
-        text_BTD = self.text_BTD.expand(batch, -1, -1)
-        return self.transformer.blocks[0](hidden_BLD, text_BTD, self._random(*shape), self.context(call))
+        text_BTD, rows = self.text_BTD.expand(batch, -1, -1), self._random(*shape)
+        rotary: Any = self.transformer.rope(self.latents) if call is None else self.context(call, text_BTD, rows)
+        return self.transformer.blocks[0](hidden_BLD, text_BTD, rows, rotary)
 
-    def context(self, call: EditCall | None) -> TokenContext:
-        """What the block's attention is told."""
-        latents = self.latents.view_as(self.latents)
-        latents.edit_call = call  # type: ignore[attr-defined]
-        return self.transformer.rope(latents)
+    def context(self, call: EditCall | None, text_BTD: Tensor, rows: Tensor) -> TokenContext:
+        """The context of the block's self-attention."""
+        return TokenContext.build(self.transformer.rope, self.latents, text_BTD, rows, call)
 
     def _random(self, *shape: int) -> Tensor:
         return torch.randn(*shape, device=self.device, dtype=self.dtype) * 0.1
@@ -93,7 +93,7 @@ def edit_step(block: Block, method: TwoStreamMethod, backward: bool) -> Callable
 
     known = EditCall("read")
     if not backward:
-        known.features.ready[0] = prepare_step(block, method)()
+        known.features.prepared[0] = prepare_step(block, method)()
     return lambda: run_step(block.run(target_BLD, recorded() if backward else known), backward)
 
 
@@ -101,7 +101,8 @@ def prepare_step(block: Block, method: TwoStreamMethod) -> Callable[[], Any]:
     """What is made of a source that has passed, once for all steps."""
     processor: Any = method.blocks[0]
     source_BLD = block.hidden(1, False)
-    return lambda: processor.prepare(source_BLD, source_BLD, block.context(None))
+    context = block.context(None, block.text_BTD, torch.empty(0))
+    return lambda: processor.prepare(source_BLD, source_BLD, context)
 
 
 def run_step(output_BLD: Tensor, backward: bool) -> None:

@@ -15,7 +15,9 @@ from torch import Tensor
 from imvideoedit.benchmark.block import Block, run_step
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import fold_frames, unfold_frames
-from imvideoedit.wan.context import AdaptedProcessor, EditCall, TokenContext, attach
+from imvideoedit.methods.source_features import EditCall
+from imvideoedit.wan.context import AdaptedProcessor, TokenContext
+from imvideoedit.wan.forward import attach
 
 
 class PeerProcessor(AdaptedProcessor):
@@ -28,7 +30,9 @@ class PeerProcessor(AdaptedProcessor):
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         cos, sin = (table[:, : context.grid[1] * context.grid[2]] for table in context.plane("running"))
         frames_XPD = fold_frames(h_BLD, context.grid)
-        both = [phi(frames_XPD, phi.memory(frames_XPD, (cos, sin)), (cos, sin)) for phi in (self.phi_a, self.phi_b)]
+        both = [
+            phi(frames_XPD, phi.keys_values(frames_XPD, (cos, sin)), (cos, sin)) for phi in (self.phi_a, self.phi_b)
+        ]
         return a_3d_BLD + unfold_frames(both[0] - both[1], context.grid)
 
 

@@ -11,7 +11,7 @@ import torch
 from imvideoedit.benchmark.block import STILL, Block, Grid, edit_step, plain_step
 from imvideoedit.benchmark.costs import Cost, cost
 from imvideoedit.benchmark.peer import peer_step
-from imvideoedit.common.machine import product_rate
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -35,7 +35,7 @@ def measure(
     Args:
         config: of a transformer with one layer, instead of Wan 1.3B's.
     """
-    rate = product_rate(device, dtype)
+    rate = matmul_rate(device, dtype)
     block = Block(grid, config, device, dtype)
     passes = {"plain": {key: cost(plain_step(block, back), repeats) for key, back in KINDS.items()}}
     for name, method in METHODS.items():

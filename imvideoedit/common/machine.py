@@ -1,4 +1,4 @@
-"""What this machine does: seconds of a run, peak memory, rate of matrix products."""
+"""Measured on this machine: seconds of a run, peak memory, rate of matrix multiplications."""
 
 import time
 from collections.abc import Callable
@@ -23,14 +23,14 @@ def fastest(compute: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever had."""
+    """Peak memory of this process so far."""
     # Not getrusage, whose maximum a child process inherits from its parent.
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 
-def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of this machine's matrix products."""
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of matrix multiplications on this machine."""
     left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
     left @ right
     return 2 * SIDE**3 / fastest(lambda: left @ right, repeats=9)

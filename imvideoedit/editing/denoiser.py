@@ -21,7 +21,7 @@ from imvideoedit.flow.guidance import guided
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import SOLVERS, Velocity, shifted_sigmas
 from imvideoedit.methods.base import Method
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 
 KEPT_SHARE = 0.5  # of the free memory that may hold what the source left in the windows
 Progress = Callable[[int, int], None]
@@ -66,7 +66,7 @@ class Denoiser:
         sigmas = shifted_sigmas(chosen.steps, self.shift if chosen.shift is None else chosen.shift, chosen.strength)
         windows = windows_of(source_BCFHW.shape[2], chosen, self.group)
         sources = [source_BCFHW[:, :, window] for window in windows]
-        known = self._observed(sources, texts_BTD)
+        known = self._conditions(sources, texts_BTD)
         parts = [
             partial(self._velocity, index, source, known and known[index], texts_BTD, _lowest(sigmas, chosen))
             for index, source in enumerate(sources)
@@ -75,34 +75,34 @@ class Denoiser:
         generator = torch.Generator().manual_seed(seed)
         noise_BCFHW = torch.randn(source_BCFHW.shape, generator=generator).to(source_BCFHW)
         start = FlowMatching.path(source_BCFHW, noise_BCFHW, sigmas[:1].to(noise_BCFHW.device))
-        # Where the source is observed anew, its passes would be taken for further steps.
+        # Where the source is encoded anew at each step, its passes would be taken for further steps.
         with _first_block_cache(self.transformer, chosen.cache if known else 0.0):
             return SOLVERS[chosen.solver](_watched(velocity, watch), start.x_BCFHW, sigmas)
 
-    def _observed(self, sources: Sequence[Tensor], texts_BTD: Tensor) -> list[Any] | None:
-        """What the source left, by window; None where that would not fit."""
-        first = self._observe(sources[0], texts_BTD)
+    def _conditions(self, sources: Sequence[Tensor], texts_BTD: Tensor) -> list[Any] | None:
+        """The method's condition of each window; None where they would not fit."""
+        first = self._condition(sources[0], texts_BTD)
         if first is None:
             return [None] * len(sources)
         room = KEPT_SHARE * free_bytes(sources[0].device)
         if len(sources) > 1 and first.nbytes * (len(sources) - 1) > room:
             return None
-        observed = [first, *(self._observe(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
-        for each in observed:
-            each.keep = first.ready_nbytes * len(sources) <= room
-        return observed
+        conditions = [first, *(self._condition(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
+        for condition in conditions:
+            condition.keep_prepared = first.prepared_nbytes * len(sources) <= room
+        return conditions
 
-    def _observe(self, source_BCFHW: Tensor, texts_BTD: Tensor) -> Any:
-        return self.method.observe(self.transformer, EditBatch(source_BCFHW, None, texts_BTD[:1]))
+    def _condition(self, source_BCFHW: Tensor, texts_BTD: Tensor) -> Any:
+        return self.method.condition(self.transformer, EditBatch(source_BCFHW, None, texts_BTD[:1]))
 
     def _velocity(
-        self, window: int, source_BCFHW, observed: Any, texts_BTD: Tensor, lowest: float, x_BCFHW: Tensor, sigma_B
+        self, window: int, source_BCFHW, known: Any, texts_BTD: Tensor, lowest: float, x_BCFHW: Tensor, sigma_B
     ) -> Tensor:
         """Of one window; guidance down to the noise level ``lowest``."""
-        if observed is None:
-            observed = self._observe(source_BCFHW, texts_BTD)
+        if known is None:
+            known = self._condition(source_BCFHW, texts_BTD)
         batches = [EditBatch(source_BCFHW, None, text_TD[None]) for text_TD in texts_BTD]
-        branches = [self.method.velocity(self.transformer, batch, observed) for batch in batches]
+        branches = [self.method.velocity(self.transformer, batch, known) for batch in batches]
         branches.append(partial(_text_alone, self.transformer, texts_BTD[:1]))
         named = [
             _remembering(self.transformer, f"window {window} branch {branch}", velocity)

@@ -238,7 +238,7 @@ def _installed(weights: Mapping[Path, float], transformer: Any) -> Method:
         method = load_adapter(path, transformer)
         if len(weights) == 1 and weight == 1:
             return method
-        method.lift()
+        method.detach()
         methods[method] = weight
     mixture = Mixture(methods)
     mixture.install(transformer)

@@ -1,6 +1,6 @@
 """Attention that starts as a copy of a frozen one, or as the frozen one itself plus low-rank deltas.
 
-Shapes: B batch, L query tokens, M memory tokens, D width, N heads, E = D / N.
+Shapes: B batch, L query tokens, M tokens attended to, D width, N heads, E = D / N.
 """
 
 import copy
@@ -14,8 +14,8 @@ from imvideoedit.layers.low_rank import Frozen, LowRankDelta
 from imvideoedit.layers.rope import apply_rotary
 
 Adapter = Literal["full", "lora"]
-Memory = tuple[Tensor, Tensor]
-"""Keys, normalised and turned to their positions, and values, ``[B, M, N, E]`` each."""
+KeysValues = tuple[Tensor, Tensor]
+"""Keys, normalised and rotated to their positions, and values, ``[B, M, N, E]`` each."""
 ADAPTERS: tuple[Adapter, ...] = ("full", "lora")
 
 
@@ -60,30 +60,30 @@ class Attention(nn.Module):
         self.to_out = projection(base.to_out[0])
         self.norm_q, self.norm_k = norm(base.norm_q), norm(base.norm_k)
 
-    def memory(self, memory_BMD: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> Memory:
-        """What is read of tokens, by whomever.
+    def keys_values(self, tokens_BMD: Tensor, rotary: tuple[Tensor, Tensor] | None = None) -> KeysValues:
+        """Keys and values of tokens.
 
         Args:
-            rotary: ``(cos, sin)`` of their places, each ``[1, M, 1, E]``; None for tokens without one.
+            rotary: ``(cos, sin)`` of their positions, each ``[1, M, 1, E]``; None for tokens without one.
         """
-        key_BMNE = self._turned(self.norm_k(self.to_k(memory_BMD)), rotary)
-        value_BMNE = self.to_v(memory_BMD).unflatten(-1, (self.heads, -1))
+        key_BMNE = self._rotated(self.norm_k(self.to_k(tokens_BMD)), rotary)
+        value_BMNE = self.to_v(tokens_BMD).unflatten(-1, (self.heads, -1))
         # Under autocast the norms return float32 while the values are half: the fused kernel wants one dtype.
         return key_BMNE.to(value_BMNE.dtype), value_BMNE
 
-    def forward(self, query_BLD: Tensor, memory: Memory, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """Let the query tokens read a memory.
+    def forward(self, query_BLD: Tensor, attended: KeysValues, rotary: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Let the query tokens attend to keys and values.
 
         Args:
-            rotary: ``(cos, sin)`` of the queries' places, each ``[1, L, 1, E]``; None for queries without one.
+            rotary: ``(cos, sin)`` of the queries' positions, each ``[1, L, 1, E]``; None for queries without one.
 
         Returns:
             ``[B, L, D]``.
         """
-        key_BMNE, value_BMNE = memory
-        query_BLNE = self._turned(self.norm_q(self.to_q(query_BLD)), rotary).to(value_BMNE.dtype)
+        key_BMNE, value_BMNE = attended
+        query_BLNE = self._rotated(self.norm_q(self.to_q(query_BLD)), rotary).to(value_BMNE.dtype)
         return self.to_out(dispatch_attention_fn(query_BLNE, key_BMNE, value_BMNE).flatten(2))
 
-    def _turned(self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _rotated(self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         x_BLNE = x_BLD.unflatten(-1, (self.heads, -1))
         return x_BLNE if rotary is None else apply_rotary(x_BLNE, *rotary)

@@ -32,6 +32,6 @@ class SemanticGate(nn.Module):
     def forward(self, delta_BLD: Tensor, text_BTD: Tensor) -> Tensor:
         """Return the gate ``[B, L, D]``, each entry in (0, 1), for the refinement Δ and the embedded text."""
         # Eq. 8: S = CrossAttn(query = LN(Δ), key/value = text)
-        semantics_BLD = self.attention(self.norm(delta_BLD), self.attention.memory(text_BTD))
+        semantics_BLD = self.attention(self.norm(delta_BLD), self.attention.keys_values(text_BTD))
         # Eq. 9: G = σ(GateProj(S))
         return torch.sigmoid(self.projection(semantics_BLD))

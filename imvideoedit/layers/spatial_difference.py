@@ -1,4 +1,4 @@
-"""Φ, the 2D operator in which the target and the source of an edit meet, frame by frame (Eq. 4 and 7).
+"""Φ, the 2D operator in which the target attends to the source, frame by frame (Eq. 4 and 7).
 
 Shapes: B batch, F frames of tokens, h x w tokens of a frame, L = F*h*w, D width.
 """
@@ -6,7 +6,7 @@ Shapes: B batch, F frames of tokens, h x w tokens of a frame, L = F*h*w, D width
 import torch
 from torch import Tensor, nn
 
-from imvideoedit.layers.attention import Attention, Memory
+from imvideoedit.layers.attention import Attention, KeysValues
 
 Grid = tuple[int, int, int]
 Rotary = tuple[Tensor, Tensor]
@@ -37,24 +37,24 @@ class SpatialDifference(nn.Module):
         self.norm = norm
         self.attention = attention
 
-    def source_memory(self, source_BLD: Tensor, grid: Grid, rotary: Rotary) -> Memory:
-        """Keys and values ``[B, L, N, E]`` of a source that is only read; the same for whatever target reads it.
+    def source_keys_values(self, source_BLD: Tensor, grid: Grid, rotary: Rotary) -> KeysValues:
+        """Keys and values ``[B, L, N, E]`` of a source that does not query; the same for any target.
 
         Args:
             grid: tokens in time, height and width, ``(F, h, w)``.
             rotary: tables for ``[target ; source]`` of one frame, each ``[1, 2*h*w, 1, E]``.
         """
         _, rows = _halves(rotary)
-        key_XPNE, value_XPNE = self.attention.memory(fold_frames(self.norm(source_BLD), grid), rows)
+        key_XPNE, value_XPNE = self.attention.keys_values(fold_frames(self.norm(source_BLD), grid), rows)
         return unfold_frames(key_XPNE, grid), unfold_frames(value_XPNE, grid)
 
-    def forward(self, x_BLD: Tensor, source: Memory | None, grid: Grid, rotary: Rotary) -> Tensor:
+    def forward(self, x_BLD: Tensor, source: KeysValues | None, grid: Grid, rotary: Rotary) -> Tensor:
         """Apply Φ.
 
         Args:
             x_BLD: without ``source``, both streams stacked on the batch as ``[target ; source]`` (2B rows), and both
                 query; with it, the target stream alone, which is then the only one to query.
-            source: what :meth:`source_memory` made of the source, or None.
+            source: the source's :meth:`source_keys_values`, or None.
             grid, rotary: see there.
 
         Returns:
@@ -63,11 +63,11 @@ class SpatialDifference(nn.Module):
         streams_XPD = [fold_frames(self.norm(stream), grid) for stream in x_BLD.chunk(2 if source is None else 1)]
         if source is None:
             pair_XPD = torch.cat(streams_XPD, dim=1)
-            mixed_XPD = self.attention(pair_XPD, self.attention.memory(pair_XPD, rotary), rotary)
+            mixed_XPD = self.attention(pair_XPD, self.attention.keys_values(pair_XPD, rotary), rotary)
             return torch.cat([unfold_frames(stream, grid) for stream in mixed_XPD.chunk(2, dim=1)])
         rows, _ = _halves(rotary)
-        own, seen = self.attention.memory(streams_XPD[0], rows), [fold_frames(part, grid) for part in source]
-        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, seen, strict=True))
+        own, attended = self.attention.keys_values(streams_XPD[0], rows), [fold_frames(part, grid) for part in source]
+        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, attended, strict=True))
         return unfold_frames(self.attention(streams_XPD[0], (key_XPNE, value_XPNE), rows), grid)
 
 

@@ -1,4 +1,4 @@
-"""What every method is: modules put into a frozen transformer, a velocity to sample with and losses to train on.
+"""The contract of a method: modules put into a frozen transformer, a velocity to sample with, losses to train on.
 
 Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
 """
@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
-from imvideoedit.wan.context import AdaptedProcessor, attach, detach
+from imvideoedit.wan.context import AdaptedProcessor
+from imvideoedit.wan.forward import attach, detach
 
 
 class Method(nn.Module, ABC):
-    """Base of all methods. Whatever a method registers is trained and saved; it has no weights until installed.
+    """Base of all methods. All that a method registers is trained and saved; it has no weights until installed.
 
     Subclasses set ``name`` and implement :meth:`build_processor`, :meth:`velocity` and :meth:`config`.
     """
@@ -29,7 +29,6 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.objective = objective or FlowMatching()
         self.blocks = nn.ModuleList()
-        self._handles: list[RemovableHandle] = []
         self.__dict__["transformer"] = None
 
     @abstractmethod
@@ -40,19 +39,18 @@ class Method(nn.Module, ABC):
     def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AdaptedProcessor:
         """Make the processor of one block, with its trained weights in ``dtype`` on the block's device."""
 
-    def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
-        """What is worth computing once for all steps and both guidance branches, such as ``Features``, or None."""
+    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
+        """What is computed once for all steps and guidance branches of an edit, such as ``SourceFeatures``; or None."""
         return None
 
     @abstractmethod
-    def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, observed: Any = None) -> Velocity:
+    def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any = None) -> Velocity:
         """The velocity of the target, given the batch's source and text.
 
         Args:
             transformer: the one this method is installed in.
-            batch: conditions; its target is not looked at.
-            observed: result of :meth:`observe` for the same source, to share between guidance branches; computed
-                here when None.
+            batch: source and text; its target is not used.
+            known: result of :meth:`condition` for the same source; when None, each call computes it, with gradients.
 
         Returns:
             ``(x_BCFHW, sigma_B) -> v_BCFHW``, differentiable in the trained weights.
@@ -65,7 +63,7 @@ class Method(nn.Module, ABC):
         generator: torch.Generator | None = None,
         sigma_B: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Named losses, one value a sample: ``[B]`` float32 each. Their means add up to the training loss.
+        """Named losses, one value a sample: ``[B]`` float32 each. The training loss is the sum of their means.
 
         Args:
             generator: source of the noise, and of the noise levels when they are not given.
@@ -101,18 +99,17 @@ class Method(nn.Module, ABC):
             raise RuntimeError("this method is installed already")
         transformer.requires_grad_(False)
         processors = [self.build_processor(index, block, dtype) for index, block in enumerate(transformer.blocks)]
-        self._handles = attach(transformer, processors)
+        attach(transformer, processors)
         self.blocks = nn.ModuleList(processors)
         self.__dict__["transformer"] = transformer
 
-    def lift(self) -> None:
-        """Give the transformer back as it was, but keep the trained weights, for a mixture to put in."""
-        detach(self.transformer, self._handles)
-        self._handles = []
+    def detach(self) -> None:
+        """Restore the transformer, but keep the trained weights, for a mixture to install."""
+        detach(self.transformer)
 
     def uninstall(self) -> None:
-        """Give the transformer back as it was, and drop the trained weights. Does nothing when not installed."""
+        """Restore the transformer and drop the trained weights. Does nothing when not installed."""
         if self.transformer is not None:
-            detach(self.transformer, self._handles)
-            self._handles, self.blocks = [], nn.ModuleList()
+            detach(self.transformer)
+            self.blocks = nn.ModuleList()
             self.__dict__["transformer"] = None

@@ -1,4 +1,4 @@
-"""Several trained adapters at once: what each adds to a block's attention is weighed and added up.
+"""Several trained adapters at once: a weighted sum of what each adds to a block's attention.
 
     H_out = A_3d + Σ_i w_i (H_out,i - A_3d),    v' = v + Σ_i w_i (v'_i - v)
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
-from imvideoedit.wan.context import EditCall, TokenContext, keep_hidden
+from imvideoedit.wan.context import TokenContext
 
 
 class MixtureProcessor(TwoStreamProcessor):
@@ -25,7 +25,7 @@ class MixtureProcessor(TwoStreamProcessor):
         self.parts = nn.ModuleList(parts)
         self.weights = weights
         self.reads_a_3d = any(part.reads_a_3d for part in parts)
-        self.ready_width = sum(part.ready_width for part in parts)
+        self.prepared_width = sum(part.prepared_width for part in parts)
 
     def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
         own: list[Any] = list(self.parts)
@@ -34,9 +34,9 @@ class MixtureProcessor(TwoStreamProcessor):
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
         out_BLD = a_3d_BLD
         sources = [None] * len(self.parts) if source is None else source
-        for part, weight, seen in zip(self.parts, self.weights, sources, strict=True):
+        for part, weight, own_source in zip(self.parts, self.weights, sources, strict=True):
             own: Any = part
-            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, seen) - a_3d_BLD)
+            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, own_source) - a_3d_BLD)
         return out_BLD
 
 
@@ -45,7 +45,7 @@ class Mixture(TwoStreamMethod):
 
     Args:
         weights: of each adapter by its method; 1 for all of what it adds. The methods are installed in one and the same
-            transformer, and lifted out of it (see ``Method.lift``).
+            transformer, and detached from it (see ``Method.detach``).
 
     Raises:
         UserError: some want the source stream cached and others joint.
@@ -72,11 +72,12 @@ class Mixture(TwoStreamMethod):
         self.heads = nn.ModuleList(
             child for method, _ in self._parts for name, child in method.named_children() if name != "blocks"
         )
-        self._handles.append(keep_hidden(transformer))
 
-    def finish(self, v_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor, call: EditCall) -> Tensor:
+    def finish(
+        self, v_BCFHW: Tensor, hidden_BLD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor
+    ) -> Tensor:
         out_BCFHW = v_BCFHW
         for method, weight in self._parts:
-            own_BCFHW = method.finish(v_BCFHW, x_BCFHW, sigma_B, source_BCFHW, call)
+            own_BCFHW = method.finish(v_BCFHW, hidden_BLD, x_BCFHW, sigma_B, source_BCFHW)
             out_BCFHW = out_BCFHW + weight * (own_BCFHW - v_BCFHW)
         return out_BCFHW

@@ -25,17 +25,19 @@ class Parallel2DProcessor(TwoStreamProcessor):
             SpatialDifference(Attention(block.attn1, options.adapter, options.rank, dtype), nn.Identity())
             for _ in range(2)
         )
-        self.ready_width = 4 * block.attn1.to_q.in_features
+        self.prepared_width = 4 * block.attn1.to_q.in_features
 
     def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
-        return self.remember(self.phi_a, h_BLD, context), self.remember(self.minus_phi_b, h_BLD, context)
+        return self.source_keys_values(self.phi_a, h_BLD, context), self.source_keys_values(
+            self.minus_phi_b, h_BLD, context
+        )
 
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
-        seen_a, seen_b = (None, None) if source is None else source
+        source_a, source_b = (None, None) if source is None else source
         # Φ_b is kept as the attention whose output is subtracted. Its start is Φ_a's own, so the difference is an exact
         # zero, and it is taken before A_3d is added, which rounding would otherwise disturb.
-        difference_BLD = self.meet(self.phi_a, h_BLD, seen_a, context) - self.meet(
-            self.minus_phi_b, h_BLD, seen_b, context
+        difference_BLD = self.attend(self.phi_a, h_BLD, source_a, context) - self.attend(
+            self.minus_phi_b, h_BLD, source_b, context
         )
         return a_3d_BLD + difference_BLD
 

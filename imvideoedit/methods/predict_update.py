@@ -47,7 +47,7 @@ class PredictUpdateProcessor(TwoStreamProcessor):
         self.phi_2 = phi() if options.update else None
         self.reads_a_3d = options.update
         self.zero_out = zero_linear() if options.update and options.update_init == "zero_out" else None
-        self.ready_width = 2 * width * (2 if options.update else 1)
+        self.prepared_width = 2 * width * (2 if options.update else 1)
         self.gate = None
         if options.update and options.gate:
             attention = Attention(block.attn2, options.adapter, options.rank, dtype)
@@ -55,15 +55,17 @@ class PredictUpdateProcessor(TwoStreamProcessor):
             self.gate = SemanticGate(attention, norm(), width, hidden, **where)
 
     def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
-        seen_1 = self.remember(self.phi_1, h_BLD, context)
-        # Eq. 6: a cached source has observed nothing (A_2d = 0), so its R is its A_3d.
-        seen_2 = None if self.phi_2 is None or a_3d_BLD is None else self.remember(self.phi_2, a_3d_BLD, context)
-        return seen_1, seen_2
+        source_1 = self.source_keys_values(self.phi_1, h_BLD, context)
+        # Eq. 6: a cached source attends to no other stream (A_2d = 0), so its R is its A_3d.
+        source_2 = (
+            None if self.phi_2 is None or a_3d_BLD is None else self.source_keys_values(self.phi_2, a_3d_BLD, context)
+        )
+        return source_1, source_2
 
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
-        seen_1, seen_2 = (None, None) if source is None else source
+        source_1, source_2 = (None, None) if source is None else source
         # Eq. 4: A_2d = Φ₁(LN₁(H))
-        a_2d_BLD = self.meet(self.phi_1, h_BLD, seen_1, context)
+        a_2d_BLD = self.attend(self.phi_1, h_BLD, source_1, context)
         # Eq. 5: H_pred = A_3d + W₀ A_2d
         h_pred_BLD = a_3d_BLD + self.w_0(a_2d_BLD)
         if self.phi_2 is None:
@@ -71,7 +73,7 @@ class PredictUpdateProcessor(TwoStreamProcessor):
         # Eq. 6: R = H_pred - A_2d
         r_BLD = h_pred_BLD - a_2d_BLD
         # Eq. 7: Δ = Φ₂(LN₂(R))
-        delta_BLD = self.meet(self.phi_2, r_BLD, seen_2, context)
+        delta_BLD = self.attend(self.phi_2, r_BLD, source_2, context)
         update_BLD = delta_BLD if self.zero_out is None else self.zero_out(delta_BLD)
         # Eq. 8 and 9: G = σ(GateProj(CrossAttn(LN(Δ), text)))
         gated_BLD = update_BLD if self.gate is None else self.gate(delta_BLD, context.text_BTD) * update_BLD

@@ -1,9 +1,11 @@
-"""What methods share that run a source stream beside the target stream through one transformer.
+"""What methods share that run a source and a target stream through one transformer.
 
-The frozen 3D attention never mixes the streams; they meet in Φ only. ``joint`` stacks them on the batch as
-``[target ; source]`` with timesteps ``[t ; 0]``, and source tokens read target tokens too. ``cached`` lets the source
-run alone, as the plain frozen backbone at timestep 0: it depends neither on the step nor on the guidance branch, so it
-is computed once for an edit, without a gradient, and the target reads what it left.
+The frozen 3D attention never mixes the streams; only Φ does. ``joint`` stacks them on the batch as
+``[target ; source]`` with timesteps ``[t ; 0]``, and source tokens attend to target tokens too. ``cached`` runs the
+source alone, as the plain frozen backbone at timestep 0: its features depend neither on the step nor on the guidance
+branch, so they are computed once for an edit, without a gradient, and the target attends to them.
+
+Shapes: B batch, L tokens, D width; C channels, F frames, H W latent pixels.
 """
 
 import itertools
@@ -20,21 +22,23 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
-from imvideoedit.layers.attention import ADAPTERS, Adapter, Memory
+from imvideoedit.layers.attention import ADAPTERS, Adapter, KeysValues
 from imvideoedit.layers.rope import POSITIONS, Position
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.base import Method
-from imvideoedit.wan.context import AdaptedProcessor, EditCall, Features, TokenContext, denoise
+from imvideoedit.methods.source_features import EditCall, SourceFeatures
+from imvideoedit.wan.context import AdaptedProcessor, TokenContext
+from imvideoedit.wan.forward import denoise_with
 
 SourceStream = Literal["cached", "joint"]
-PART_TOKENS = 8000  # that sampling works on at a time, at least a frame
+PART_TOKENS = 8000  # processed at a time in sampling, at least a frame
 
 
 class TwoStreamProcessor(AdaptedProcessor):
-    """Keeps the source's features in a recording pass; in the other modes :meth:`edit` does the method's work."""
+    """Records the source's features in its own pass; in the other modes :meth:`edit` does the method's work."""
 
-    reads_a_3d = False  # of the source, too, and not its H alone: twice as much to keep
-    ready_width = 0  # numbers a token in what :meth:`prepare` returns
+    reads_a_3d = False  # of the source, besides its H: twice as much to keep
+    prepared_width = 0  # values a token in the result of :meth:`prepare`
 
     def __init__(self, index: int, position: Position) -> None:
         super().__init__(index)
@@ -46,7 +50,7 @@ class TwoStreamProcessor(AdaptedProcessor):
 
         Args:
             h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is None, else the target's.
-            source: what :meth:`prepare` made of the source, or None.
+            source: result of :meth:`prepare` for the source, or None.
         """
 
     @abstractmethod
@@ -59,50 +63,53 @@ class TwoStreamProcessor(AdaptedProcessor):
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
         call: EditCall = context.call
-        if call.mode == "record":
-            call.features.left[self.index] = (h_BLD, a_3d_BLD if self.reads_a_3d else None)
-            call.features.nbytes += h_BLD.nbytes * (2 if self.reads_a_3d else 1)
-            call.features.ready_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * self.ready_width
-            return a_3d_BLD
         if call.mode == "joint":
             return self.edit(h_BLD, a_3d_BLD, context, None)
-        features, sampling = call.features, not torch.is_grad_enabled()
-        if sampling and features.keep and self.index in features.left:
-            features.ready[self.index] = self.prepare(*features.left.pop(self.index), context)
-        known = features.ready.get(self.index)
-        if sampling and h_BLD.shape[0] * h_BLD.shape[1] > PART_TOKENS:
-            return self._in_parts(h_BLD, a_3d_BLD, context, features, known)
-        source = self.prepare(*features.left[self.index], context) if known is None else known
+        features = call.features
+        if call.mode == "record":
+            self._record(features, h_BLD, a_3d_BLD)
+            return a_3d_BLD
+        if features.keep_prepared and self.index in features.recorded:
+            features.prepared[self.index] = self.prepare(*features.recorded.pop(self.index), context)
+        known = features.prepared.get(self.index)
+        if features.sampling and h_BLD.shape[0] * h_BLD.shape[1] > PART_TOKENS:
+            return self._in_parts(h_BLD, a_3d_BLD, context, known)
+        source = self.prepare(*features.recorded[self.index], context) if known is None else known
         return self.edit(h_BLD, a_3d_BLD, context, source)
 
-    def _in_parts(self, h_BLD: Tensor, a_3d_BLD: Tensor, context, features: Features, known: Any) -> Tensor:
-        """A few frames at a time, which changes nothing: what :meth:`edit` makes on its way is then small."""
+    def _record(self, features: SourceFeatures, h_BLD: Tensor, a_3d_BLD: Tensor) -> None:
+        features.recorded[self.index] = (h_BLD, a_3d_BLD if self.reads_a_3d else None)
+        features.nbytes += h_BLD.nbytes * (2 if self.reads_a_3d else 1)
+        features.prepared_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * self.prepared_width
+
+    def _in_parts(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, known: Any) -> Tensor:
+        """A few frames at a time, with the same result: the intermediate tensors of :meth:`edit` are then small."""
         frames, height, width = context.grid
         step = max(1, PART_TOKENS // (height * width))
         out_BLD = torch.empty_like(a_3d_BLD)
+        source: Any = context.call.features.recorded[self.index] if known is None else known
         for sample, first in itertools.product(range(len(h_BLD)), range(0, frames, step)):
             span = slice(first, min(first + step, frames))
             here = (slice(sample, sample + 1), slice(span.start * height * width, span.stop * height * width))
-            part = context.part(sample, span)
-            source: Any = tree_map_only(Tensor, itemgetter(here), features.left[self.index] if known is None else known)
-            ready = self.prepare(source[0], source[1], part) if known is None else source
-            out_BLD[here] = self.edit(h_BLD[here], a_3d_BLD[here], part, ready)
+            part, own = context.part(sample, span), tree_map_only(Tensor, itemgetter(here), source)
+            prepared = self.prepare(own[0], own[1], part) if known is None else own
+            out_BLD[here] = self.edit(h_BLD[here], a_3d_BLD[here], part, prepared)
         return out_BLD
 
-    def meet(self, phi: SpatialDifference, x_BLD: Tensor, source: Memory | None, context: TokenContext) -> Tensor:
+    def attend(self, phi: SpatialDifference, x_BLD: Tensor, source: KeysValues | None, context: TokenContext) -> Tensor:
         """Φ on this pass's grid."""
         return phi(x_BLD, source, context.grid, context.plane(self.position))
 
-    def remember(self, phi: SpatialDifference, source_BLD: Tensor, context: TokenContext) -> Memory:
-        """What :meth:`meet` needs of the source."""
-        return phi.source_memory(source_BLD, context.grid, context.plane(self.position))
+    def source_keys_values(self, phi: SpatialDifference, source_BLD: Tensor, context: TokenContext) -> KeysValues:
+        """What :meth:`attend` needs of the source."""
+        return phi.source_keys_values(source_BLD, context.grid, context.plane(self.position))
 
 
 class TwoStreamMethod(Method):
-    """Stacking, cropping and caching of the two streams.
+    """Stacking and caching of the two streams.
 
     Args:
-        source_stream: ``cached`` or ``joint``, see the module's text.
+        source_stream: ``cached`` or ``joint``, see above.
         adapter: ``full`` trains copies of the inherited attentions; ``lora`` shares them frozen and trains low-rank
             deltas, and all new maps are low-rank too.
         rank: of ``lora``, at least 1.
@@ -140,44 +147,47 @@ class TwoStreamMethod(Method):
             "position": self.position,
         }
 
-    @torch.no_grad()
-    def observe(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Features | None:
-        """Features of the source from one pass of the plain backbone; None for ``joint``.
+    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> SourceFeatures | None:
+        """Encode the source for sampling: its features from one pass of the plain backbone; None for ``joint``.
 
         The text of that pass is the batch's, the edited prompt.
         """
-        if self.source_stream == "joint":
-            return None
-        call = EditCall("record")
-        denoise(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, call)
-        return call.features
+        return None if self.source_stream == "joint" else self._features(transformer, batch, sampling=True)
 
     def velocity(
-        self, transformer: WanTransformer3DModel, batch: EditBatch, observed: Features | None = None
+        self, transformer: WanTransformer3DModel, batch: EditBatch, known: SourceFeatures | None = None
     ) -> Velocity:
         if self.source_stream == "joint":
             return self._joint_velocity(transformer, batch)
-        features = self.observe(transformer, batch) if observed is None else observed
-        assert features is not None
+        features = self._features(transformer, batch, sampling=False) if known is None else known
 
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
             call = EditCall("read", features)
-            v_BCFHW = denoise(transformer, x_BCFHW, sigma_B, batch.text_BTD, call)
-            return self.finish(v_BCFHW, x_BCFHW, sigma_B, batch.source_BCFHW, call)
+            v_BCFHW, hidden_BLD = denoise_with(transformer, x_BCFHW, sigma_B, batch.text_BTD, call)
+            return self.finish(v_BCFHW, hidden_BLD, x_BCFHW, sigma_B, batch.source_BCFHW)
 
         return velocity
 
-    def finish(self, v_BCFHW: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor, call: EditCall) -> Tensor:
-        """The velocity that the method gives, from the transformer's own; the same, unless a method says otherwise."""
+    def finish(
+        self, v_BCFHW: Tensor, hidden_BLD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor
+    ) -> Tensor:
+        """The method's velocity from the transformer's own and its last hidden state; a hook for subclasses."""
         return v_BCFHW
+
+    @torch.no_grad()
+    def _features(self, transformer: WanTransformer3DModel, batch: EditBatch, sampling: bool) -> SourceFeatures:
+        call = EditCall("record", SourceFeatures(sampling=sampling))
+        denoise_with(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, call)
+        return call.features
 
     def _joint_velocity(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Velocity:
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
             streams = torch.cat([x_BCFHW, batch.source_BCFHW.to(x_BCFHW.dtype)])
             sigmas = torch.cat([sigma_B.float(), _zeros(batch)])
-            call = EditCall("joint")
-            both = denoise(transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), call)
-            return self.finish(both.chunk(2)[0], x_BCFHW, sigma_B, batch.source_BCFHW, call)
+            both, hidden = denoise_with(
+                transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint")
+            )
+            return self.finish(both.chunk(2)[0], hidden.chunk(2)[0], x_BCFHW, sigma_B, batch.source_BCFHW)
 
         return velocity
 

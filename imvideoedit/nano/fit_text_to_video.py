@@ -10,7 +10,7 @@ from imvideoedit.nano.readouts import Readouts
 from imvideoedit.nano.scene_batches import WorldBatches
 from imvideoedit.training.optimizers import MuonWithAdamW
 from imvideoedit.wan.backbone import Backbone
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise, tapped
 from imvideoedit.wan.kernels import suited_kernel
 
 PLAIN = (0.8, 0.3)  # shares of plain scenes at the first and the last step: what is simple is learnt first
@@ -46,11 +46,11 @@ class TextToVideoFit(lightning.LightningModule):
         sigma = sigma_B[:, None, None, None, None]
         noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
         text = self._embed(batch["text"])
-        with suited_kernel(self.transformer, noisy):
+        with suited_kernel(self.transformer, noisy), tapped(self.transformer, self.readouts.taps) as outputs:
             velocity = denoise(self.transformer, noisy, sigma_B, text)
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
-        readings = {name: loss_B.mean() for name, loss_B in self.readouts.losses(batch["labels"]).items()}
+        readings = {name: loss_B.mean() for name, loss_B in self.readouts.losses(batch["labels"], outputs).items()}
         self.log_dict({f"t2v/{name}": reading for name, reading in readings.items()})
         return loss + torch.stack(list(readings.values())).sum()
 

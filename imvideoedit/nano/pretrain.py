@@ -31,7 +31,7 @@ from imvideoedit.nano.fit_text_to_video import TextToVideoFit
 from imvideoedit.nano.quality import measure
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
-from imvideoedit.wan.context import denoise
+from imvideoedit.wan.forward import denoise
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 
 

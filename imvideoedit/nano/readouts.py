@@ -1,4 +1,4 @@
-"""Readouts: what training asks of the transformer's inner states beside the velocity.
+"""Readouts: auxiliary losses on the transformer's hidden states, next to that of the velocity.
 
 Wan knows places only through rotary angles, which tell distances, and a small transformer needs very long to work out
 from them where "top left" is, or which token is to become the red box. Linear readouts ask for both after early
@@ -11,7 +11,7 @@ Training an adapter may ask for the content, too: an edit's text rules over what
 Shapes: B batch, F latent frames, h x w tokens of a frame, L = F*h*w, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -50,45 +50,39 @@ def label_tokens(scene: Scene, latent_frames: int, grid: tuple[int, int]) -> Ten
 
 
 class ContentReadouts(nn.Module):
-    """Linear readouts of ``ATTRIBUTES`` after some blocks of a transformer, which they watch through hooks.
+    """Linear readouts of ``ATTRIBUTES`` from the outputs of some blocks, which :func:`tapped` collects.
 
     Args:
-        transformer: hooks stay in it.
+        transformer: whose width and depth count.
         blocks: indices of the blocks; the middle one and the last if None.
+
+    Attributes:
+        taps: indices of all blocks whose outputs :meth:`losses` needs.
     """
 
     def __init__(self, transformer: WanTransformer3DModel, blocks: Sequence[int] | None = None) -> None:
         super().__init__()
         config, depth = transformer.config, len(transformer.blocks)
         self.width = config.num_attention_heads * config.attention_head_dim
-        self.seen: dict[str, Tensor] = {}
         self.sizes = [len(names) + 1 for names, _ in ATTRIBUTES.values()]
-        self.content = nn.ModuleDict()
-        for index in (depth // 2, depth - 1) if blocks is None else blocks:
-            self.content[f"content_{index}"] = self.readout(sum(self.sizes))
-            self.watch(transformer, index, f"content_{index}")
+        self.blocks = (depth // 2, depth - 1) if blocks is None else tuple(blocks)
+        self.taps = self.blocks
+        self.content = nn.ModuleDict({f"content_{index}": self.readout(sum(self.sizes)) for index in self.blocks})
 
     def readout(self, outputs: int) -> nn.Module:
         """A linear map of a block's normalised output."""
         return nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, outputs))
 
-    def watch(self, transformer: WanTransformer3DModel, index: int, name: str) -> None:
-        """Keep what a block puts out in every pass."""
-
-        def hook(block: nn.Module, inputs: tuple, hidden_BLD: Tensor) -> None:
-            self.seen[name] = hidden_BLD
-
-        transformer.blocks[index].register_forward_hook(hook)
-
-    def losses(self, labels_BFhwA: Tensor) -> dict[str, Tensor]:
-        """Weighted cross entropies of the transformer's last pass, ``[B]`` each; rows beyond the labels' are not asked.
+    def losses(self, labels_BFhwA: Tensor, outputs: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Weighted cross entropies, ``[B]`` each; rows of the outputs beyond the labels' are not used.
 
         Args:
             labels_BFhwA: see :func:`label_tokens`.
+            outputs: of the blocks, ``[B, L, D]`` by index.
         """
         found: dict[str, Tensor] = {}
-        for name, readout in self.content.items():
-            scores = readout(self.seen[name][: len(labels_BFhwA)]).float().split(self.sizes, dim=-1)
+        for index, readout in zip(self.blocks, self.content.values(), strict=True):
+            scores = readout(outputs[index][: len(labels_BFhwA)]).float().split(self.sizes, dim=-1)
             for place, (attribute, (_, weight)) in enumerate(ATTRIBUTES.items()):
                 loss_B = weight * entropy(scores[place], labels_BFhwA[..., place])
                 found[attribute] = found[attribute] + loss_B if attribute in found else loss_B
@@ -102,14 +96,15 @@ class Readouts(ContentReadouts):
         depth = len(transformer.blocks)
         super().__init__(transformer, [depth // 2])
         self.place = self.readout(2 * LARGEST_GRID)
-        self.watch(transformer, min(1, depth - 1), "place")
+        self.place_block = min(1, depth - 1)
+        self.taps = (self.place_block, *self.blocks)
 
-    def losses(self, labels_BFhwA: Tensor) -> dict[str, Tensor]:
+    def losses(self, labels_BFhwA: Tensor, outputs: Mapping[int, Tensor]) -> dict[str, Tensor]:
         rows, columns = (torch.arange(n, device=labels_BFhwA.device) for n in labels_BFhwA.shape[2:4])
-        of_row, of_column = self.place(self.seen["place"]).float().chunk(2, dim=-1)
+        of_row, of_column = self.place(outputs[self.place_block]).float().chunk(2, dim=-1)
         grid = labels_BFhwA.shape[:-1]
         place_B = entropy(of_row, rows[:, None].expand(grid)) + entropy(of_column, columns.expand(grid))
-        return {"place": PLACE_WEIGHT * place_B, **super().losses(labels_BFhwA)}
+        return {"place": PLACE_WEIGHT * place_B, **super().losses(labels_BFhwA, outputs)}
 
 
 def entropy(scores_BLN: Tensor, wanted_BFhw: Tensor) -> Tensor:

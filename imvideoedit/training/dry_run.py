@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.machine import product_rate
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.data.records import open_records
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimate, fitting
@@ -91,7 +91,7 @@ def _plan(config: DictConfig) -> _Plan:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     pairs, method = _pairs(config), instantiate(config.method)
     useful = useful_products(sizes, method, pairs) / pairs.count
-    return _Plan(sizes, pairs, method, device, dtype, useful, product_rate(device, dtype))
+    return _Plan(sizes, pairs, method, device, dtype, useful, matmul_rate(device, dtype))
 
 
 def _pairs(config: DictConfig, count: int | None = None) -> Pairs:

@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.machine import product_rate
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.averaging import whole
 from imvideoedit.training.checkpoints import Checkpoints
@@ -132,7 +132,7 @@ class Watch(Callback):
         seconds, device = now - self._began, trainer.strategy.root_device
         if self._pairs:
             if not self._peak:
-                self._peak = stated_rate(device) or product_rate(device, torch.float32)
+                self._peak = stated_rate(device) or matmul_rate(device, torch.float32)
             pl_module.log("speed/pairs_per_second", self._pairs * trainer.world_size / seconds)
             pl_module.log("speed/mfu", self._products / seconds / self._peak)
         pl_module.log("speed/waiting", self._waited / seconds)

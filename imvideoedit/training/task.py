@@ -17,12 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.methods.adapter_file import take_over
+from imvideoedit.methods.adapter_file import warm_start
 from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.strategies import FullySharded, average_of, share_out
 from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.forward import tapped
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
 
 VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -46,8 +47,8 @@ class EditTask(LightningModule):
         ema_decay: of the moving average in [0, 1); the first steps use a smaller one, so that it follows.
         text_dropout: share of the prompts that are left empty in training, for guidance; in [0, 1]. Encoded batches
             must bring the empty text's embedding.
-        auxiliary: makes a module of further losses from the transformer, such as ``ContentReadouts``; it is trained
-            along, where batches have labels, and thrown away.
+        auxiliary: makes a module of further losses on outputs of blocks (its ``taps``) from the transformer, such as
+            ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
         start: adapter whose weights the method takes over where it has them; what it lacks starts as usual.
         gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
         compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
@@ -88,7 +89,7 @@ class EditTask(LightningModule):
             torch.manual_seed(seed)
             method.install(backbone.transformer)
             if start is not None:
-                take_over(method, start)
+                warm_start(method, start)
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
@@ -130,7 +131,9 @@ class EditTask(LightningModule):
         self.batches += 1
         edits = self.encode(drop_texts(batch, self.text_dropout, generator))
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
-        with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
+        taps = () if self.auxiliary is None else self.auxiliary.taps
+        kernel = suited_kernel(self.backbone.transformer, edits.source_BCFHW)
+        with kernel, tapped(self.backbone.transformer, taps) as outputs:
             losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
         size = len(sigma_B)
         for name, loss_B in losses.items():
@@ -139,12 +142,13 @@ class EditTask(LightningModule):
         self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
         self._log_bins(sigma_B, total_B.detach().float())
         self.seen.append((total_B.detach().float(), edits.ids))
-        return total_B.mean() + self._auxiliary_loss(edits)
+        return total_B.mean() + self._auxiliary_loss(edits, outputs)
 
-    def _auxiliary_loss(self, edits: EditBatch) -> Tensor | float:
+    def _auxiliary_loss(self, edits: EditBatch, outputs: Mapping[int, Tensor]) -> Tensor | float:
         if self.auxiliary is None or edits.labels_BFhwA is None:
             return 0.0
-        losses = {name: loss_B.mean() for name, loss_B in self.auxiliary.losses(edits.labels_BFhwA).items()}
+        readings = self.auxiliary.losses(edits.labels_BFhwA, outputs)
+        losses = {name: loss_B.mean() for name, loss_B in readings.items()}
         for name, loss in losses.items():
             self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
         return torch.stack(list(losses.values())).sum()
