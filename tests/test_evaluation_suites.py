@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from imvideoedit.evaluation.weights import networks
 from imvideoedit.evaluation.weights.tiny import write_tiny
 from tests.edited_clips import write_edits
 from tests.misbehaving_server import running
-from tests.test_edit import assert_one_line, command_environment
+from tests.processes import command_environment, run
+from tests.test_edit import assert_one_line
 from tests.test_judge import ANSWER
 
 pytestmark = pytest.mark.slow
@@ -38,8 +38,7 @@ def edits(tmp_path_factory) -> Path:
 
 
 def evaluate(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "imvideoedit.evaluate", *arguments]
-    return subprocess.run(command, env=command_environment() | environment, capture_output=True, text=True)
+    return run("imvideoedit.evaluate", *arguments, env=command_environment() | environment)
 
 
 def test_all_measures_run_with_raft_and_come_out_alike_twice(weights, edits, tmp_path, monkeypatch):

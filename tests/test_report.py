@@ -3,10 +3,7 @@
 import base64
 import csv
 import io
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.nano.report import write_report
 from imvideoedit.evaluation.nano.scoring import WEIGHTS
 from imvideoedit.world.tasks import TASKS
+from tests.processes import run
 
 CHECKOUT = Path(__file__).parents[1]
 VIDEOS = 4  # of each task
@@ -236,12 +234,10 @@ def test_mistakes_end_the_command_with_one_line_and_code_2(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "torn/videos.parquet").write_bytes(b"PAR1 and no more")
     expected = {"missing": "there is no folder", "empty": "no scores", "torn": "is not a valid parquet file"}
-    command = [sys.executable, "-m", "imvideoedit.evaluation.nano.report"]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": CHECKOUT, "env": os.environ}
-    running = {name: subprocess.Popen([*command, tmp_path / name], **pipe) for name in expected}
-    for name, process in running.items():
-        errors = process.communicate()[1]
-        assert process.returncode == 2 and len(errors.splitlines()) == 1
+    for name in expected:
+        done = run("imvideoedit.evaluation.nano.report", tmp_path / name, forked=name != "missing")
+        errors = done.stderr
+        assert done.returncode == 2 and len(errors.splitlines()) == 1
         assert errors.startswith("error: ") and expected[name] in errors and str(tmp_path / name) in errors
 
 
