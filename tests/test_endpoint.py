@@ -1,9 +1,11 @@
 """The client of chat endpoints, against a real server in its own process that misbehaves as told."""
 
+import contextlib
 import json
 import logging
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import traceback
@@ -166,11 +168,16 @@ def test_another_process_asks_nothing_again_and_needs_no_key(server, settings):
 
 def test_a_damaged_answer_on_disk_is_asked_for_again(server, settings):
     endpoint(settings()).ask(order("damaged", "ok"), Verdict)
-    (kept,) = (settings().cache / "answers").rglob("*.json")
-    for text in ("", "[]", "{}", '{"answer": "{}"}', '{"answer": 1}'):
-        kept.write_text(text)
+    path = settings().cache / "answers.sqlite"
+    for value in ("{}", "", 1, None, b"\xff"):
+        with contextlib.closing(sqlite3.connect(path)) as cache, cache:
+            cache.execute("UPDATE answers SET answer = ?", [value])
         assert endpoint(settings()).ask(order("damaged", "ok"), Verdict) == Verdict(**GOOD)
-    assert len(server.seen("damaged")) == 6
+    for content in (b"", b"no database", path.read_bytes()[:-3000]):
+        path.write_bytes(content)
+        assert endpoint(settings()).ask(order("damaged", "ok"), Verdict) == Verdict(**GOOD)
+        assert endpoint(settings()).ask(order("damaged", "ok"), Verdict) == Verdict(**GOOD)
+    assert len(server.seen("damaged")) == 9
 
 
 def test_image_files_are_sent_as_they_are(server, settings, tmp_path):
@@ -228,7 +235,7 @@ def test_the_key_appears_nowhere(server, settings, tmp_path, caplog, capfd):
         texts.append(repr([asked, asked.settings, vars(asked), asked.budget]))
     assert all(request["key"] == KEY for request in server.seen("key "))
     assert caplog.text and "***" in "".join(texts)
-    kept = [f"{path} {path.read_text()}" for path in tmp_path.rglob("*") if path.is_file()]
+    kept = [f"{path} {path.read_text(errors='replace')}" for path in tmp_path.rglob("*") if path.is_file()]
     assert kept and KEY not in "".join([*texts, *kept, caplog.text, *capfd.readouterr()])
 
 

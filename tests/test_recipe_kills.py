@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from data_recipes.engine import Local
-from data_recipes.stages import Work, shards_of
+from data_recipes.stages import StageRun, shards_of
 from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
 from tests.processes import command_environment
 from tests.recipes import content
 
-SETTINGS = ["+recipe=nano", "pairs=60", "plan.scenes_per_shard=3", "export.validation=0.2", "export.rows_per_file=7"]
+OVERRIDES = ["+recipe=nano", "pairs=60", "plan.scenes_per_shard=3", "export.validation=0.2", "export.rows_per_file=7"]
 KILLS = 10
 FOLDERS = ("drafts", "prompts", "synthesize", "filter", "review")
 
 
 def start(out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "data_recipes.build", *SETTINGS, f"out={out}"]
+    command = [sys.executable, "-m", "data_recipes.build", *OVERRIDES, f"out={out}"]
     return subprocess.Popen(
         command, env=command_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -101,10 +101,10 @@ def test_a_dead_local_worker_ends_the_run_in_one_line_and_another_run_goes_on(pr
     out.mkdir()
     (out / "prompts").symlink_to(prompts / "prompts")
     count = shards_of(out, "prompts").count()
-    work = Work(Synthesis(Deadly(tmp_path / "died")), out)
+    run = StageRun(Synthesis(Deadly(tmp_path / "died")), out)
     with pytest.raises(UserError, match="died"):
-        list(Local(workers=2).run(work, range(count)))
-    assert sorted(Local(workers=2).run(work, work.missing(count)[1])) or not work.missing(count)[1]
+        list(Local(workers=2).run(run, range(count)))
+    assert sorted(Local(workers=2).run(run, run.missing(count)[1])) or not run.missing(count)[1]
     ids = [row["id"] for row in painted(out, count)]
     assert len(ids) == len(set(ids)) == shards_of(out, "prompts").manifest()["accepted"]
 
@@ -126,8 +126,8 @@ def test_a_dead_worker_of_a_ray_cluster_has_its_shard_made_by_another(prompts, t
             marker.touch()
         else:
             marker.unlink()
-        work = Work(Synthesis(Deadly(marker)), out)
-        done = sorted(engine.run(work, work.missing(count)[1]))
+        run = StageRun(Synthesis(Deadly(marker)), out)
+        done = sorted(engine.run(run, run.missing(count)[1]))
         assert done == list(range(count))
         results.append(painted(out, count))
     ray.shutdown()

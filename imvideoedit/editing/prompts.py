@@ -98,7 +98,7 @@ def expand(
     try:
         prompts = _ask(how, instruction, frames, source_prompt, settings, local_model, device)
     except Exception as error:  # of the network, the disk, a model's files or its code: none may cost the user the edit
-        missing = isinstance(error, ImportError) and error.name in ("openai", "pydantic")
+        missing = isinstance(error, ImportError) and error.name in ("openai", "pydantic", "tenacity")
         install = f"{getattr(error, 'name', '')} is not installed; pip install 'imvideoedit[models]'"
         return _as_typed(instruction, source_prompt, install if missing else str(error) or type(error).__name__)
     return Expansion(source_prompt or prompts.source_prompt, prompts.prompt, how)
