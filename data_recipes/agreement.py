@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decisions, majority_accepts
+from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 

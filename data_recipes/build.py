@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
 from data_recipes.decisions import Review
 from data_recipes.drafting import Drafts, reject_near_duplicates
@@ -103,11 +103,9 @@ class Build:
         self._finish(stage.name, keys, len(missing))
 
     def _run(self, run: StageRun, missing: Sequence[int]) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            bar = progress.add_task(run.stage.name, total=len(missing))
-            for _ in self.engine.run(run, missing):
-                progress.advance(bar)
+        made, hidden = self.engine.run(run, missing), not self.console.is_terminal
+        for _ in track(made, run.stage.name, len(missing), console=self.console, transient=True, disable=hidden):
+            pass
 
     def _finish(self, name: str, keys: Sequence[str], made: int) -> None:
         manifest = shards_of(self.out, name).finish(keys, {"stage": name, "recipe": self.name})

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from data_recipes.drafting import Writer
-from data_recipes.importing import imported
+from data_recipes.import_pairs import imported
 from data_recipes.models import Model, parallel_map, rejection
 from data_recipes.plan import Scene
 from data_recipes.questions import TASK_DEFINITIONS

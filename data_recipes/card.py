@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from wordcloud import STOPWORDS, WordCloud
 
-from data_recipes.criteria import CRITERIA
+from data_recipes.rows import CRITERIA
 from data_recipes.shards import MANIFEST
 from imvideoedit.world.tasks import TASKS
 

@@ -1,6 +1,7 @@
 """Images by diffusers: any text-to-image pipeline, and any that edits an image by a text."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from imvideoedit.common.errors import UserError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass
 class DiffusersPainter(Painter):
     """Generates an image of each source prompt, then edits it by the instruction.
 
@@ -35,30 +37,26 @@ class DiffusersPainter(Painter):
         UserError: a value is out of its range.
     """
 
-    def __init__(
-        self,
-        text_to_image: str,
-        image_edit: str,
-        revisions: Mapping[str, str] | None = None,
-        text_to_image_call: Mapping[str, Any] | None = None,
-        image_edit_call: Mapping[str, Any] | None = None,
-        edit_by: str = "instruction",
-        batch_size: int = 1,
-        dtype: str = "bfloat16",
-        device: str | None = None,
-        offload: bool = False,
-    ) -> None:
-        if edit_by not in ("instruction", "edited_prompt"):
-            raise UserError(f"painter.edit_by is {edit_by!r}; it must be instruction or edited_prompt")
-        if dtype not in DTYPES:
-            raise UserError(f"painter.dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        if batch_size < 1:
-            raise UserError(f"painter.batch_size is {batch_size}; it must be at least 1")
-        self._names = {"text_to_image": text_to_image, "image_edit": image_edit}
-        self._revisions = dict(revisions or {})
-        self._calls = {"text_to_image": dict(text_to_image_call or {}), "image_edit": dict(image_edit_call or {})}
-        self._edit_by, self._batch_size, self._dtype = edit_by, batch_size, dtype
-        self._device, self._offload = device, offload
+    text_to_image: str
+    image_edit: str
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    text_to_image_call: Mapping[str, Any] = field(default_factory=dict)
+    image_edit_call: Mapping[str, Any] = field(default_factory=dict)
+    edit_by: str = "instruction"
+    batch_size: int = 1
+    dtype: str = "bfloat16"
+    device: str | None = None
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        if self.edit_by not in ("instruction", "edited_prompt"):
+            raise UserError(f"painter.edit_by is {self.edit_by!r}; it must be instruction or edited_prompt")
+        if self.dtype not in DTYPES:
+            raise UserError(f"painter.dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
+        if self.batch_size < 1:
+            raise UserError(f"painter.batch_size is {self.batch_size}; it must be at least 1")
+        self._names = {"text_to_image": self.text_to_image, "image_edit": self.image_edit}
+        self._calls = {"text_to_image": dict(self.text_to_image_call), "image_edit": dict(self.image_edit_call)}
         self._loaded: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,11 +64,11 @@ class DiffusersPainter(Painter):
 
     @property
     def models(self) -> dict[str, str]:
-        names = {name: "@".join(filter(None, [path, self._revisions.get(name)])) for name, path in self._names.items()}
+        names = {name: "@".join(filter(None, [path, self.revisions.get(name)])) for name, path in self._names.items()}
         return {"source images": names["text_to_image"], "edited images": names["image_edit"]}
 
     def identity(self) -> Any:
-        return [self._names, self._revisions, self._calls, self._edit_by, self._batch_size, self._dtype]
+        return [self._names, dict(self.revisions), self._calls, self.edit_by, self.batch_size, self.dtype]
 
     def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> Sequence[ImagePair | str]:
         """As ``Painter.paint``.
@@ -83,8 +81,8 @@ class DiffusersPainter(Painter):
         for place, row in enumerate(rows):
             by_size.setdefault((row["height"], row["width"]), []).append(place)
         for size, places in sorted(by_size.items()):
-            for start in range(0, len(places), self._batch_size):
-                batch = places[start : start + self._batch_size]
+            for start in range(0, len(places), self.batch_size):
+                batch = places[start : start + self.batch_size]
                 pairs = self._batch([rows[i] for i in batch], [seeds[i] for i in batch], size)
                 for place, pair in zip(batch, pairs, strict=True):
                     painted[place] = pair
@@ -92,7 +90,7 @@ class DiffusersPainter(Painter):
 
     def _batch(self, rows: list[Row], seeds: list[int], size: tuple[int, int]) -> list[ImagePair | str]:
         sources = self._run("text_to_image", [row["source_prompt"] for row in rows], seeds, size)
-        targets = self._run("image_edit", [row[self._edit_by] for row in rows], seeds, size, sources)
+        targets = self._run("image_edit", [row[self.edit_by] for row in rows], seeds, size, sources)
         return [_pair(source, target, size) for source, target in zip(sources, targets, strict=True)]
 
     def _run(
@@ -128,12 +126,12 @@ class DiffusersPainter(Painter):
     def _load(self, name: str) -> Any:
         from diffusers import DiffusionPipeline
 
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             pipeline = DiffusionPipeline.from_pretrained(
                 self._names[name],
-                revision=self._revisions.get(name),
-                torch_dtype=DTYPES[self._dtype],
+                revision=self.revisions.get(name),
+                torch_dtype=DTYPES[self.dtype],
                 use_safetensors=True,
                 trust_remote_code=False,
                 **self.parts(name),
@@ -143,7 +141,7 @@ class DiffusersPainter(Painter):
                 f"the pipeline {self._names[name]} cannot be loaded ({error}); check painter.{name} and the network"
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        if self._offload:
+        if self.offload:
             pipeline.enable_model_cpu_offload(device=device)
             return pipeline
         return pipeline.to(device)

@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_recipes.criteria import CRITERIA
 from data_recipes.plan import balance
-from data_recipes.rows import TEXTS, Row, digest
+from data_recipes.rows import CRITERIA, TEXTS, Row, digest
 from data_recipes.shards import MANIFEST
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError

@@ -1,17 +1,47 @@
 """The third stage: cheap rules first, then a judge."""
 
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from data_recipes.criteria import Judge, Judgement
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.rules import PixelRules, TextRules, pixel_measures
 from data_recipes.stages import Stage
 from data_recipes.synthesis import ImagePair, decode
 from imvideoedit.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores in [0, 10] by criterion, with a comment; or, without scores, why there is no judgement."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    comment: str = ""
+    failure: str = ""
+
+
+class Judge(ABC):
+    """Scores pairs."""
+
+    @property
+    @abstractmethod
+    def models(self) -> dict[str, str]:
+        """Names of the models it uses, by their part."""
+
+    @abstractmethod
+    def identity(self) -> Any:
+        """Everything that decides its judgements, as JSON."""
+
+    @abstractmethod
+    def judge(self, rows: Sequence[Row], images: Sequence[ImagePair]) -> list[Judgement]:
+        """One judgement for each row with its image pair."""
+
+    def estimate(self, rows: int) -> str:
+        """The cost of ``rows`` judgements, in words; empty if they are free."""
+        return ""
 
 
 @dataclass(frozen=True)

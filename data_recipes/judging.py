@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from pydantic import BaseModel, Field
 
-from data_recipes.criteria import CRITERIA, Judge, Judgement
+from data_recipes.filtering import Judge, Judgement
 from data_recipes.models import Model, parallel_map, rejection
-from data_recipes.rows import Row, digest
+from data_recipes.rows import CRITERIA, Row, digest
 from data_recipes.synthesis import ImagePair
 from imvideoedit.clients.answers import ContentPart, Unanswered
+from imvideoedit.editing.prompts import shrunk
 
 JUDGED_SIDE = 1024  # pixels of an image's longer side that a judge sees, at most
 ANSWER_TOKENS = 180  # about
@@ -60,7 +59,7 @@ class VisionJudge(Judge):
         return parallel_map(lambda item: self._judge(*item), list(zip(rows, images, strict=True)), self.model.parallel)
 
     def _judge(self, row: Row, images: ImagePair) -> Judgement:
-        source, target = (_shrunk(image) for image in images)
+        source, target = shrunk(images, JUDGED_SIDE)
         parts: list[ContentPart] = ["Before:", source, "After:", target, f"Instruction: {row['instruction']}"]
         parts.append(f"Kind of edit: {row['task'].replace('_', ' ')}")
         try:
@@ -68,9 +67,3 @@ class VisionJudge(Judge):
         except Unanswered as error:
             return Judgement(failure=rejection(error, "judge"))
         return Judgement({name: float(getattr(verdict, name)) for name in CRITERIA}, verdict.reasons)
-
-
-def _shrunk(image_HWC: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(image_HWC)
-    image.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
-    return np.asarray(image)

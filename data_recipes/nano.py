@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.criteria import CRITERIA, Judge, Judgement
 from data_recipes.drafting import Writer
+from data_recipes.filtering import Judge, Judgement
 from data_recipes.plan import Scene
-from data_recipes.rows import Row, digest, prompt_row
+from data_recipes.rows import CRITERIA, Row, digest, prompt_row
 from data_recipes.synthesis import ImagePair, Painter
 from imvideoedit.evaluation.nano.exact import region_psnr
 from imvideoedit.world import grammar, scenes

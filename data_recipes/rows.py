@@ -13,6 +13,7 @@ import pyarrow as pa
 Row = dict[str, Any]
 
 TEXTS = ("instruction", "source_prompt", "edited_prompt")
+CRITERIA = ("faithfulness", "quality", "preservation")  # of a judge, each from 0 to 10
 _ACCEPTED = [("accepted", pa.bool_()), ("reason", pa.string())]
 _PROMPT = [
     ("scene", pa.string()),  # shared by the pairs of a scene, which are always in the same split

@@ -10,8 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from data_recipes.import_pairs import main
-from data_recipes.importing import FIELDS, PRESETS, imported, read_map
+from data_recipes.import_pairs import FIELDS, PRESETS, imported, main, read_map
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records

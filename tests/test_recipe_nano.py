@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_recipes.criteria import CRITERIA
 from data_recipes.drafting import NearDuplicates
 from data_recipes.filtering import Filter
 from data_recipes.nano import NanoJudge, NanoPainter, NanoWriter
 from data_recipes.plan import Plan, balance
+from data_recipes.rows import CRITERIA
 from data_recipes.rules import PixelRules, TextRules, pixel_measures
 from data_recipes.stages import shards_of
 from data_recipes.synthesis import Synthesis, encode

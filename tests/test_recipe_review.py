@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes.agreement import agreement, calibrate, describe
-from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decision, Decisions
 from data_recipes.review_queue import ReviewQueue
+from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records

@@ -35,47 +35,27 @@ def _cache() -> Path:
 class EndpointSettings:
     """How to ask a chat endpoint. Defaults are read from the environment when the settings are made.
 
-    The key itself is no setting: it stays in the environment, in the variable that ``key_variable`` names.
-
-    Attributes:
-        url: of the endpoint, up to and including its version; ``IMVIDEOEDIT_ENDPOINT``, or OpenAI's own.
-        model: the endpoint's name of a vision-language model; ``IMVIDEOEDIT_MODEL``, or ``gpt-5.4-mini``.
-        key_variable: environment variable that holds the key; ``IMVIDEOEDIT_KEY_VARIABLE``, or ``OPENAI_API_KEY``.
-        cache: folder of the answers and of the money spent; ``IMVIDEOEDIT_CACHE``, or ``imvideoedit`` in the user's
-            folder for caches.
-        input_price, output_price: of a million tokens, at least 0; ``IMVIDEOEDIT_INPUT_PRICE`` and
-            ``IMVIDEOEDIT_OUTPUT_PRICE``, or 0.
-        max_cost: the most that all processes sharing the cache folder may ever spend, in the currency of the prices,
-            at least 0; ``IMVIDEOEDIT_MAX_COST``, or None for no limit.
-        image_tokens: upper bound of the tokens of one image, for the budget's reservations; the default holds for the
-            most wasteful models known.
-        max_tokens: of an answer, reasoning included; at least 1.
-        temperature: in [0, 2].
-        timeout: seconds without data from the endpoint until an attempt fails, above 0.
-        tries: attempts at one question, at least 1.
-        backoff: seconds before the second attempt, at least 0; doubled for each further one.
-        longest_wait: most seconds between two attempts, at least 0; an endpoint that asks for more is given up.
-        per_minute: most calls a minute of one process, above 0; None for no limit.
-
     Raises:
         UserError: a value is out of its range, or there is a budget without prices.
     """
 
-    url: str = field(default_factory=_text("IMVIDEOEDIT_ENDPOINT", "https://api.openai.com/v1"))
-    model: str = field(default_factory=_text("IMVIDEOEDIT_MODEL", "gpt-5.4-mini"))
+    url: str = field(default_factory=_text("IMVIDEOEDIT_ENDPOINT", "https://api.openai.com/v1"))  # with its version
+    model: str = field(default_factory=_text("IMVIDEOEDIT_MODEL", "gpt-5.4-mini"))  # a vision-language model
+    # The environment variable that holds the key. The key itself is no setting: it stays in the environment.
     key_variable: str = field(default_factory=_text("IMVIDEOEDIT_KEY_VARIABLE", "OPENAI_API_KEY"))
-    cache: Path = field(default_factory=_cache)
-    input_price: float = field(default_factory=_number("IMVIDEOEDIT_INPUT_PRICE", 0.0))
+    cache: Path = field(default_factory=_cache)  # folder of the answers and of the money spent
+    input_price: float = field(default_factory=_number("IMVIDEOEDIT_INPUT_PRICE", 0.0))  # of a million tokens
     output_price: float = field(default_factory=_number("IMVIDEOEDIT_OUTPUT_PRICE", 0.0))
+    # The most that all processes sharing the cache folder may ever spend, in the currency of the prices; or None.
     max_cost: float | None = field(default_factory=_number("IMVIDEOEDIT_MAX_COST", None))
-    image_tokens: int = 40_000
-    max_tokens: int = 2_000
-    temperature: float = 0.0
-    timeout: float = 60.0
-    tries: int = 5
-    backoff: float = 1.0
-    longest_wait: float = 60.0
-    per_minute: float | None = None
+    image_tokens: int = 40_000  # upper bound for one image, for the budget's reservations; holds for all models known
+    max_tokens: int = 2_000  # of an answer, reasoning included; at least 1
+    temperature: float = 0.0  # in [0, 2]
+    timeout: float = 60.0  # seconds without data until an attempt fails, above 0
+    tries: int = 5  # attempts at one question, at least 1
+    backoff: float = 1.0  # seconds before the second attempt, doubled for each further one
+    longest_wait: float = 60.0  # most seconds between attempts; an endpoint that asks for more is given up
+    per_minute: float | None = None  # most calls a minute of one process, above 0; None for no limit
 
     def __post_init__(self) -> None:
         _check_url(self.url)
