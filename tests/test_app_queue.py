@@ -19,6 +19,7 @@ from imvideoedit.editing.jobs import Job
 from imvideoedit.video.display import enlarged, shown_size, thumbnail
 from imvideoedit.video.reader import Clip, read_video, write_video
 from imvideoedit.world.grammar import apply_instruction
+from tests.processes import PATIENCE
 
 LIMITS = Limits(megabytes=1, seconds=5)
 FAST = {"steps": 2, "guidance": 1.0}
@@ -112,7 +113,7 @@ def test_an_edit_shows_its_middle_frame_and_ends_in_the_history(queue, clip):
     queue.submit(edit)
     with pytest.raises(UserError, match="cancel it"):
         queue.submit(edit_of(clip))
-    assert edit.finished.wait(120) and edit.state == "done", edit.problem
+    assert edit.finished.wait(PATIENCE) and edit.state == "done", edit.problem
     assert edit.preview is not None and edit.preview.shape == (64, 64, 3) and edit.share == 1
     assert Clip(edit.job.output).info.frames == Clip(edit.comparison).info.frames == 17
     assert edit.prompts is not None and "no red box" in edit.prompts.prompt
@@ -124,7 +125,7 @@ def test_an_edit_with_a_preview_is_the_very_same_edit(queue, clip, bundled_pipel
     edit = edit_of(clip, keep=0.0)
     edit.job = replace(edit.job, codec="lossless")
     queue.submit(edit)
-    assert edit.finished.wait(120) and edit.prompts is not None and edit.preview is not None
+    assert edit.finished.wait(PATIENCE) and edit.prompts is not None and edit.preview is not None
     plain = bundled_pipeline(read_video(clip)[0], "", prompt=edit.prompts.prompt, keep=0.0, **FAST).frames
     assert np.array_equal(plain, read_video(edit.job.output)[0])
 
@@ -136,12 +137,12 @@ def test_edits_wait_for_each_other_and_can_be_cancelled_at_any_time(queue, clip)
     assert [queue.before(edit) for edit in (first, second, third)] == [0, 1, 2]
     assert "Waiting: 2 edits" in progress(third, 2)
     queue.cancel("b")
-    assert second.finished.wait(1) and second.state == "cancelled" and queue.before(third) == 1
+    assert second.finished.wait(PATIENCE) and second.state == "cancelled" and queue.before(third) == 1
     while first.share == 0:
         assert not first.finished.wait(0.05), first.problem
     queue.cancel("a")
-    assert first.finished.wait(30) and first.state == "cancelled" and not first.job.output.exists()
-    assert third.finished.wait(120) and third.state == "done", third.problem
+    assert first.finished.wait(PATIENCE) and first.state == "cancelled" and not first.job.output.exists()
+    assert third.finished.wait(PATIENCE) and third.state == "done", third.problem
     assert queue.history("browser of a") == []
 
 
@@ -151,8 +152,8 @@ def test_a_failing_edit_is_told_in_one_line_and_the_next_one_runs(queue, clip, c
     failing, fine = edit_of(damaged), edit_of(clip, "b")
     queue.submit(failing)
     queue.submit(fine)
-    assert failing.finished.wait(60) and failing.state == "failed"
+    assert failing.finished.wait(PATIENCE) and failing.state == "failed"
     assert "damaged.mp4" in failing.problem and str(clip.parent) not in failing.problem and "\n" not in failing.problem
-    assert fine.finished.wait(120) and fine.state == "done"
+    assert fine.finished.wait(PATIENCE) and fine.state == "done"
     assert problem("a\n<b>") == '<p class="problem" role="alert">a &lt;b&gt;</p>'
     assert "Traceback" not in capsys.readouterr().err

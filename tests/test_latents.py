@@ -1,7 +1,6 @@
 """Pairs encoded once: exact, each thing once, only what changed again, and whole whoever was killed when."""
 
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -21,6 +20,7 @@ from imvideoedit.nano.pair_cache import cached_pairs
 from imvideoedit.training.encoding import LatentPairs, encode_pairs
 from imvideoedit.wan.backbone import load_backbone
 from tests.pair_folder import SHAPES, write_pairs
+from tests.processes import SERVER
 
 CPU = torch.device("cpu")
 PAIRS = int(os.environ.get("IMVIDEOEDIT_CACHED", "48"))
@@ -117,16 +117,14 @@ def encode_nano(folder: Path, count: int) -> None:
 
 @pytest.mark.slow
 def test_killed_five_times_the_cache_is_an_uninterrupted_ones(tmp_path):
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["imvideoedit.nano.pair_cache", "tests.test_latents"])
     began = time.monotonic()
-    whole = server.Process(target=encode_nano, args=(tmp_path / "whole", PAIRS))
+    whole = SERVER.Process(target=encode_nano, args=(tmp_path / "whole", PAIRS))
     whole.start()
     whole.join()
     took, draw = time.monotonic() - began, random.Random(3)
     kills = 0
     while kills < KILLS:
-        process = server.Process(target=encode_nano, args=(tmp_path / "parts", PAIRS))
+        process = SERVER.Process(target=encode_nano, args=(tmp_path / "parts", PAIRS))
         process.start()
         process.join(draw.uniform(0.02, 0.19) * took)  # so that five do not see its end
         if not process.is_alive():

@@ -3,10 +3,7 @@
 import csv
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from omegaconf import OmegaConf
 
 from imvideoedit.methods.adapter_file import adapter_hash, read_header
 from imvideoedit.video.reader import Clip
+from tests.processes import Command, run
 
 CHECKOUT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf" / "experiment").glob("*.yaml"))
@@ -41,26 +39,21 @@ TINY = (
 )
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "imvideoedit.train", *overrides]
-    return subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(folder: Path, *overrides: str) -> Command:
+    return Command("imvideoedit.train", *overrides, cwd=folder)
 
 
-def train(folder: Path, *overrides: str) -> tuple[int, str]:
+def train(folder: Path, *overrides: str, forked: bool = True) -> tuple[int, str]:
     """Exit code and stderr."""
-    process = start(folder, *overrides)
-    stderr = process.communicate(timeout=180)[1]
-    return process.returncode, stderr
+    done = run("imvideoedit.train", *overrides, cwd=folder, forked=forked)
+    return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(wan_folder, tmp_path_factory) -> Path:
     """A finished run of eight steps."""
     folder = tmp_path_factory.mktemp("finished")
-    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}")
+    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}", forked=False)
     assert code == 0, stderr
     return folder / "runs" / "nano"
 
