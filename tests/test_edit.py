@@ -86,7 +86,7 @@ def test_adapters_that_do_not_serve(clip, adapter, wan_folder, tmp_path):
     assert_one_line(edit(clip, "snow", "--adapter", tmp_path / "none.safetensors"), "no adapter", "none.safetensors")
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(adapter.read_bytes()[:-100])
-    assert_one_line(edit(clip, "snow", "--adapter", damaged), str(damaged), "whole")
+    assert_one_line(edit(clip, "snow", "--adapter", damaged), str(damaged), "complete safetensors")
     backbone = load_backbone(str(wan_folder), device="cpu")
     backbone.transformer = tiny_transformer(seed=99)
     method = PredictUpdate()
