@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from data_recipes.importing import imported
 from data_recipes.models import Model, side_by_side, unanswered
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.questions import TASK_DEFINITIONS
 from data_recipes.rows import Row, digest, rejected
 from imvideoedit.clients.answers import Part, Unanswered
@@ -74,7 +74,7 @@ class Captions:
         """For texts; kinds cost little beside them."""
         return self._model.estimate(rows, len(AFTER_SYSTEM) + 1500, 2, TEXT_TOKENS)
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """A row for each imported pair; the plan's scenes play no part."""
         rows = list(enumerate(self._shards.read(shard)))
         return side_by_side(lambda item: self._row(shard, *item), rows, self._model.parallel)

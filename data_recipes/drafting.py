@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import xxhash
 from datasketch import MinHash, MinHashLSH
 
-from data_recipes.plan import Plan, Scene
+from data_recipes.plan import Plan, SceneSpec
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.stages import Inputs, shards_of
 
@@ -21,7 +21,7 @@ class Writer(Protocol):
     def identity(self) -> Any:
         """All that decides its texts, as JSON."""
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """One row for each task of each scene, rejected ones with their reason."""
 
     def estimate(self, rows: int) -> str:

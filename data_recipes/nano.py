@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.criteria import CRITERIA, Judgement
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.rows import Row, digest
 from imvideoedit.evaluation.nano.exact import score
 from imvideoedit.world import grammar, scenes
@@ -48,11 +48,11 @@ class NanoWriter:
         """Nothing is paid."""
         return ""
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """A row for each task of each scene; every pair has a nano scene of its own."""
         return [self._row(scene, task, place) for scene in scenes for place, task in enumerate(scene.tasks)]
 
-    def _row(self, scene: Scene, task: str, place: int) -> Row:
+    def _row(self, scene: SceneSpec, task: str, place: int) -> Row:
         edit = sample_edit(np.random.default_rng((*scene.seed, place)), "train", task)
         origin = _to_json(edit)
         return {

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.vocabulary import Composition
 from imvideoedit.clients.answers import Part
 from imvideoedit.clients.prompts import Description
@@ -73,7 +73,7 @@ def check_question(composition: Composition) -> list[Part]:
     return [f"Scene: {composition.words()}"]
 
 
-def write_question(composition: Composition, scene: Scene, task: str) -> list[Part]:
+def write_question(composition: Composition, scene: SceneSpec, task: str) -> list[Part]:
     """The parts that ask for ``PairTexts``; the number keeps scenes of the same words apart."""
     kind = f"Kind of edit: {task.replace('_', ' ')}: {TASK_DEFINITIONS[task]}"
     return [f"Scene {scene.index}: {composition.words()}", kind]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.models import Model, side_by_side, unanswered
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.questions import (
     CHECK_SYSTEM,
     WRITE_SYSTEM,
@@ -69,7 +69,7 @@ class LanguageWriter:
         write = self._writer.estimate(rows, len(WRITE_SYSTEM) + 1500, 0, ANSWER_TOKENS["write"])
         return f"{check} at most; {write}"
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """A row for each task of each scene."""
         compositions = [self._vocabulary.compose(self._seed, scene.index, self._counts) for scene in scenes]
         problems = side_by_side(self._check, compositions, self._checker.parallel)
@@ -88,7 +88,7 @@ class LanguageWriter:
         problem = verdict.problem()
         return f"scene {problem}: {verdict.reason}" if problem else None
 
-    def _row(self, scene: Scene, composition: Composition, task: str, problem: str | None) -> Row:
+    def _row(self, scene: SceneSpec, composition: Composition, task: str, problem: str | None) -> Row:
         origin = {"index": scene.index, **dataclasses.asdict(composition)}
         row: Row = {
             "id": digest(origin, task, self._writer.identity()),

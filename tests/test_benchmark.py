@@ -10,7 +10,7 @@ from imvideoedit.benchmark.__main__ import SMALL, main
 from imvideoedit.benchmark.block import Block, edit_step
 from imvideoedit.benchmark.costs import cost
 from imvideoedit.benchmark.edit import passes
-from imvideoedit.common.machine import product_rate
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.editing.presets import PRESETS
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -19,11 +19,11 @@ from imvideoedit.methods.predict_update import PredictUpdate
 def test_products_and_stored_bytes_are_those_of_the_computation():
     left, right = torch.randn(8, 16, requires_grad=True), torch.randn(16, 32, requires_grad=True)
     found = cost(lambda: left @ right, repeats=1)
-    assert found.products == 2 * 8 * 16 * 32 and found.stored == 4 * (8 * 16 + 16 * 32) and found.seconds > 0
+    assert found.flops == 2 * 8 * 16 * 32 and found.stored == 4 * (8 * 16 + 16 * 32) and found.seconds > 0
     query = torch.randn(1, 2, 6, 4)
     attention = cost(lambda: torch.nn.functional.scaled_dot_product_attention(query, query, query), repeats=1)
-    assert attention.products == 2 * 2 * 2 * 6 * 6 * 4
-    assert product_rate(torch.device("cpu"), torch.float32) > 1e8
+    assert attention.flops == 2 * 2 * 2 * 6 * 6 * 4
+    assert matmul_rate(torch.device("cpu"), torch.float32) > 1e8
 
 
 def test_a_cached_source_is_run_once_for_sampling_and_without_a_gradient_for_training():
@@ -33,8 +33,8 @@ def test_a_cached_source_is_run_once_for_sampling_and_without_a_gradient_for_tra
         method = PredictUpdate(source_stream=stream)
         method.install(block.transformer)
         with torch.no_grad():
-            costs[stream, "sampling"] = cost(edit_step(block, method, False), 1).products
-        costs[stream, "training"] = cost(edit_step(block, method, True), 1).products
+            costs[stream, "sampling"] = cost(edit_step(block, method, False), 1).flops
+        costs[stream, "training"] = cost(edit_step(block, method, True), 1).flops
         assert all(p.grad is not None for p in method.parameters() if p.requires_grad)
         method.uninstall()
     assert costs["cached", "sampling"] < 0.7 * costs["joint", "sampling"]

@@ -1,4 +1,4 @@
-"""What a computation costs: seconds, matrix products, and what it stores for the backward pass."""
+"""What a computation costs: seconds, FLOPs, and bytes stored for the backward pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ class Cost:
 
     Attributes:
         seconds: the least of several runs.
-        products: multiplications and additions in matrix products and attention (FLOPs).
+        flops: of matrix multiplications and attention.
         stored: bytes kept for the backward pass, each storage once.
     """
 
     seconds: float
-    products: float
+    flops: float
     stored: int
 
 

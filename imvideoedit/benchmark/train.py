@@ -1,7 +1,7 @@
 """The train step: one block at Wan 1.3B's width, against its floor and against the nearest peer's formulation.
 
-The floor is the matrix products of the cached step at the rate of this machine's own matrix products. The peer's block
-is in :mod:`imvideoedit.benchmark.peer`; ``stacked`` is its cheaper reading: both streams on the batch, a timestep each.
+The floor is the cached step's FLOPs at the measured rate of this machine's matrix multiplications. The peer's block is
+in :mod:`imvideoedit.benchmark.peer`; ``stacked`` is its cheaper reading: both streams on the batch, a timestep each.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from imvideoedit.benchmark.block import STILL, Block, Grid, edit_step, plain_step
 from imvideoedit.benchmark.costs import Cost, cost
 from imvideoedit.benchmark.peer import peer_step
-from imvideoedit.common.machine import product_rate
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -35,7 +35,7 @@ def measure(
     Args:
         config: of a transformer with one layer, instead of Wan 1.3B's.
     """
-    rate = product_rate(device, dtype)
+    rate = matmul_rate(device, dtype)
     block = Block(grid, config, device, dtype)
     passes = {"plain": {key: cost(plain_step(block, back), repeats) for key, back in KINDS.items()}}
     for name, method in METHODS.items():
@@ -47,7 +47,7 @@ def measure(
         key: cost(peer_step(Block(wide, config, device, dtype), back), repeats) for key, back in KINDS.items()
     }
     train = {name: costs["train"] for name, costs in passes.items()}
-    floor = train["cached"].products / rate
+    floor = train["cached"].flops / rate
     return {
         "gflops": rate / 1e9,
         "cached_vs_naive": train["cached"].seconds / train["naive"].seconds,
@@ -59,7 +59,7 @@ def measure(
 
 
 def _row(cost: Cost, rate: float) -> dict[str, float]:
-    floor = cost.products / rate
+    floor = cost.flops / rate
     return {
         "seconds": cost.seconds,
         "floor": floor,

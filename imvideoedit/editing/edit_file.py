@@ -17,9 +17,9 @@ from transformers.utils import logging as transformers_logging
 import imvideoedit
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.jobs import STILLS, Job, check_job
 from imvideoedit.editing.model_options import Model
-from imvideoedit.editing.offload import is_out_of_memory
 from imvideoedit.editing.pipeline import EditPipeline, Progress
 from imvideoedit.editing.presets import PRESETS
 from imvideoedit.editing.prompts import Expansion, expand, sample_frames

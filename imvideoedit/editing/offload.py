@@ -174,11 +174,6 @@ def next_notch(notch: str, device: torch.device) -> str | None:
     return NOTCHES[-1] if device.type == "cpu" else NOTCHES[NOTCHES.index(notch) + 1]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 def free_bytes(device: torch.device) -> int:
     """Memory of a device that nobody uses."""
     if device.type == "cuda":

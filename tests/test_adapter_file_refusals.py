@@ -10,7 +10,7 @@ from imvideoedit.methods.adapter_file import FORMAT_VERSION, adapter_hash, load_
 from imvideoedit.wan.backbone import parameter_hash
 from imvideoedit.wan.forward import denoise
 from tests.conftest import tiny_batch, tiny_transformer
-from tests.test_checkpoint import SIGMA, rewrite, saved
+from tests.test_adapter_file import SIGMA, rewrite, saved
 
 
 @pytest.fixture
