@@ -8,7 +8,7 @@ Short names: ``EditPipeline``, ``SamplingConfig``, ``EditBatch``, ``UserError``,
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from imvideoedit.common.torchvision_fix import mend_torchvision
+from imvideoedit.common.torchvision_fix import fix_torchvision
 
 if TYPE_CHECKING:
     from imvideoedit.common.errors import UserError
@@ -30,7 +30,7 @@ _PLACES = {
     "load_backbone": "wan.backbone",
 }
 
-mend_torchvision()
+fix_torchvision()
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_adapter(path, tiny_transformer())
 
 
@@ -51,7 +51,7 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_truncated_file_is_refused(adapter, share):
     whole = adapter.read_bytes()
     adapter.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_adapter(adapter, tiny_transformer())
 
 

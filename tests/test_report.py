@@ -210,7 +210,7 @@ BROKEN = {
     "scores/videos.parquet": "is not a whole parquet file",
     ".hydra/overrides.yaml": "cannot be read",
     "csv/metrics.csv": "is no whole table of metrics",
-    "adapter.safetensors": "is not a whole safetensors file",
+    "adapter.safetensors": "is not a complete safetensors file",
     f"scores/strips/{TASKS[0]}.png": "is no whole picture",
 }
 

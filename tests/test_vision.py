@@ -29,7 +29,7 @@ def test_a_library_that_does_not_load_is_mended(tmp_path):
     code = (
         "import imvideoedit, gc, torch; gc.collect(); import torchvision\n"
         "try: torch.ops.torchvision.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)\n"
-        "except NotImplementedError: print('declared only', imvideoedit.mend_torchvision())"
+        "except NotImplementedError: print('declared only', imvideoedit.fix_torchvision())"
     )
     assert python(code, tmp_path) == "declared only False"
 

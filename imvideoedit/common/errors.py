@@ -9,7 +9,7 @@ from typing import NoReturn
 
 
 class UserError(Exception):
-    """What went wrong, where, and how to mend it, in one line."""
+    """What went wrong, where, and how to fix it, in one line."""
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -36,7 +36,7 @@ def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
                 raise
             sys.exit(_fail(f"no space left on the disk{_where(error)}; free some and run again", 2))
         except KeyboardInterrupt:
-            sys.exit(_fail("interrupted; nothing half-written is left", 130))
+            sys.exit(_fail("interrupted; no half-written file is left", 130))
 
     return wrapped
 

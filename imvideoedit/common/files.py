@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Outputs appear complete or not at all."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it onto ``path`` when the block succeeds.
+    """Yield a temporary path next to ``path``; rename it onto ``path`` when the block succeeds.
 
     The temporary name keeps the suffix, since encoders choose the container by it. On any failure it
     is removed and ``path`` is left as it was.

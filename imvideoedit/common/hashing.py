@@ -1,4 +1,4 @@
-"""Names for sets of tensors and for folders of weights."""
+"""Hashes that identify sets of tensors and folders of weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-WHOLE = 64 * 2**20  # bytes of a file that is read whole
+FULLY_READ = 64 * 2**20  # bytes of the largest file that is read completely
 BLOCK, BLOCKS = 2**16, 256  # bytes of a block, and blocks of a larger file
 
 
@@ -27,15 +27,15 @@ def hash_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 def fingerprint(folder: Path | str) -> str:
     """16 hex digits that name the files of a folder and its subfolders by their names and contents.
 
-    Of a file above ``WHOLE`` bytes only its size and evenly spread blocks count: other weights differ in nearly all of
-    their blocks, and a text encoder of many gigabytes is not read twice.
+    Of a file above ``FULLY_READ`` bytes only its size and evenly spread blocks count: other weights differ in nearly
+    all of their blocks, and a text encoder of many gigabytes is not read twice.
     """
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:
-            for start in range(0, size, BLOCK if size <= WHOLE else max(size // BLOCKS, BLOCK)):
+            for start in range(0, size, BLOCK if size <= FULLY_READ else max(size // BLOCKS, BLOCK)):
                 file.seek(start)
                 digest.update(file.read(BLOCK))
     return digest.hexdigest()[:16]

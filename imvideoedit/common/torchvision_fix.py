@@ -1,4 +1,4 @@
-"""The one fix-up for torchvision beside a torch it was not compiled for.
+"""The one fix for a torchvision that was compiled for another torch.
 
 The package index's torchvision is a CUDA build. Beside a CPU-only torch its library does not load, so the operators
 it would declare are missing: ``import torchvision`` fails on them, and with it timm, lightning, transformers' UMT5 and
@@ -14,7 +14,7 @@ _ARGUMENTS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept_alive: list[object] = []  # a torch.library.Library takes its operators with it when it is collected
 
 
-def mend_torchvision() -> bool:
+def fix_torchvision() -> bool:
     """Declare torchvision's missing operators if its compiled library does not load; say whether that was needed.
 
     Where torchvision is absent or already imported this does nothing, not even import torch; a healthy one is left as

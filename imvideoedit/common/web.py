@@ -1,4 +1,4 @@
-"""Gradio pages on this machine: nothing is loaded from elsewhere, and no one else is told."""
+"""Gradio pages on this machine: nothing is loaded from elsewhere, and no telemetry is sent."""
 
 import importlib.util
 import os

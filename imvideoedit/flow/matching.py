@@ -38,8 +38,8 @@ class FlowMatching:
         shift: Wan's flow shift, above 0; 1 leaves the distribution as it is.
         distribution: of the noise level before the shift: ``uniform`` on [0, 1], or ``logit_normal``, the
             sigmoid of a standard normal.
-        change_share: share of a sample's loss, in [0, 1], that goes to where the pair differs, beside what that part
-            has anyway; 0 is the paper's plain mean.
+        change_share: share of a sample's loss, in [0, 1], added to where the pair differs, on top of that region's own
+            share; 0 is the paper's plain mean.
 
     Raises:
         UserError: an argument is out of its range.
@@ -58,7 +58,7 @@ class FlowMatching:
             raise UserError(f"objective.change_share is {self.change_share}; it must be in [0, 1]")
 
     def sample_sigma(self, batch: int, generator: torch.Generator | None = None, device=None) -> Tensor:
-        """Draw ``[batch]`` float32 noise levels in [0, 1] on ``device``; the draw is made where the generator lives."""
+        """Draw ``[batch]`` float32 noise levels in [0, 1] on ``device``; drawn on the generator's device."""
         where = generator.device if generator is not None else device
         if self.distribution == "uniform":
             u_B = torch.rand(batch, generator=generator, device=where)
@@ -72,14 +72,14 @@ class FlowMatching:
         sigma_B1111 = sigma_B.to(clean_BCFHW.dtype).reshape(-1, 1, 1, 1, 1)
         # Eq. 2: x_t = (1 - t) x + t ε
         x_BCFHW = (1 - sigma_B1111) * clean_BCFHW + sigma_B1111 * noise_BCFHW
-        # its derivative in t, the aim of Eq. 3: ε - x
+        # its derivative in t, the target of Eq. 3: ε - x
         return PathPoint(x_BCFHW, noise_BCFHW - clean_BCFHW)
 
     def weights(self, source_BCFHW: Tensor, target_BCFHW: Tensor) -> Tensor | None:
         """Weights of the squared errors, ``[B, 1, F, H, W]`` with mean 1 in each sample; None for a plain mean.
 
         A latent pixel differs where the mean square difference of its channels exceeds ``DIFFERENT``. In a sample
-        without any such pixel, all weigh the same.
+        without any such pixel, all weights are equal.
         """
         if self.change_share == 0:
             return None

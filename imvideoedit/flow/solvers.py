@@ -47,7 +47,7 @@ def solve(
     Args:
         velocity: called once a step with the state and its noise level for each sample.
         noise_BCFHW: state at ``sigmas[0]``.
-        sigmas: ``[steps + 1]`` levels; the last one is where the result stands.
+        sigmas: ``[steps + 1]`` levels; the last is that of the result.
         callback: called after each step with its index and the new state; may raise to stop.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Rotary positions of the two-stream plane seen by Φ.
+"""Rotary positions of the plane of two streams that Φ attends over.
 
 Shapes: L tokens, N heads, E channels of one head, C = E / 2 pairs of them, S rows of a table, h x w the token grid of
 one frame.
@@ -14,7 +14,7 @@ POSITIONS: tuple[Position, ...] = ("running", "aligned")
 
 
 def apply_rotary(x_BLNE: Tensor, cos_1L1E: Tensor, sin_1L1E: Tensor) -> Tensor:
-    """Rotate interleaved channel pairs, with the tables of diffusers' Wan (each frequency stands twice in a row).
+    """Rotate interleaved channel pairs, with the tables of diffusers' Wan (each frequency is repeated once).
 
     Args:
         x_BLNE: queries or keys, split into heads.
@@ -23,19 +23,19 @@ def apply_rotary(x_BLNE: Tensor, cos_1L1E: Tensor, sin_1L1E: Tensor) -> Tensor:
     Returns:
         A tensor of the shape and dtype of ``x_BLNE``.
     """
-    # As complex numbers: one product in place of four and their sums, which is several times faster.
+    # As complex numbers: one multiplication in place of four and two sums, several times faster on a CPU.
     dtype = torch.promote_types(cos_1L1E.dtype, torch.float32)
-    turn_1L1C = torch.complex(cos_1L1E[..., 0::2].to(dtype), sin_1L1E[..., 1::2].to(dtype))
+    rotation_1L1C = torch.complex(cos_1L1E[..., 0::2].to(dtype), sin_1L1E[..., 1::2].to(dtype))
     pairs_BLNC = torch.view_as_complex(x_BLNE.to(dtype).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs_BLNC * turn_1L1C).flatten(-2).to(x_BLNE.dtype)
+    return torch.view_as_real(pairs_BLNC * rotation_1L1C).flatten(-2).to(x_BLNE.dtype)
 
 
 def plane_table(table_SE: Tensor, split: tuple[int, int, int], h: int, w: int, position: Position) -> Tensor:
     """Rows of one rotary table for ``[target ; source]``, each h x w, all at time index 0.
 
-    ``running``: source columns continue after the target's, as on one h x 2w picture. ``aligned``: both streams
-    share the columns 0..w-1. Attention does not care for the order of its tokens, only for their positions, so
-    laying the streams one after the other is the same as interleaving their rows on the wide picture.
+    ``running``: source columns continue after the target's, as on one h x 2w image. ``aligned``: both streams
+    share the columns 0..w-1. Attention depends on the positions of its tokens, not on their order, so
+    concatenating the streams equals interleaving their rows on the wide image.
 
     Args:
         table_SE: cos or sin table; its channels are the time, height and width parts in that order.

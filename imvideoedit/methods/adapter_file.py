@@ -33,7 +33,7 @@ METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, 
 
 @dataclass(frozen=True)
 class AdapterHeader:
-    """What a file says about itself.
+    """The header of a file.
 
     Attributes:
         method: key of ``METHODS``.
@@ -68,7 +68,7 @@ def save_adapter(
     state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write an adapter; the file appears whole or not at all.
+    """Write an adapter; it appears complete or not at all.
 
     Args:
         method: an installed method.
@@ -98,7 +98,7 @@ def read_header(path: Path | str) -> AdapterHeader:
         with safe_open(_existing(path), framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from error
+        raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
     try:
         entries = {key: json.loads(value) for key, value in metadata.items()}
         version = entries["format_version"]
@@ -118,7 +118,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         return load_file(_existing(path))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}); copy or train it again") from error
+        raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
 
 
 def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: torch.dtype | None = None) -> Method:

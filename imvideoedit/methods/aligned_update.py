@@ -1,11 +1,11 @@
 """Our own block: every target token compares itself with the source token at its position, and with the text.
 
-Predict-update reaches the source through softmax attention alone and lets the text only scale what comes of it. Here
+Predict-update reaches the source through softmax attention alone, and its text only scales the result. Here
 the source token of the same frame and position enters directly, which can copy exactly, and text enters as a value
 too, which can write what the source does not show:
 
     A_2d = Φ₁(LN₁(H))                                 as the paper's Eq. 4
-    S    = CrossAttn(LN(H + H_src), text)             what the text says of this position
+    S    = CrossAttn(LN(H + H_src), text)             text attended from this position
     x    = [LN(H) ; LN(H_src) ; A_2d ; S]
     H_out = A_3d + W_o (σ(W_g x) ⊙ W_v x)             W_o starts at zero: training starts at the frozen model
 

@@ -1,4 +1,4 @@
-"""What methods share that run a source stream beside the target stream through one transformer.
+"""What methods share that run a source and a target stream through one transformer.
 
 The frozen 3D attention never mixes the streams; only Φ does. ``joint`` stacks them on the batch as
 ``[target ; source]`` with timesteps ``[t ; 0]``, and source tokens attend to target tokens too. ``cached`` runs the

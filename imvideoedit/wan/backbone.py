@@ -31,7 +31,7 @@ class Backbone:
     """A frozen Wan model in eval mode.
 
     Attributes:
-        name: as it was asked for: ``nano``, ``wan_1_3b``, a folder or a hub id.
+        name: as given: ``nano``, ``wan_1_3b``, a folder or a hub id.
         revision: of a hub id; None for folders.
         transformer: the denoiser.
         vae, text_encoder, tokenizer: None where they were not loaded.
@@ -146,8 +146,8 @@ class Backbone:
     def _latent_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         config = _present(self.vae, "vae").config
         mean, std = (
-            torch.tensor(numbers, device=device).reshape(1, -1, 1, 1, 1)
-            for numbers in (config.latents_mean, config.latents_std)
+            torch.tensor(values, device=device).reshape(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
         )
         return mean, std
 
@@ -167,7 +167,7 @@ def load_backbone(
         revision: of a hub id.
         device: the GPU if there is one, else the CPU.
         dtype: of transformer and text encoder; bfloat16 on a GPU, float32 on a CPU. The autoencoder is always float32.
-        parts: which of ``vae`` and ``text_encoder`` (with its tokenizer) to load beside the transformer.
+        parts: which of ``vae`` and ``text_encoder`` (with its tokenizer) to load besides the transformer.
 
     Raises:
         UserError: nothing there, or not loadable.

@@ -1,7 +1,7 @@
 """diffusers' Wan forward pass in named parts, equal to it bit for bit, for passes that take or give more.
 
 A plain pass (:func:`denoise`) is diffusers' own. A pass that edits (:func:`denoise_with`) hands an object of the method
-to every block and returns the last hidden state beside the velocity. It runs through the transformer's own ``forward``,
+to every block and returns the last hidden state with the velocity. It runs through the transformer's own ``forward``,
 so that offloading and caches, which wrap that, hold for it too.
 
 Shapes: B batch, C channels, F frames, H W latent pixels, L tokens, T text tokens, D width, P values of a token.

@@ -1,8 +1,8 @@
 """Which kernels a transformer runs on: attention back-ends by name, and ``torch.compile`` inside each block.
 
-Whole blocks are not compiled: their call carries which block it is and what the source left, and each of both would
-make a graph of its own. The recomputation of a checkpointed block could then meet another graph than its forward pass
-did. The parts that do the work take and give tensors alone, have one graph for all blocks, and one for each shape.
+Entire blocks are not compiled: their context holds the index of the block and the source's features, so each block
+would get a graph of its own, and the recomputation of a checkpointed block could use another graph than its forward
+pass. The parts that do the work take and return tensors only: one graph for all blocks, and one for each shape.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def choose_attention(transformer: WanTransformer3DModel, backend: str, device: t
     """From now on attend by a back-end, in the transformer and in what a method adds to it.
 
     Args:
-        backend: one that diffusers knows: ``native`` is torch's own choice; ``flash``, ``_flash_3``, ``sage``,
+        backend: one of diffusers': ``native`` is torch's own choice; ``flash``, ``_flash_3``, ``sage``,
             ``xformers`` and others need their package. It holds for the whole process.
         device: where the transformer will work.
 
@@ -55,7 +55,8 @@ def choose_attention(transformer: WanTransformer3DModel, backend: str, device: t
 def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contextlib.AbstractContextManager[None]:
     """For a training step on latents like ``x_BCFHW``: on a CPU the plain attention kernel beats the fused one there.
 
-    Blocks that are recomputed in the backward pass would meet another kernel outside, so they keep the usual one.
+    Blocks that are recomputed in the backward pass, outside this context, would run another kernel there; they keep the
+    usual one.
     """
     tokens = math.prod(x_BCFHW.shape[2:]) // math.prod(transformer.config.patch_size)
     short = x_BCFHW.device.type == "cpu" and tokens <= SHORT and not transformer.gradient_checkpointing
@@ -64,7 +65,7 @@ def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contex
 
 def compile_blocks(transformer: WanTransformer3DModel, backend: str = "inductor") -> None:
     """Compile, in place, each block's cross-attention, feed-forward and the parts that a method added."""
-    # Rotary positions are turned as complex numbers, by the usual kernel then.
+    # Rotary embeddings multiply complex numbers, which then run in the usual kernel.
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
     for block in transformer.blocks:
         for part in _parts(block):

@@ -4,9 +4,9 @@ It stands in for ``AutoencoderKLWan``, which came nowhere near the quality neede
 (measured: 17.7 dB after three minutes on two cores; the closed form below starts at 29 dB).
 
 Geometry: the first frame alone, then groups of four, so F = 4k+1 frames become F' = k+1 latent frames; every
-``patch`` × ``patch`` square of a group becomes one latent pixel. The first frame is coded as a group that stands
-still: a still image and a still clip therefore have one latent, so what is learnt on images means the same in
-videos. Each latent frame is coded by itself; temporal coherence comes from the transformer.
+``patch`` × ``patch`` square of a group becomes one latent pixel. The first frame is encoded as a group without
+motion: a still image and a still clip therefore have the same latent, so what is learnt on images holds in videos.
+Each latent frame is encoded independently; temporal coherence comes from the transformer.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class PointPosterior:
-    """A posterior of no width: ``mode`` and ``sample`` give the same latents."""
+    """A posterior without variance: ``mode`` and ``sample`` give the same latents."""
 
     latents_BCFHW: Tensor
 
@@ -98,7 +98,7 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         frames, group = x.shape[2], self.config.scale_factor_temporal
         if frames % group != 1:
             raise ValueError(f"got {frames} frames; the autoencoder takes {group}k + 1")
-        posterior = PointPosterior(self.encode_groups(self._with_whole_start(x)))
+        posterior = PointPosterior(self.encode_groups(self._with_full_start(x)))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True) -> Any:
@@ -108,7 +108,7 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     def encode_groups(self, x: Tensor) -> Tensor:
-        """Groups of four frames ``[B, 3, 4k, H, W]``, each by itself, to ``[B, z, k, H', W']``."""
+        """Groups of four frames ``[B, 3, 4k, H, W]``, each independently, to ``[B, z, k, H', W']``."""
         blocks = self._fold(x)
         latents = self.linear_in(blocks) + self.encoder(blocks)
         return latents.unflatten(0, (x.shape[0], -1)).transpose(1, 2)
@@ -118,8 +118,8 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
         flat = z.transpose(1, 2).flatten(0, 1)
         return self._unfold(self.linear_out(flat) + self.decoder(flat), z.shape[0])
 
-    def _with_whole_start(self, x: Tensor) -> Tensor:
-        """The first frame as a group that stands still."""
+    def _with_full_start(self, x: Tensor) -> Tensor:
+        """The first frame as a group without motion."""
         return torch.cat([x[:, :, :1].expand(-1, -1, self.config.scale_factor_temporal, -1, -1), x[:, :, 1:]], dim=2)
 
     def _fold(self, x: Tensor) -> Tensor:
@@ -135,24 +135,24 @@ class NanoAutoencoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def weigh_channels(self) -> None:
-        """Rescale every latent channel by what it is worth in pixels (the norm of its column of the linear decoder).
+        """Rescale every latent channel by its effect on pixels (the norm of its column of the linear decoder).
 
-        Round trips stay as they are, but equal errors in the latents are then about equal errors in the picture, so
-        that whoever learns to predict the latents spends itself on what is seen.
+        Round trips do not change, but equal errors in the latents are then about equal errors in pixels, so that a
+        model of the latents spends its capacity on what is visible.
         """
-        worth_Z = self.linear_out.weight.flatten(1).norm(dim=0)
+        norm_Z = self.linear_out.weight.flatten(1).norm(dim=0)
         into: tuple[Any, ...] = (self.linear_in, self.encoder[-1])
         out_of: tuple[Any, ...] = (self.linear_out, self.decoder[0])
         for conv in into:
-            conv.weight.mul_(worth_Z[:, None, None, None])
-            conv.bias.mul_(worth_Z)
+            conv.weight.mul_(norm_Z[:, None, None, None])
+            conv.bias.mul_(norm_Z)
         for conv in out_of:
-            conv.weight.div_(worth_Z[None, :, None, None])
+            conv.weight.div_(norm_Z[None, :, None, None])
 
     @torch.no_grad()
     def fit_linear(self, videos_BCFHW: Tensor) -> None:
         """Set the linear maps to the principal components of ``videos``' blocks, whitened (closed form)."""
-        rows = self._fold(self._with_whole_start(videos_BCFHW)).transpose(0, 1).flatten(1).T.double()
+        rows = self._fold(self._with_full_start(videos_BCFHW)).transpose(0, 1).flatten(1).T.double()
         mean = rows.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov(rows.T))
         z_dim = self.config.z_dim

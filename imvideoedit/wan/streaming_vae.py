@@ -1,7 +1,7 @@
 """Autoencoders a few frames at a time, so that a video's pixels need not fit into memory.
 
-A causal autoencoder's latent frame depends on what came before it alone; the parts given here carry that along, so the
-latents and the pixels are those of the whole video.
+A causal autoencoder's latent frame depends on earlier frames only; their state is carried from part to part, so latents
+and pixels equal those of the complete video.
 
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels.
 """
@@ -21,10 +21,10 @@ def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
 
     Args:
         vae: ``AutoencoderKLWan`` or ``NanoAutoencoder``; a group is its ``scale_factor_temporal`` frames.
-        parts_BCFHW: the first of a frame and whole groups, the others of whole groups; in [-1, 1].
+        parts_BCFHW: the first has one frame and complete groups, the others complete groups; in [-1, 1].
 
     Returns:
-        The mode of the posterior of each part, ``[B, z, F', H', W']``, as the whole video's would be.
+        The mode of the posterior of each part, ``[B, z, F', H', W']``, as for the complete video.
     """
     parts = iter(parts_BCFHW)
     if isinstance(vae, NanoAutoencoder):
@@ -34,7 +34,7 @@ def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
     group = vae.config.scale_factor_temporal
     first = next(parts)
     groups = chain([first[:, :, :1]], _split(chain([first[:, :, 1:]], parts), group))
-    # As AutoencoderKLWan.encode does it, which keeps all that it has made until the end.
+    # As AutoencoderKLWan.encode, which would keep all latents until the end.
     vae.clear_cache()
     try:
         for x_BCFHW in groups:
@@ -45,7 +45,7 @@ def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def decode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Pixels, in [-1, 1], of raw latents that come in parts; as the whole video's would be."""
+    """Pixels, in [-1, 1], of raw latents that come in parts; as for the complete video."""
     parts = iter(parts_BCFHW)
     if isinstance(vae, NanoAutoencoder):
         yield vae.decode(next(parts)).sample.clamp(-1, 1)
@@ -68,7 +68,7 @@ def _split(parts_BCFHW: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
 
 
 def without_gradient(items: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Pass items on that are made without a gradient; what is done with them between is not affected."""
+    """Yield items that are computed without a gradient; the consumer's gradient mode is not affected."""
     source = iter(items)
     while True:
         with torch.no_grad():

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.torchvision_fix import mend_torchvision
+from imvideoedit.common.torchvision_fix import fix_torchvision
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -216,7 +216,7 @@ def need(library: str) -> Any:
     Raises:
         UserError: it is not installed.
     """
-    mend_torchvision()
+    fix_torchvision()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return __import__(library)
