@@ -65,7 +65,7 @@ class ContentReadouts(nn.Module):
         config, depth = transformer.config, len(transformer.blocks)
         self.width = config.num_attention_heads * config.attention_head_dim
         self.sizes = [len(names) + 1 for names, _ in ATTRIBUTES.values()]
-        self.blocks = (depth // 2, depth - 1) if blocks is None else tuple(blocks)
+        self.blocks = tuple(dict.fromkeys((depth // 2, depth - 1) if blocks is None else blocks))
         self.taps = self.blocks
         self.content = nn.ModuleDict({f"content_{index}": self.readout(sum(self.sizes)) for index in self.blocks})
 
