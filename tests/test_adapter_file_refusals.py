@@ -49,8 +49,8 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
 def test_a_truncated_file_is_refused(adapter, share):
-    whole = adapter.read_bytes()
-    adapter.write_bytes(whole[: int(share * len(whole))])
+    full = adapter.read_bytes()
+    adapter.write_bytes(full[: int(share * len(full))])
     with pytest.raises(UserError, match="not a complete safetensors file"):
         load_adapter(adapter, tiny_transformer())
 

@@ -43,7 +43,7 @@ def test_a_steps_peak_counts_what_is_stored_and_not_the_weights():
 def test_flops_of_all_blocks_follow_from_a_few():
     config = dict(meta_transformer(TINY_TRANSFORMER | {"num_layers": 5}).config)
     pairs = Pairs(2, 4, 6, text=5)
-    whole = useful_flops(config, PredictUpdate(), pairs)
+    full = useful_flops(config, PredictUpdate(), pairs)
     from torch.utils.flop_counter import FlopCounterMode
 
     transformer = meta_transformer(TINY_TRANSFORMER | {"num_layers": 5})
@@ -51,7 +51,7 @@ def test_flops_of_all_blocks_follow_from_a_few():
     method.install(transformer)
     with FlopCounterMode(display=False) as counter:
         loss_of(transformer, method, pairs.batch(transformer.config, "meta", torch.float32)).backward()
-    assert whole == counter.get_total_flops()
+    assert full == counter.get_total_flops()
 
 
 def test_checkpointing_needs_less():

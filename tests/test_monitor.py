@@ -75,7 +75,7 @@ def test_gates_are_read_as_they_are():
         assert float(monitor._gates["gate/00/mean"]) == pytest.approx(1 if bias > 0 else 0, abs=1e-6)
 
 
-def test_weights_and_biases_keeps_a_run_offline_and_goes_on_with_it(tmp_path, monkeypatch):
+def test_weights_and_biases_keeps_a_run_offline_and_resumes_it(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -123,8 +123,8 @@ def test_a_checkpoint_holds_no_backbone(tmp_path):
 @pytest.mark.parametrize(("repeats", "auxiliary"), [(1, None), (2, None), (1, ContentReadouts)])
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats, auxiliary):
     options = {"schedule": "cosine", "ema_decay": 0.9, "auxiliary": auxiliary}
-    whole = tiny_task(**options)
-    trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2).fit(whole, Batches())
+    full = tiny_task(**options)
+    trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2).fit(full, Batches())
 
     broken = tiny_task(**options)
     run = trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2)
@@ -136,7 +136,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats, auxiliary):
     run = trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2)
     run.fit(resumed, Batches(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert run.global_step == 6
-    expected, found = state(whole), state(resumed)
+    expected, found = state(full), state(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 

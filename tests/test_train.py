@@ -5,9 +5,9 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from imvideoedit.methods.adapter_file import adapter_hash, read_header
 from imvideoedit.video.reader import probe
+from tests.training_runs import signal_at
 
 CHECKOUT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf" / "experiment").glob("*.yaml"))
@@ -41,19 +42,12 @@ TINY = (
 )
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "imvideoedit.train", *overrides]
-    return subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 def train(folder: Path, *overrides: str) -> tuple[int, str]:
     """Exit code and stderr."""
-    process = start(folder, *overrides)
-    stderr = process.communicate(timeout=180)[1]
-    return process.returncode, stderr
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "imvideoedit.train", *overrides]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +100,7 @@ def _targets(node):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
+def test_a_run_writes_logs_previews_and_the_adapter(finished, wan_folder):
     with (finished / "csv" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
@@ -130,14 +124,10 @@ def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
 @pytest.mark.slow
 def test_killed_and_resumed_is_uninterrupted(finished, wan_folder, tmp_path):
     overrides = (*TINY, f"backbone.name={wan_folder}")
-    process = start(tmp_path, *overrides)
+    code, _ = train(tmp_path, *overrides, *signal_at(4))
     checkpoint = tmp_path / "runs" / "nano" / "checkpoints" / "step-00000003.json"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
     adapter = tmp_path / "runs" / "nano" / "adapter.safetensors"
-    assert checkpoint.exists() and not adapter.exists()
+    assert code == -signal.SIGKILL and checkpoint.exists() and not adapter.exists()
     code, stderr = train(tmp_path, *overrides)
     assert code == 0, stderr
     assert adapter_hash(adapter) == adapter_hash(finished / "adapter.safetensors")
@@ -152,7 +142,7 @@ def test_a_run_is_not_overwritten(finished, wan_folder):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_left_alone_and_other_settings_go_on(finished, wan_folder, tmp_path):
+def test_a_finished_run_is_left_alone_and_other_settings_continue_it(finished, wan_folder, tmp_path):
     folder = shutil.copytree(finished.parents[1], tmp_path / "copy")
     adapter = folder / "runs" / "nano" / "adapter.safetensors"
     before = adapter.read_bytes(), adapter.stat().st_mtime_ns
@@ -181,13 +171,11 @@ def test_an_interrupted_sweep_does_the_rest_and_redoes_nothing(tmp_path):
         "trainer.accelerator=cpu",
         "afterwards.score.per_task=1",
         "afterwards.score.frames=[1]",
+        *signal_at(1, after="finished.json"),
     )
     runs = tmp_path / "runs" / "ablation"
-    process = start(tmp_path, *sweep)
-    while not list(runs.glob("*/finished.json")) and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
+    code, stderr = train(tmp_path, *sweep)
+    assert code == -signal.SIGKILL, stderr
     (first,) = (path.parent for path in runs.glob("*/finished.json"))
     assert "method-no_update" in first.name and (first / "scores" / "result.json").exists()
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*.safetensors")}

@@ -1,4 +1,4 @@
-"""Every way of sharing a training out learns the same, and its adapters are one another's."""
+"""Every sharded trainer learns the same, and each loads the others' adapters."""
 
 import csv
 from pathlib import Path
@@ -46,10 +46,10 @@ def losses(folder: Path, name: str = "validation/loss") -> list[float]:
 def test_two_processes_learn_what_one_learns(one, wan_folder, tmp_path, trainer):
     if trainer.startswith("zero2"):
         pytest.importorskip("deepspeed")
-    shared = trained(tmp_path, wan_folder, 2, f"trainer={trainer}", "trainer.plugins=null")
-    assert len(losses(shared)) == len(losses(one)) == STEPS // 5
-    assert losses(shared) == pytest.approx(losses(one), rel=1e-4)
-    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, shared)]
+    sharded = trained(tmp_path, wan_folder, 2, f"trainer={trainer}", "trainer.plugins=null")
+    assert len(losses(sharded)) == len(losses(one)) == STEPS // 5
+    assert losses(sharded) == pytest.approx(losses(one), rel=1e-4)
+    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, sharded)]
     one_way, other_way = (edits_of(adapter, wan_folder) for adapter in adapters)
     torch.testing.assert_close(one_way, other_way, rtol=1e-2, atol=2e-3)
     untrained = edits_of(adapters[0], wan_folder, trained=False)
@@ -71,14 +71,14 @@ def edits_of(adapter: Path, wan_folder: Path, trained: bool = True) -> torch.Ten
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["zero2", "fsdp2"])
-def test_a_shared_run_resumes_exactly(wan_folder, tmp_path, trainer):
+def test_a_sharded_run_resumes_exactly(wan_folder, tmp_path, trainer):
     if trainer == "zero2":
         pytest.importorskip("deepspeed")
     more = (f"trainer={trainer}", "trainer.plugins=null")
-    whole = trained(tmp_path / "whole", wan_folder, 2, *more)
+    full = trained(tmp_path / "full", wan_folder, 2, *more)
     parts = trained(tmp_path / "parts", wan_folder, 2, *more, "trainer.max_steps=20")
     run = Run(parts, [*overrides(wan_folder, *MORE, processes=2), *more], 2)
     assert run.wait() == [0, 0], run.said()
-    states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (whole, parts)]
+    states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (full, parts)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert losses(parts) == losses(whole)
+    assert losses(parts) == losses(full)

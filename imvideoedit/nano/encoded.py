@@ -123,10 +123,9 @@ def encoded_pairs(
     fill_texts(text_store, prompts, backbone, backbone.device, process)
     embeddings = [text_store.read(key) for key in prompts]
     position = {text: place for place, text in enumerate(prompts.values())}
-    latents = (torch.stack([entry[name] for entry in entries]) for name in ("source", "target", "labels"))
-    return EncodedPairs(
-        *latents, [position[text] for text in texts], [e["text"] for e in embeddings], int(embeddings[0]["tokens"])
-    )
+    source, target, labels = (torch.stack([e[name] for e in entries]) for name in ("source", "target", "labels"))
+    places, texts_TD = [position[text] for text in texts], [e["text"] for e in embeddings]
+    return EncodedPairs(source, target, labels, places, texts_TD, int(embeddings[0]["tokens"]))
 
 
 @torch.no_grad()

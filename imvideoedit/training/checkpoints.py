@@ -5,6 +5,7 @@ file ``step-<N>.json`` next to it lists its files.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -22,8 +23,6 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import StopRequest, TrainingStopped
-
-READ_BYTES = 2**24  # at a time
 
 
 class Checkpoints(Checkpoint):
@@ -183,11 +182,8 @@ def _checksums(path: Path) -> dict[str, str]:
 
 
 def _checksum(path: Path) -> str:
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while part := file.read(READ_BYTES):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
 
 
 def _remove(path: Path) -> None:
