@@ -10,7 +10,7 @@ import numpy as np
 from data_recipes.criteria import CRITERIA, Judgement
 from data_recipes.plan import SceneSpec
 from data_recipes.rows import Row, digest
-from imvideoedit.evaluation.nano.exact import score
+from imvideoedit.evaluation.nano.exact import region_psnr
 from imvideoedit.world import grammar, scenes
 from imvideoedit.world.edits import Edit, sample_edit
 
@@ -110,8 +110,8 @@ class NanoJudge:
 
     def _judge(self, row: Row, source_HWC: np.ndarray, target_HWC: np.ndarray) -> Judgement:
         source, exact, mask = _from_json(row).render(1, source_HWC.shape[:2])
-        measured = score(target_HWC[None], exact, mask)
-        shown = score(source_HWC[None], source, mask)["frame_psnr"]
+        measured = region_psnr(target_HWC[None], exact, mask)
+        shown = region_psnr(source_HWC[None], source, mask)["frame_psnr"]
         points = [_points(measured["changed_psnr"]), _points(measured["frame_psnr"]), _points(measured["kept_psnr"])]
         comment = f"changed {measured['changed_psnr']:.1f}, kept {measured['kept_psnr']:.1f}, source {shown:.1f} dB"
         if grammar.apply_instruction(row["instruction"], row["source_prompt"]) != row["edited_prompt"]:

@@ -9,22 +9,21 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import command
 
 
-def evaluate(config: DictConfig) -> None:
+def run_suite(config: DictConfig) -> None:
     """Run the configured suite, which writes a report.
 
     Raises:
-        UserError: no suite was named, or what it needs is missing.
+        UserError: no suite was named, or a setting that it needs is missing.
     """
     if "suite" not in config:
         raise UserError("no suite was named; add +suite=nano, or another of conf/suite")
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"the suite needs {' and '.join(f'{key}=…' for key in missing)}; see its file in conf/suite")
-    page = instantiate(config.suite)(Path(config.run_dir))
-    print("the report:", page)
+    print("the report:", instantiate(config.suite)(Path(config.run_dir)))
 
 
-main = command("evaluate", evaluate)
+main = command("evaluate", run_suite)
 
 
 if __name__ == "__main__":

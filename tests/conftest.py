@@ -51,6 +51,13 @@ def awaken(module: torch.nn.Module, seed: int = 2) -> None:
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: a process for each core that this one may use, but few, as each imports the libraries."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)
+
+
 @pytest.fixture(autouse=True)
 def _repeatable() -> None:
     torch.manual_seed(0)

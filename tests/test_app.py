@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from imvideoedit.video.reader import read_video, write_video
-from tests.test_edit import assert_one_line, command_environment
+from tests.processes import PATIENCE, command_environment, run
+from tests.test_edit import assert_one_line
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
@@ -25,12 +26,10 @@ pytestmark = pytest.mark.slow
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 APP = [sys.executable, "-m", "imvideoedit.app.command"]
-PATIENCE = 180  # seconds; an edit takes some, a busy machine many
 
 
 def app(*arguments) -> subprocess.CompletedProcess:
-    command = [*APP, *map(str, arguments)]
-    return subprocess.run(command, env=command_environment(), capture_output=True, text=True, timeout=PATIENCE)
+    return run("imvideoedit.app.command", *arguments)
 
 
 def test_mistakes_on_the_command_line_cost_one_line(tmp_path):
@@ -66,7 +65,7 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     assert found, (folder / "errors").read_text()
     yield found[0], folder
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert (folder / "errors").read_text() == ""
     assert [path.name for path in folder.iterdir()] == ["errors"], "temporary files are left"
 
@@ -167,7 +166,7 @@ def test_a_sample_is_edited_compared_seen_again_and_downloaded(browser, tmp_path
 
 
 def test_a_wrong_or_long_file_gets_one_line(browser, tmp_path):
-    from tests.test_app_desk import wrong_files
+    from tests.test_app_queue import wrong_files
 
     words = {"text": "as a video", "empty": "is empty", "sound": "only sound"}
     for name, path in wrong_files(tmp_path).items():

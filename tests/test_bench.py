@@ -11,14 +11,15 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.nano.editors import copy_source
-from imvideoedit.evaluation.nano.exact import held_out_edits
+from imvideoedit.evaluation.nano.exact import PSNR_CAP, held_out_edits
 from imvideoedit.evaluation.nano.measures import measure
 from imvideoedit.evaluation.nano.scoring import WEIGHTS, overall, parts
-from imvideoedit.evaluation.nano.suite import examine, run
-from imvideoedit.evaluation.nano.summary import means, summary
+from imvideoedit.evaluation.nano.suite import run_nano_suite, score_videos
+from imvideoedit.evaluation.nano.summary import means, summarize
 from imvideoedit.evaluation.nano.tracks import motion_fidelity
 from imvideoedit.evaluation.reporting.statistics import bootstrap, interval_over_seeds
 from imvideoedit.world.scenes import Scene, Thing
+from imvideoedit.world.tasks import TASKS
 
 
 def exact_answer(source, edit):
@@ -48,7 +49,7 @@ EDITORS = {f.__name__: f for f in (exact_answer, copy_source, frozen, shuffled, 
 @pytest.fixture(scope="module")
 def ladder():
     edits = held_out_edits(1)
-    return {name: summary(examine(editor, edits, 9)) for name, editor in EDITORS.items()}
+    return {name: summarize(score_videos(editor, edits, 9)) for name, editor in EDITORS.items()}
 
 
 def test_the_exact_answer_scores_everything(ladder):
@@ -57,6 +58,8 @@ def test_the_exact_answer_scores_everything(ladder):
     assert exact["parts"] == pytest.approx(WEIGHTS, abs=0.01)
     assert exact["artifact_rate"] == exact["changed_color"] == exact["difference_error"] == 0
     assert exact["motion"] == 1
+    assert exact["changed_psnr"] == exact["kept_psnr"] == exact["frame_psnr"] == PSNR_CAP
+    assert set(exact["tasks"]) == set(TASKS)
 
 
 def test_copying_keeps_everything_and_is_worth_little(ladder):
@@ -148,7 +151,7 @@ def test_an_interval_over_seeds_repeats_and_grows_with_what_seeds_differ():
 
 def test_frames_are_scored_one_by_one_and_every_edited_video_is_handed_out():
     kept = []
-    (row, *_) = examine(flickering, held_out_edits(1)[:2], 4, keep=lambda *videos: kept.append(videos))
+    (row, *_) = score_videos(flickering, held_out_edits(1)[:2], 4, on_edited=lambda *videos: kept.append(videos))
     assert row["psnr_by_frame"][::2] == [60, 60] and all(18 < psnr < 30 for psnr in row["psnr_by_frame"][1::2])
     (edit, source, exact, edited), _ = kept
     assert np.array_equal(edited, flickering(source, edit)) and np.array_equal(exact, exact_answer(source, edit))
@@ -158,13 +161,13 @@ def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pip
     calls = []
 
     class Negative:
-        backbone, defaults = bundled_pipeline.backbone, bundled_pipeline.defaults
+        backbone, config = bundled_pipeline.backbone, bundled_pipeline.config
 
         def __call__(self, source, instruction, **how):
             calls.append(instruction)
             return SimpleNamespace(frames=255 - source)
 
-    run(Negative(), tmp_path, per_task=2, frames=(1, 5))
+    run_nano_suite(Negative(), tmp_path, per_task=2, frames=(1, 5))
     edits = held_out_edits(2)
     assert calls == 2 * [edit.instruction for edit in edits], "edited twice, or not at all"
     assert {path.stem for path in (tmp_path / "strips").iterdir()} == {edit.task for edit in edits}
@@ -180,7 +183,7 @@ def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pip
 
 
 def test_the_bundled_adapter_runs_and_both_files_agree(tmp_path, bundled_pipeline):
-    result = run(bundled_pipeline, tmp_path, per_task=1, frames=(1, 5), steps=1, guidance=1)
+    result = run_nano_suite(bundled_pipeline, tmp_path, per_task=1, frames=(1, 5), steps=1, guidance=1)
     assert result == json.loads((tmp_path / "result.json").read_text())
     assert {"overall", "parts", "changed_psnr", "kept_psnr", "frame_psnr", "seconds"} <= set(result)
     assert set(result["lengths"]) == {"1", "5"} and len(result["tasks"]) == len(result["lengths"]["5"]["tasks"]) == 10
@@ -192,4 +195,4 @@ def test_the_bundled_adapter_runs_and_both_files_agree(tmp_path, bundled_pipelin
 
 def test_senseless_numbers_are_refused(bundled_pipeline, tmp_path):
     with pytest.raises(UserError, match="at least 1"):
-        run(bundled_pipeline, tmp_path, per_task=0)
+        run_nano_suite(bundled_pipeline, tmp_path, per_task=0)

@@ -1,7 +1,7 @@
 """The editing command, run as a user runs it: what goes out matches what came in, and mistakes cost one line."""
 
+import functools
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -16,11 +16,11 @@ import pytest
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.video.reader import probe, read_metadata, read_video, write_video
+from imvideoedit.video.reader import Clip, read_metadata, read_video, write_video
 from imvideoedit.wan.backbone import load_backbone
 from tests.conftest import awaken, tiny_transformer
+from tests.processes import CHECKOUT, PATIENCE, Command, command_environment, interruptible, run  # noqa: F401
 
-CHECKOUT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
@@ -43,14 +43,8 @@ def clip(tmp_path) -> Path:
     return tmp_path / "clip.mp4"
 
 
-def command_environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
 def edit(*arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "imvideoedit.edit", *map(str, arguments)]
-    environment = command_environment()
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, **options)
+    return run("imvideoedit.edit", *arguments, **options)
 
 
 def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
@@ -62,10 +56,11 @@ def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def test_rate_length_and_size_stay_and_the_file_says_how_it_was_made(clip, adapter, tmp_path):
-    done = edit(clip, "a red ball", "--adapter", adapter, "--seed", 5, "--side-by-side", "--source-prompt", "snow")
+    more = ("--seed", 5, "--side-by-side", "--source-prompt", "snow")
+    done = edit(clip, "a red ball", "--adapter", adapter, *more, forked=False)
     assert done.returncode == 0, done.stderr
     output, beside = tmp_path / "clip_edited.mp4", tmp_path / "clip_edited_side_by_side.mp4"
-    before, after = probe(clip), probe(output)
+    before, after = Clip(clip).info, Clip(output).info
     assert (after.frames, after.fps, after.width, after.height) == (7, before.fps, 50, 36)
     source, edited = read_video(clip)[0], read_video(output)[0]
     assert np.abs(source.astype(int) - edited).mean() > 5
@@ -119,34 +114,33 @@ def test_arguments_are_checked_first(clip, adapter, options, words):
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing_half_written(clip, adapter, tmp_path):
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
-    done = edit(clip, "snow", "--adapter", adapter, preexec_fn=limited)
+    limited = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (2000, 2000))
+    done = edit(clip, "snow", "--adapter", adapter, before=limited)
     assert_one_line(done, "clip_edited.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]
 
 
-@pytest.mark.parametrize("when", ["loading", "editing"])
-def test_ctrl_c_leaves_no_half_file(clip, adapter, tmp_path, when):
-    command = [
-        sys.executable,
-        "-m",
-        "imvideoedit.edit",
-        str(clip),
-        "snow",
-        "--adapter",
-        str(adapter),
-        "--steps",
-        "9999",
-    ]
-    process = subprocess.Popen(command, env=command_environment(), stderr=subprocess.PIPE, text=True)
-    begun = time.monotonic()
-    while len(list(tmp_path.iterdir())) < 2 if when == "editing" else time.monotonic() - begun < 3:
-        assert process.poll() is None and time.monotonic() - begun < 200
-        time.sleep(0.1)
+def test_ctrl_c_leaves_no_half_file(clip, adapter, tmp_path):
+    process = Command("imvideoedit.edit", clip, "snow", "--adapter", adapter, "--steps", 9999)
+    end = time.monotonic() + PATIENCE
+    while len(list(tmp_path.iterdir())) < 2:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=100)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_ctrl_c_while_libraries_are_loaded_is_one_line_too(clip, adapter, tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "imvideoedit.edit", clip, "snow", "--adapter", adapter]
+    process = subprocess.Popen(
+        command, env=command_environment(), stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+    )
+    assert process.stderr is not None
+    assert any(line.split()[-1] == "torch" for line in process.stderr)  # a line for each module, once it is there
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 130 and "Traceback" not in said, said
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 

@@ -10,10 +10,10 @@ import pytest
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import read_manifest, read_methods, write_manifest
-from imvideoedit.evaluation.edits.scored import gather, write_scored
-from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
+from imvideoedit.evaluation.edits.score_store import ScoreStore, Unscored
+from imvideoedit.evaluation.edits.scored_edits import gather, write_scored_edits
 from imvideoedit.evaluation.edits.videos import open_edit
-from imvideoedit.evaluation.suites.edits import score
+from imvideoedit.evaluation.suites.edits import score_rows
 from imvideoedit.video.reader import write_video
 from tests.edited_clips import moving, write_edits
 
@@ -71,7 +71,7 @@ def test_a_folder_of_videos_is_compared_by_their_names(edits, tmp_path):
     assert rows == read_methods(str(tmp_path), str(edits / "other"))
     assert [row.name for row in rows[3:]] == ["other/clip_0", "other/clip_1", "other/clip_2"]
     assert rows[3].instruction == rows[0].instruction and rows[3].edited.parent.name == "other"
-    with pytest.raises(UserError, match="no video in .* is called"):
+    with pytest.raises(UserError, match="no video in .* is named after"):
         (tmp_path / "empty").mkdir()
         read_methods(tmp_path, [tmp_path / "empty"])
 
@@ -99,18 +99,18 @@ def test_what_is_wrong_with_a_row_is_said_in_one_line(tmp_path, line, words):
 
 def test_scores_are_made_once_and_again_only_for_what_changed(edits, tmp_path):
     rows, first = read_manifest(edits), Counting()
-    scores = ScoreFolder(tmp_path).collect(rows, first)
+    scores = ScoreStore(tmp_path).collect(rows, first)
     assert [one.get("length") for one in scores] == [21, 21, None, None, 21, 21]
     assert scores[2] == {"problem": "too hard"} and scores[0]["unknown"] is None
     second = Counting()
-    assert ScoreFolder(tmp_path).collect(rows, second) == scores
+    assert ScoreStore(tmp_path).collect(rows, second) == scores
     assert second.asked == ["ours/clip_1", "other/clip_1"], "only what got no score is asked again"
     changed = Counting("other settings")
-    ScoreFolder(tmp_path).collect(rows[:2], changed)
+    ScoreStore(tmp_path).collect(rows[:2], changed)
     assert len(changed.asked) == 2
     moved = shutil.copytree(edits, tmp_path / "moved")
     third = Counting()
-    ScoreFolder(tmp_path).collect(read_manifest(moved)[:2], third)
+    ScoreStore(tmp_path).collect(read_manifest(moved)[:2], third)
     assert third.asked == []
 
 
@@ -122,13 +122,13 @@ def test_a_scorer_that_cannot_go_on_stops_but_keeps_what_there_is(edits, tmp_pat
             return super().score(row)
 
     with pytest.raises(UserError, match="no key"):
-        ScoreFolder(tmp_path).collect(read_manifest(edits), Broken())
+        ScoreStore(tmp_path).collect(read_manifest(edits), Broken())
     assert len(list(tmp_path.rglob("*.json"))) == 2
 
 
 def test_no_more_edits_are_scored_at_once_than_was_said(edits, tmp_path):
     scorer = Counting(workers=3)
-    ScoreFolder(tmp_path).collect(read_manifest(edits) * 5, scorer)
+    ScoreStore(tmp_path).collect(read_manifest(edits) * 5, scorer)
     assert 1 <= scorer.most <= 3
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_video_costs_its_own_score_alone(edits, tmp_path):
     moved = shutil.copytree(edits, tmp_path / "moved")
     rows = read_manifest(moved)
     rows[0].edited.write_bytes(b"no video")
-    scores = ScoreFolder(tmp_path / "scores").collect(rows, Counting())
+    scores = ScoreStore(tmp_path / "scores").collect(rows, Counting())
     assert "problem" in scores[0] and str(rows[0].edited) in scores[0]["problem"] and "length" in scores[1]
 
 
@@ -151,7 +151,7 @@ def test_videos_of_other_sizes_and_rates_are_brought_to_the_edited_ones(edits, t
 
 def test_the_report_is_whole_in_itself_and_harmless(edits, tmp_path, capsys):
     rows = [replace(row, instruction="<script>alert(1)</script>") for row in read_manifest(edits)]
-    page = score(tmp_path, rows, [Counting()], "a & b")
+    page = score_rows(tmp_path, rows, [Counting()], "a & b")
     text = page.read_text()
     assert "<script" not in text and "&lt;script" in text and "http://" not in text and "https://" not in text
     assert "2 scores are missing" in text and "Best and worst edits" in text and "Quoted" in text
@@ -164,7 +164,7 @@ def test_the_report_is_whole_in_itself_and_harmless(edits, tmp_path, capsys):
 def test_what_was_said_is_gathered_by_kind(edits, tmp_path):
     rows = read_manifest(edits)[:2]
     scored = gather(rows, {"a": [{"x": 1, "words": "w"}, {"problem": "p"}], "b": [{"x": None}, {"x": 2.5}]})
-    assert scored[0].numbers == {"a.x": 1} and scored[0].words == {"a.words": "w"}
-    assert scored[1].numbers == {"b.x": 2.5} and scored[1].problems == {"a": "p"}
-    write_scored(scored, {}, tmp_path)
+    assert scored[0].values == {"a.x": 1} and scored[0].texts == {"a.words": "w"}
+    assert scored[1].values == {"b.x": 2.5} and scored[1].problems == {"a": "p"}
+    write_scored_edits(scored, {}, tmp_path)
     assert (tmp_path / "scores.csv").read_text().splitlines()[0].endswith("a.x,b.x,problems")

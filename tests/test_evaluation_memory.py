@@ -7,9 +7,9 @@ import torch
 pytest.importorskip("pyiqa", reason="pyiqa is not installed; pip install 'imvideoedit[metrics]'")
 
 from imvideoedit.evaluation.edits.manifest import read_methods
-from imvideoedit.evaluation.edits.scores import Score
+from imvideoedit.evaluation.edits.score_store import Score
 from imvideoedit.evaluation.metrics.scorer import OpenScorer
-from imvideoedit.evaluation.suites.edits import score
+from imvideoedit.evaluation.suites.edits import score_rows
 from imvideoedit.evaluation.vbench.scorer import VBenchScorer
 from imvideoedit.evaluation.weights.tiny import write_tiny
 from tests.edited_clips import write_edits
@@ -46,7 +46,7 @@ def test_250_edits_of_two_methods_are_scored_at_fixed_memory(tmp_path):
     rows = read_methods(tmp_path / "edits", [])
     common = {"weights": tmp_path / "weights", "flow": "tvl1", "device": "cpu"}
     scorers = [WatchedOpen(OPEN, **common), WatchedVBench(VBENCH, **common)]
-    page = score(tmp_path / "out", rows, scorers)
+    page = score_rows(tmp_path / "out", rows, scorers)
     assert len(rows) == len(METHODS) * EDITS and "500 edits by ours, other" in page.read_text()
     for scorer in scorers:
         assert len(scorer.seen) == len(rows)

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +10,16 @@ import pytest
 pytest.importorskip("pyiqa", reason="pyiqa is not installed; pip install 'imvideoedit[metrics]'")
 
 from imvideoedit.evaluation.edits.manifest import read_manifest, write_manifest
-from imvideoedit.evaluation.edits.scores import ScoreFolder
+from imvideoedit.evaluation.edits.score_store import ScoreStore
 from imvideoedit.evaluation.metrics.scorer import MEASURES, OpenScorer
-from imvideoedit.evaluation.vbench.cross_check import compare, read_original
+from imvideoedit.evaluation.vbench.cross_check import comparison_table, read_original
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 from imvideoedit.evaluation.weights import networks
 from imvideoedit.evaluation.weights.tiny import write_tiny
 from tests.edited_clips import write_edits
 from tests.misbehaving_server import running
-from tests.test_edit import assert_one_line, command_environment
+from tests.processes import command_environment, run
+from tests.test_edit import assert_one_line
 from tests.test_judge import ANSWER
 
 pytestmark = pytest.mark.slow
@@ -38,8 +38,7 @@ def edits(tmp_path_factory) -> Path:
 
 
 def evaluate(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "imvideoedit.evaluate", *arguments]
-    return subprocess.run(command, env=command_environment() | environment, capture_output=True, text=True)
+    return run("imvideoedit.evaluate", *arguments, env=command_environment() | environment)
 
 
 def test_all_measures_run_with_raft_and_come_out_alike_twice(weights, edits, tmp_path, monkeypatch):
@@ -49,11 +48,11 @@ def test_all_measures_run_with_raft_and_come_out_alike_twice(weights, edits, tmp
         (VBenchScorer(weights=weights, device="cpu"), DIMENSIONS, VBenchScorer(weights=weights, device="cpu")),
         (OpenScorer(weights=weights, device="cpu"), MEASURES, OpenScorer(weights=weights, device="cpu")),
     ):
-        (score,) = ScoreFolder(tmp_path / "first").collect(rows, scorer)
+        (score,) = ScoreStore(tmp_path / "first").collect(rows, scorer)
         assert list(score) == list(names)
         unknown = {name for name, value in score.items() if not isinstance(value, float)}
         assert unknown <= {"warped_error"}, "random flows never undo each other, so nothing can be followed"
-        assert ScoreFolder(tmp_path / "second").collect(rows, again) == [score]
+        assert ScoreStore(tmp_path / "second").collect(rows, again) == [score]
 
 
 @pytest.mark.parametrize("suite, measures", [("vbench", DIMENSIONS), ("open", MEASURES)])
@@ -109,5 +108,5 @@ def test_the_cross_check_reads_the_packages_results_and_compares():
     results = {"imaging_quality": [0.6, [{"video_path": f"/a/{n}.mp4", "video_results": 60 + n} for n in range(4)]]}
     theirs = read_original(results)
     ours = {"imaging_quality": {str(n): 0.61 + n / 100 for n in range(4)}, "dynamic_degree": {"0": 1.0}}
-    (row,) = compare(ours, theirs).rows
+    (row,) = comparison_table(ours, theirs).rows
     assert row == ["imaging_quality", "0.6250", "0.6150", "1.0000", "1.0000", "0.0100", "4"]

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from imvideoedit.clients.endpoint import Endpoint
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
-from imvideoedit.evaluation.edits.scores import ScoreFolder, Unscored
+from imvideoedit.evaluation.edits.score_store import ScoreStore, Unscored
 from imvideoedit.evaluation.judge.agreement import agreement, in_order
 from imvideoedit.evaluation.judge.nano_check import METHODS, verdict
 from imvideoedit.evaluation.judge.protocols import PAPER, PROTOCOLS, SIX, THREE
-from imvideoedit.evaluation.judge.scorer import JudgeScorer, second
-from imvideoedit.evaluation.suites.edits import score
+from imvideoedit.evaluation.judge.scorer import JudgeScorer, second_judge
+from imvideoedit.evaluation.suites.edits import score_rows
 from tests.edited_clips import write_edits
 from tests.misbehaving_server import running, unused
 
@@ -97,11 +97,11 @@ def test_readings_are_independent_and_answers_are_never_asked_for_twice(server, 
 def test_a_partial_run_goes_on_where_it_stopped(server, judge, clip, tmp_path):
     good = [ordering(clip, f"part {number}", "ok") for number in range(3)]
     bad = ordering(clip, "part bad", "wrong", "wrong", "wrong", "ok")
-    folder = ScoreFolder(tmp_path / "scores")
+    folder = ScoreStore(tmp_path / "scores")
     scores = folder.collect([good[0], bad, *good[1:]], judge())
     assert [("problem" in one) for one in scores] == [False, True, False, False]
     files = len(list((tmp_path / "scores").rglob("*.json")))
-    again = ScoreFolder(tmp_path / "scores").collect([good[0], bad, *good[1:]], judge())
+    again = ScoreStore(tmp_path / "scores").collect([good[0], bad, *good[1:]], judge())
     assert all(one["total"] == 76 for one in again) and files == 3
     assert [len(server.seen(f"part {number}")) for number in range(3)] == [1, 1, 1]
     assert len(server.seen("part bad")) == 4
@@ -110,7 +110,7 @@ def test_a_partial_run_goes_on_where_it_stopped(server, judge, clip, tmp_path):
 def test_a_wrong_key_stops_the_run_but_keeps_what_was_scored(judge, clip, tmp_path):
     rows = [ordering(clip, "before", "ok"), ordering(clip, "denied", "401")]
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        ScoreFolder(tmp_path / "scores").collect(rows, judge(workers=1))
+        ScoreStore(tmp_path / "scores").collect(rows, judge(workers=1))
     assert len(list((tmp_path / "scores").rglob("*.json"))) == 1
     with pytest.raises(UserError, match="cannot reach"):
         judge(url=unused(), tries=1).score(ordering(clip, "nowhere", "ok"))
@@ -119,7 +119,7 @@ def test_a_wrong_key_stops_the_run_but_keeps_what_was_scored(judge, clip, tmp_pa
 def test_the_report_names_what_is_missing_and_compares_two_judges(judge, clip, tmp_path, capsys):
     rows = [ordering(clip, f"reported {n}", "ok", adherence=n) for n in (4, 12, 20, 29)]
     rows.append(ordering(clip, "reported refused", "refuses"))
-    page = score(tmp_path / "out", rows, [judge(), judge(name="second_judge", model="other")])
+    page = score_rows(tmp_path / "out", rows, [judge(), judge(name="second_judge", model="other")])
     text = page.read_text()
     assert "2 scores are missing" in text and "reported refused" in text and "Agreement" in text
     assert "2 scores are missing" in capsys.readouterr().err
@@ -164,7 +164,7 @@ def test_mistakes_in_settings_are_named():
         JudgeScorer(protocol="seven")
     with pytest.raises(UserError, match="at least 1"):
         JudgeScorer(repeats=0)
-    assert second() is None and second(model="other").model_name == "other"
+    assert second_judge() is None and second_judge(model="other").model_name == "other"
 
 
 def test_agreement_is_what_scipy_says_and_a_constant_judge_agrees_with_nobody():

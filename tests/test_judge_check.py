@@ -6,7 +6,7 @@ import os
 import pytest
 
 from imvideoedit.evaluation.edits.manifest import read_manifest
-from imvideoedit.evaluation.edits.scores import ScoreFolder
+from imvideoedit.evaluation.edits.score_store import ScoreStore
 from imvideoedit.evaluation.judge.nano_check import METHODS, make_edits, verdict
 from imvideoedit.evaluation.judge.scorer import JudgeScorer
 from tests.judge_server import FRAMES, running
@@ -29,7 +29,7 @@ def test_only_the_judge_that_sees_the_answer_is_believed(edits, temper, monkeypa
     monkeypatch.setenv("IMVIDEOEDIT_CACHE", str(folder / f"cache_{temper}"))
     with running(temper, PER_TASK, LENGTH) as url:
         judge = JudgeScorer(url=url, model=temper, repeats=1, frames=FRAMES)
-        found = verdict(rows, ScoreFolder(folder / f"scores_{temper}").collect(rows, judge), exact, 100)
+        found = verdict(rows, ScoreStore(folder / f"scores_{temper}").collect(rows, judge), exact, 100)
     means = [found["means"][method]["exact"] for method in METHODS]
     assert means == sorted(means, reverse=True), "the exact scores themselves are in order"
     assert not found["unscored"] and found["agreement"]["pairs"] == 4 * 10 * PER_TASK

@@ -1,7 +1,6 @@
 """Pairs encoded once: exact, without repetition, again only where changed, and complete after any kills."""
 
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -20,6 +19,7 @@ from imvideoedit.nano.encoded import PairSet, encoded_pairs
 from imvideoedit.training.encoding import LatentPairs, encode_dataset
 from imvideoedit.wan.backbone import load_backbone
 from tests.pair_folder import SHAPES, write_pairs
+from tests.processes import SERVER
 
 CPU = torch.device("cpu")
 PAIRS = int(os.environ.get("IMVIDEOEDIT_CACHED", "48"))
@@ -116,16 +116,14 @@ def encode_nano(folder: Path, count: int) -> None:
 
 @pytest.mark.slow
 def test_killed_five_times_the_cache_is_that_of_an_uninterrupted_run(tmp_path):
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["imvideoedit.nano.encoded", "tests.test_latents"])
     began = time.monotonic()
-    full = server.Process(target=encode_nano, args=(tmp_path / "full", PAIRS))
+    full = SERVER.Process(target=encode_nano, args=(tmp_path / "full", PAIRS))
     full.start()
     full.join()
     took, draw = time.monotonic() - began, random.Random(3)
     kills = 0
     while kills < KILLS:
-        process = server.Process(target=encode_nano, args=(tmp_path / "parts", PAIRS))
+        process = SERVER.Process(target=encode_nano, args=(tmp_path / "parts", PAIRS))
         process.start()
         process.join(draw.uniform(0.02, 0.19) * took)  # so that five do not see its end
         if not process.is_alive():

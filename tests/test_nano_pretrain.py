@@ -1,8 +1,6 @@
 """Making the nano backbone: autoencoder geometry, closed form, the full command at toy size, the pixel classifier."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from imvideoedit.nano.scene_batches import WorldBatches
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.world.render import render
+from tests import processes
 
 TOY = [
     "devices=1",
@@ -90,12 +89,12 @@ def test_noise_is_measured_as_noise():
 
 @pytest.mark.slow
 def test_the_command_makes_a_wan_pipeline_folder_and_resumes_after_an_interruption(tmp_path):
-    def run(out, *more):
-        command = [sys.executable, "-m", "imvideoedit.nano.pretrain", f"out={out}", *TOY, *more]
-        subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    def run(out, *more, forked=True):
+        done = processes.run("imvideoedit.nano.pretrain", f"out={out}", *TOY, *more, cwd=tmp_path, forked=forked)
+        assert done.returncode == 0, done.stderr
         return load_backbone(str(out))
 
-    full = run(tmp_path / "full")
+    full = run(tmp_path / "full", forked=False)
     run(tmp_path / "parts", "transformer.steps=2", "devices=2")
     resumed = run(tmp_path / "parts", "resume=true")
     assert {"quality", "config", "seconds"} <= set(json.loads((tmp_path / "parts/quality.json").read_text()))

@@ -3,7 +3,6 @@
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,9 @@ from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
 from imvideoedit.world.tasks import TASKS
-from tests.test_edit import assert_one_line, command_environment
+from tests.processes import command_environment
+from tests.processes import run as run_command
+from tests.test_edit import assert_one_line
 from tests.test_recipe_models import SETTINGS, answered_once, requests, server  # noqa: F401
 
 COUNT = 12
@@ -86,8 +87,7 @@ def test_parquet_with_embedded_images_streams_too(tmp_path):
 
 def test_mistakes_cost_one_line(foreign, tmp_path):
     def run(*arguments) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "data_recipes.import_pairs", "--out", str(tmp_path / "out"), *arguments]
-        return subprocess.run(command, env=command_environment(), capture_output=True, text=True)
+        return run_command("data_recipes.import_pairs", "--out", tmp_path / "out", *arguments, forked=False)
 
     assert_one_line(run("--from", str(foreign), "--map", "source=a,target=b,instruction=c"), "line 1", "a for source")
     with pytest.raises(UserError, match="presets are"):
@@ -115,10 +115,9 @@ def test_a_model_describes_them_and_the_rest_of_the_recipe_is_the_same(foreign, 
     settings = {name: value for name, value in SETTINGS.items() if name.split(".")[0] in ("+llm", "llm", "filter")}
     del settings["filter.crossed_share"]
     settings |= {"out": out, "llm.url": url, "pairs": COUNT, "plan.max_area": 9216, "filter.accept": 5}
-    command = [sys.executable, "-m", "data_recipes.build", "+recipe=imported"]
-    command += [f"{name}={value}" for name, value in settings.items()]
+    order = ["+recipe=imported", *(f"{name}={value}" for name, value in settings.items())]
     environment = command_environment() | {"NO_PROXY": "127.0.0.1", "OPENAI_API_KEY": "any-key"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    done = run_command("data_recipes.build", *order, env=environment, forked=False)
     assert done.returncode == 0, done.stderr
     answered_once(log)
     assert {line["schema"] for line in requests(log)} == {"Kind", "Prompts", "Verdict"}

@@ -14,8 +14,8 @@ from data_recipes.engine import Local
 from data_recipes.stages import Work, shards_of
 from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
+from tests.processes import command_environment
 from tests.recipes import content
-from tests.test_edit import command_environment
 
 SETTINGS = ["+recipe=nano", "pairs=60", "plan.scenes_per_shard=3", "export.validation=0.2", "export.rows_per_file=7"]
 KILLS = 10

@@ -17,7 +17,8 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
 from tests.misbehaving_server import unused
 from tests.policy_server import TOKENS
-from tests.test_edit import assert_one_line, command_environment
+from tests.processes import command_environment, run
+from tests.test_edit import assert_one_line
 
 KEY = "sk-very-secret-0123456789"
 PRICES = (2.0, 10.0)
@@ -52,13 +53,13 @@ def server(tmp_path) -> Iterator[tuple[str, Path]]:
 def build(out: Path, url: str, *overrides: str, key: str | None = KEY, **settings: Any) -> subprocess.CompletedProcess:
     given = SETTINGS | {"out": out, "llm.url": url} | settings
     painter = ["~painter", "+painter={_target_:tests.painter.Painter}"]
-    command = [sys.executable, "-m", "data_recipes.build", "+recipe=[pairs_13k,crossed]", *painter, *overrides]
     environment = command_environment() | {"NO_PROXY": "127.0.0.1"}
     environment.pop("OPENAI_API_KEY", None)
     if key:
         environment["OPENAI_API_KEY"] = key
-    command += [f"{name}={value}" for name, value in given.items()]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    settings = [f"{name}={value}" for name, value in given.items()]
+    order = ("+recipe=[pairs_13k,crossed]", *painter, *overrides, *settings)
+    return run("data_recipes.build", *order, env=environment)
 
 
 def requests(log: Path) -> list[dict[str, Any]]:
@@ -121,8 +122,7 @@ def test_every_row_ends_accepted_or_rejected_with_a_reason_and_nothing_is_asked_
     before = len(requests(log))
     assert build(out, url, pairs=30).returncode == 0
     assert len(requests(log)) == before
-    table = [sys.executable, "-m", "data_recipes.agreement", str(out)]
-    said = subprocess.run(table, env=command_environment(), capture_output=True, text=True)
+    said = run("data_recipes.agreement", out, forked=False)
     assert said.returncode == 0 and "| second |" in said.stdout, said.stderr
 
 

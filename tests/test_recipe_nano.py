@@ -3,8 +3,6 @@
 import json
 import shutil
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -27,8 +25,8 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
 from imvideoedit.world.grammar import apply_instruction
 from imvideoedit.world.tasks import TASKS
+from tests.processes import run
 from tests.recipes import build, content
-from tests.test_edit import command_environment
 
 PAIRS = 30
 
@@ -153,9 +151,9 @@ def test_pictures_that_cannot_be_used_reject_their_own_row_alone():
 
 @pytest.mark.slow
 def test_training_takes_what_was_exported(made, tmp_path):
-    command = [sys.executable, "-m", "imvideoedit.train", "data=pairs", f"data.path={made / 'export'}"]
-    command += ["data.batch_size=4", "data.num_workers=0", "trainer.max_steps=2", f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run(command, env=command_environment(), capture_output=True, text=True, timeout=1200)
+    order = ["data=pairs", f"data.path={made / 'export'}", f"run_dir={tmp_path / 'run'}"]
+    order += ["data.batch_size=4", "data.num_workers=0", "trainer.max_steps=2"]
+    done = run("imvideoedit.train", *order, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "adapter.safetensors").is_file()
 

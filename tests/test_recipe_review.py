@@ -23,9 +23,9 @@ from data_recipes.reviewing import Desk
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
+from tests.processes import command_environment
 from tests.recipes import build
 from tests.test_app import BROWSER, DRIVER, until
-from tests.test_edit import command_environment
 
 PAIRS = 12
 

@@ -3,10 +3,7 @@
 import base64
 import csv
 import io
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -20,9 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.evaluation.nano.report import report
+from imvideoedit.evaluation.nano.report import write_report
 from imvideoedit.evaluation.nano.scoring import WEIGHTS
 from imvideoedit.world.tasks import TASKS
+from tests.processes import run
 
 CHECKOUT = Path(__file__).parents[1]
 VIDEOS = 4  # of each task
@@ -84,7 +82,7 @@ def sweep(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(sweep, tmp_path_factory):
     """The folder that the sweep's report went to."""
-    return report(sweep, tmp_path_factory.mktemp("out") / "report").parent
+    return write_report(sweep, tmp_path_factory.mktemp("out") / "report").parent
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +136,7 @@ def test_pairing_is_by_seed_and_by_the_video_of_a_task(tmp_path):
         write_run(tmp_path / f"a{seed}", job, 30 + shift, f"seed={seed}", "method=a")
         write_run(tmp_path / f"b{seed}", job + 2, 29 + shift, f"seed={seed}", "method=b", lost=3)
     write_run(tmp_path / "c", 9, 50, "seed=99", "method=c")
-    report(tmp_path, tmp_path / "report")
+    write_report(tmp_path, tmp_path / "report")
     rows = _all_videos(list(csv.DictReader((tmp_path / "report/table.csv").open())))
     assert rows["method=b"]["verdict"] == "interval excludes zero: lower"
     assert [rows["method=b"][key] for key in ("difference_low", "difference_high")] == ["-1.0", "-1.0"]
@@ -166,7 +164,7 @@ def test_the_page_is_whole_in_itself_and_names_every_variant_escaped(sweep, page
 
 
 def test_the_same_folder_gives_the_same_files_and_says_what_has_no_scores(sweep, written, tmp_path, capsys):
-    report(sweep, tmp_path)
+    write_report(sweep, tmp_path)
     assert capsys.readouterr().out == "without scores: method=alike,seed=3\n"
     once, again = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (written, tmp_path))
     plots = {f"{name}.png" for name in ("variants", "parts", "tasks", "frames", "curves")}
@@ -184,14 +182,14 @@ def test_a_number_that_varies_is_plotted_against(tmp_path):
     for job, pairs in enumerate((1000, 300, 3000)):
         for method in ("a$_", "b"):
             write_run(tmp_path / f"{job}{method}", job, 30 + job, f"data.pairs={pairs}", f"method={method}")
-    text = report(tmp_path, tmp_path / "report").read_text()
+    text = write_report(tmp_path, tmp_path / "report").read_text()
     assert (tmp_path / "report/against_data.pairs.png").is_file()
     assert "data.pairs=300 method=a$_" in text and "against data.pairs" in text
 
 
 def test_a_single_evaluation_is_called_adapter(tmp_path):
     write_scores(tmp_path, 50)
-    report(tmp_path, tmp_path / "report")
+    write_report(tmp_path, tmp_path / "report")
     rows = _all_videos(list(csv.DictReader((tmp_path / "report/table.csv").open())))
     assert list(rows) == ["adapter", "copy", "ceiling"] and float(rows["adapter"]["overall"]) == pytest.approx(50)
     assert not (tmp_path / "report/curves.png").exists()
@@ -202,16 +200,16 @@ def test_labels_hold_no_machines_paths(tmp_path):
     for name in ("one", "two"):
         start_run(tmp_path / name, 0, f"adapter=/data/of/me/{name}/adapter.safetensors", f"out={tmp_path / name}")
         write_scores(tmp_path / name, 50)
-    text = report(tmp_path, tmp_path / "report").read_text()
+    text = write_report(tmp_path, tmp_path / "report").read_text()
     assert ">adapter=one/adapter.safetensors</th>" in text and "/data/of" not in text
 
 
 BROKEN = {
-    "scores/videos.parquet": "is not a whole parquet file",
+    "scores/videos.parquet": "is not a valid parquet file",
     ".hydra/overrides.yaml": "cannot be read",
-    "csv/metrics.csv": "is no whole table of metrics",
+    "csv/metrics.csv": "is not a valid table of metrics",
     "adapter.safetensors": "is not a complete safetensors file",
-    f"scores/strips/{TASKS[0]}.png": "is no whole picture",
+    f"scores/strips/{TASKS[0]}.png": "is not a valid image",
 }
 
 
@@ -220,14 +218,14 @@ def test_a_broken_file_is_named(tmp_path, name):
     write_run(tmp_path / "run", 0, 50, "seed=0")
     (tmp_path / "run" / name).write_bytes(b"step,validation/loss\n]: {\xff,\xff\n")
     with pytest.raises(UserError, match=BROKEN[name]) as caught:
-        report(tmp_path, tmp_path / "report")
+        write_report(tmp_path, tmp_path / "report")
     assert str(tmp_path / "run" / name) in str(caught.value) and not (tmp_path / "report").exists()
 
 
 def test_rows_that_lack_a_column_are_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"editor": ["adapter"]}), tmp_path / "videos.parquet")
     with pytest.raises(UserError, match="lacks the columns adherence"):
-        report(tmp_path, tmp_path / "report")
+        write_report(tmp_path, tmp_path / "report")
 
 
 @pytest.mark.slow
@@ -235,17 +233,16 @@ def test_mistakes_end_the_command_with_one_line_and_code_2(tmp_path):
     for name in ("empty", "torn"):
         (tmp_path / name).mkdir()
     (tmp_path / "torn/videos.parquet").write_bytes(b"PAR1 and no more")
-    expected = {"missing": "there is no folder", "empty": "no scores", "torn": "is not a whole parquet file"}
-    command = [sys.executable, "-m", "imvideoedit.evaluation.nano.report"]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": CHECKOUT, "env": os.environ}
-    running = {name: subprocess.Popen([*command, tmp_path / name], **pipe) for name in expected}
-    for name, process in running.items():
-        errors = process.communicate()[1]
-        assert process.returncode == 2 and len(errors.splitlines()) == 1
+    expected = {"missing": "there is no folder", "empty": "no scores", "torn": "is not a valid parquet file"}
+    for name in expected:
+        done = run("imvideoedit.evaluation.nano.report", tmp_path / name, forked=name != "missing")
+        errors = done.stderr
+        assert done.returncode == 2 and len(errors.splitlines()) == 1
         assert errors.startswith("error: ") and expected[name] in errors and str(tmp_path / name) in errors
 
 
-def test_the_template_is_packaged():
+def test_every_template_is_packaged():
     data = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     folder = CHECKOUT / "imvideoedit/evaluation/reporting"
-    assert all((folder / name).is_file() for name in data["imvideoedit.evaluation.reporting"])
+    packaged = {path for pattern in data["imvideoedit.evaluation.reporting"] for path in folder.glob(pattern)}
+    assert packaged == set(folder.glob("*.j2")) and len(packaged) > 2

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.edits.scored import Scored
-from imvideoedit.evaluation.page.numbers import compare, estimate
+from imvideoedit.evaluation.edits.scored_edits import ScoredEdit
+from imvideoedit.evaluation.page.estimates import compare_with_first, estimate_of
 from imvideoedit.evaluation.reporting.statistics import holm, krippendorff, wilcoxon, wilson
 
 N = np.nan
@@ -49,25 +49,27 @@ def test_wilcoxon_is_scipys_without_the_pairs_that_do_not_differ():
 
 def test_holm_is_the_textbooks_step_down():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([N, 0.02])[1] == 0.02 and np.isnan(holm([N, 0.02])[0])
+    assert holm([N, 0.02])[1] == 0.02 and np.isnan(holm([N, 0.02])[0]) and holm([]) == []
 
 
 def test_wilson_holds_the_share_and_never_leaves_zero_to_one():
     assert wilson(8, 10) == pytest.approx((0.490, 0.943), abs=1e-3)
     assert wilson(0, 5)[0] == pytest.approx(0, abs=1e-12) and wilson(0, 0) == (0, 1)
+    assert wilson(8.5, 10) == pytest.approx((0.541, 0.965), abs=1e-3), "a tie counts half"
 
 
 def test_methods_are_compared_on_the_edits_that_both_have():
-    def of(method: str, values: dict[str, float]) -> list[Scored]:
+    def of(method: str, values: dict[str, float]) -> list[ScoredEdit]:
         return [
-            Scored(EditRow(name, None, "", method=method), {"judge.total": value}) for name, value in values.items()
+            ScoredEdit(EditRow(name, None, "", method=method), {"judge.total": value}) for name, value in values.items()
         ]
 
     first = {f"{n}": 50.0 + n for n in range(12)}
     better = {name: value + 5 + int(name) % 3 for name, value in first.items()}
     scored = [*of("base", first), *of("better", better | {"extra": 0.0}), *of("same", dict(first))]
-    found = {one.method: one for one in compare(scored, ["judge.total"])}
-    assert found["better"].difference.count == 12 and found["better"].difference.mean == pytest.approx(6)
-    assert found["better"].told_apart and not found["same"].told_apart
+    found = {one.method: one for one in compare_with_first(scored, ["judge.total"])}
+    assert found["better"].pairs == 12 and found["better"].difference.mean == pytest.approx(6)
+    assert found["better"].significant and not found["same"].significant
     assert found["better"].p == pytest.approx(2 * wilcoxon(list(better.values()), list(first.values())))
-    assert estimate([]) is None and estimate([2.0, 2.0]).low == 2
+    assert estimate_of(scored, "base", "none") is None
+    assert estimate_of(of("even", {"a": 2.0, "b": 2.0}), "even", "judge.total") == (2, 2, 2)

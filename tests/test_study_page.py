@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.edited_clips import write_edits
+from tests.processes import PATIENCE, command_environment, interruptible
 from tests.test_app import BROWSER, DRIVER, parts, press, until
-from tests.test_edit import command_environment
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
@@ -24,7 +24,8 @@ def study(request, tmp_path) -> Iterator[tuple]:
     command = [sys.executable, "-m", "imvideoedit.evaluate", "+suite=study", f"edits={edits}", f"out={out}"]
     command += [f"suite.mode={request.param}", "suite.port=0"]
     with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen(command, env=command_environment(), stdout=subprocess.PIPE, stderr=errors, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
+        process = subprocess.Popen(command, env=command_environment(), preexec_fn=interruptible, **pipes)
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert found, (tmp_path / "errors").read_text()
@@ -92,7 +93,7 @@ def test_a_rater_answers_leaves_comes_back_and_the_report_counts_it(study, brows
         press(browser, "#next")
     until(lambda: "All are answered" in status(browser))
     process.send_signal(signal.SIGINT)
-    assert process.wait(120) == 0
+    assert process.wait(PATIENCE) == 0
     assert len(list((out / "ratings").glob("*/*.json"))) == count
     text = (out / "report" / "report.html").read_text()
     assert f"Answers: {count}, raters: 1, questions: {count}" in text

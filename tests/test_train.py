@@ -3,11 +3,8 @@
 import csv
 import json
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,8 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
 from imvideoedit.methods.adapter_file import adapter_hash, read_header
-from imvideoedit.video.reader import probe
+from imvideoedit.video.reader import Clip
+from tests.processes import run
 from tests.training_runs import signal_at
 
 CHECKOUT = Path(__file__).parents[1]
@@ -37,16 +35,14 @@ TINY = (
     "callbacks.preview.every_n_steps=8",
     "callbacks.preview.frames=5",
     "callbacks.preview.tasks=[color_texture]",
-    "sampler.steps=1",
-    "sampler.max_area=1024",
+    "sampling.steps=1",
+    "sampling.max_area=1024",
 )
 
 
-def train(folder: Path, *overrides: str) -> tuple[int, str]:
+def train(folder: Path, *overrides: str, forked: bool = True) -> tuple[int, str]:
     """Exit code and stderr."""
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "imvideoedit.train", *overrides]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    done = run("imvideoedit.train", *overrides, cwd=folder, forked=forked)
     return done.returncode, done.stderr
 
 
@@ -54,7 +50,7 @@ def train(folder: Path, *overrides: str) -> tuple[int, str]:
 def finished(wan_folder, tmp_path_factory) -> Path:
     """A finished run of eight steps."""
     folder = tmp_path_factory.mktemp("finished")
-    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}")
+    code, stderr = train(folder, *TINY, f"backbone.name={wan_folder}", forked=False)
     assert code == 0, stderr
     return folder / "runs" / "nano"
 
@@ -80,7 +76,7 @@ def test_every_trainer_composes_for_the_real_experiment_on_any_number_of_machine
         nodes = [] if trainer == "single" else ["trainer.num_nodes=2", "trainer.devices=4"]
         config = compose("train", [*changes, *nodes])
     assert config.global_batch == 16 and config.data.epochs == 5 and config.trainer.precision == "bf16-mixed"
-    assert config.task.gradient_checkpointing and config.sampler.max_area == 480 * 832
+    assert config.task.gradient_checkpointing and config.sampling.max_area == 480 * 832
     assert config.backbone.name == "wan_1_3b" and list(config.backbone.parts) == []
     assert trainer == "single" or (config.trainer.num_nodes, config.trainer.devices) == (2, 4)
     if trainer.startswith("zero2"):
@@ -113,7 +109,7 @@ def test_a_run_writes_logs_previews_and_the_adapter(finished, wan_folder):
     assert columns <= {f"loss_by_sigma/{i / 5:.1f}-{(i + 1) / 5:.1f}" for i in range(5)} and columns
     assert {"train/lr", "train/grad_norm", "validation/loss", "validation/loss_at_0.5"} <= set(rows[0])
     assert list((finished / "tensorboard").glob("events.*"))
-    preview = probe(finished / "previews" / "step-000008.mp4")
+    preview = Clip(finished / "previews" / "step-000008.mp4").info
     assert (preview.frames, preview.width, preview.height) == (5, 3 * 2 * 64, 2 * 64)
     assert (finished / "previews" / "step-000008.png").is_file()
     header = read_header(finished / "adapter.safetensors")

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,9 +15,10 @@ from imvideoedit.evaluation.metrics.scorer import MEASURES, OpenScorer
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 from imvideoedit.evaluation.weights import files
 from imvideoedit.evaluation.weights.files import NETWORKS, WeightFile, check
-from imvideoedit.evaluation.weights.networks import Clip, fill, read_state
+from imvideoedit.evaluation.weights.networks import ClipEncoder, fill, read_state
 from imvideoedit.evaluation.weights.prepare import download
-from tests.test_edit import assert_one_line, command_environment
+from tests.processes import run
+from tests.test_edit import assert_one_line
 
 
 def test_every_missing_file_is_listed_with_where_from_and_where_to(tmp_path):
@@ -36,16 +35,8 @@ def test_every_missing_file_is_listed_with_where_from_and_where_to(tmp_path):
 
 
 def test_the_command_says_it_in_one_line_and_measures_without_networks_need_none(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "imvideoedit.evaluation.weights.prepare",
-        "--folder",
-        tmp_path,
-        "--networks",
-        "musiq",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=command_environment())
+    order = ("--folder", tmp_path, "--networks", "musiq")
+    done = run("imvideoedit.evaluation.weights.prepare", *order, forked=False)
     assert_one_line(done, "1 weight files are missing", "musiq_spaq_ckpt-358bb6af.pth", str(tmp_path))
     light = [name for name, needs in MEASURES.items() if needs in ((), ("flow",))]
     assert OpenScorer(light, weights=tmp_path, flow="tvl1").identity()
@@ -60,7 +51,7 @@ def test_a_file_of_another_hash_is_refused_unless_it_says_it_is_random(tmp_path,
     (tmp_path / "musiq/m.pth").write_bytes(b"right")
     assert check(tmp_path, ["musiq"]) == {"musiq/m.pth": right}
     (tmp_path / "musiq/m.pth").write_bytes(b"wrong")
-    with pytest.raises(UserError, match="not the published file .* get it again from https://example.org"):
+    with pytest.raises(UserError, match="not the published file .* download it again from https://example.org"):
         check(tmp_path, ["musiq"])
     (tmp_path / files.MARK).touch()
     assert check(tmp_path, ["musiq"])["musiq/m.pth"] == hashlib.sha256(b"wrong").hexdigest()
@@ -123,5 +114,5 @@ def test_a_damaged_clip_costs_one_line(contents, tmp_path):
     (tmp_path / "config.json").write_text(contents)
     (tmp_path / "model.safetensors").write_bytes(b"none")
     with pytest.raises(UserError, match="no CLIP") as caught:
-        Clip(tmp_path, tmp_path, "cpu")
+        ClipEncoder(tmp_path, tmp_path, "cpu")
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

@@ -1,6 +1,5 @@
 """Runs of the training command as real processes that share one import: they are forked, killed and started again."""
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,10 +14,9 @@ from lightning import Callback, Trainer
 from imvideoedit.common.errors import exit_cleanly
 from imvideoedit.common.hydra_command import mistakes_in_one_line
 from imvideoedit.train import fit
+from tests.processes import PATIENCE, SERVER
 
 CONF = str(Path(__file__).parents[1] / "conf")
-SERVER = multiprocessing.get_context("forkserver")  # its processes have inherited no threads
-SERVER.set_forkserver_preload(["tests.training_runs"])
 
 
 class SignalAt(Callback):
@@ -74,7 +72,7 @@ class Run:
         """Whether any process still runs."""
         return any(process.is_alive() for process in self.processes)
 
-    def wait(self, limit: float = 400) -> list[int]:
+    def wait(self, limit: float = PATIENCE) -> list[int]:
         """Exit codes, by rank; where one process fails, the others are ended as torchrun would."""
         end = time.monotonic() + limit
         while self.running():

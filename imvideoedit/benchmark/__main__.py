@@ -1,12 +1,10 @@
-"""``python -m imvideoedit.benchmark train|edit|length|experiment [--json FILE]``: what this machine needs.
+"""``python -m imvideoedit.benchmark train|edit|length|experiment [--json FILE]``: costs on this machine.
 
-``train`` and ``edit`` give ratios within one run of one block, ``length`` compares long nano videos with short ones,
-``experiment`` times the 13K experiment's own steps at its real size with random weights; it wants a GPU, and takes
-less than ten minutes there.
+``train`` and ``edit`` print ratios within one run of one block, ``length`` compares long nano videos with short ones,
+``experiment`` times the steps of the 13K experiment at full size with random weights; it needs a GPU, and takes less
+than ten minutes there.
 """
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +12,61 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from imvideoedit.benchmark import edit, experiment, length, train
+from imvideoedit.benchmark.edit import measure_edit
+from imvideoedit.benchmark.experiment import measure_experiment
+from imvideoedit.benchmark.length import measure_lengths
+from imvideoedit.benchmark.train import measure_training
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.reporting.json_file import write_json
 
-KINDS: dict[str, Callable[..., dict[str, Any]]] = {
-    "train": train.measure,
-    "edit": edit.measure,
-    "length": length.measure,
-}
+KINDS = ("train", "edit", "length", "experiment")
 SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 1, "ffn_dim": 768}
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print a table, write the figures."""
+    """Measure, print a table, write the results."""
     parser = CommandLine(prog="python -m imvideoedit.benchmark", description=__doc__)
-    parser.add_argument("kind", choices=[*KINDS, "experiment"])
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--size", choices=("wan", "nano"), default="wan", help="width of the block, and its tokens")
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--size", choices=("wan", "nano"), default="wan", help="width and tokens of the block")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--repeats", type=int, default=2, help="the fastest counts; of length: videos of each task")
+    parser.add_argument("--repeats", type=int, default=2, help="the fastest run counts; for length: videos per task")
     arguments = parser.parse_args(argv)
     if arguments.repeats < 1:
         raise UserError(f"--repeats is {arguments.repeats}; it must be at least 1")
     device = torch.device(arguments.device)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    options: dict[str, Any] = {"repeats": arguments.repeats}
-    if arguments.size == "nano" and arguments.kind != "length":
-        options |= {"config": SMALL, "grid": (1 if arguments.kind == "train" else 5, 8, 8)}
-    if arguments.kind == "experiment":
-        figures = experiment.measure(small=arguments.size == "nano")
-    else:
-        figures = KINDS[arguments.kind](device, dtype, **options)
+    results = _measure(arguments.kind, device, arguments.repeats, small=arguments.size == "nano")
     if arguments.json is not None:
-        with replacing(arguments.json) as path:
-            path.write_text(json.dumps(figures, indent=2) + "\n")
-    if arguments.kind != "experiment":  # which tells as it goes
-        show(figures)
+        write_json(arguments.json, results)
+    if arguments.kind != "experiment":  # which prints its cases as it runs
+        print_results(results)
 
 
-def show(figures: dict[str, Any]) -> None:
-    """Print the ratios, then the seconds behind them."""
+def _measure(kind: str, device: torch.device, repeats: int, small: bool) -> dict[str, Any]:
+    if kind == "experiment":
+        return measure_experiment(small)
+    if kind == "length":
+        return measure_lengths(device, repeats)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    options: dict[str, Any] = {"repeats": repeats, "config": SMALL if small else None}
+    if small:
+        options["grid"] = (1 if kind == "train" else 5, 8, 8)
+    return measure_training(device, dtype, **options) if kind == "train" else measure_edit(device, dtype, **options)
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """Print the ratios, then the values behind them."""
     console = Console()
     table = Table("ratio", "")
-    for name, value in figures.items():
+    for name, value in results.items():
         if not isinstance(value, dict):
             table.add_row(name, f"{value:.3g}")
     console.print(table)
-    rows = figures.get("rows") or {"pass": {name: {"seconds": s} for name, s in figures["seconds"].items()}}
+    rows = results.get("rows") or {"pass": {name: {"seconds": s} for name, s in results["seconds"].items()}}
     for name, passes in rows.items():
-        for kind, numbers in passes.items():
-            console.print(f"{name} {kind}:", ", ".join(f"{key} {number:.4g}" for key, number in numbers.items()))
+        for kind, values in passes.items():
+            console.print(f"{name} {kind}:", ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One block of a Wan transformer at its real width, plain and with each adapter, on random numbers.
+"""One block of a Wan transformer at its real width, plain and with each adapter, on random inputs.
 
 Shapes: B batch (one), L tokens, D width, T text tokens.
 """
@@ -17,14 +17,14 @@ from imvideoedit.wan.backbone import WAN_1_3B
 from imvideoedit.wan.context import TokenContext
 
 Grid = tuple[int, int, int]
-STILL: Grid = (1, 30, 52)  # tokens of a frame of 480x832
-CLIP: Grid = (21, 30, 52)  # of 81 frames
+IMAGE: Grid = (1, 30, 52)  # tokens of a frame of 480x832
+VIDEO: Grid = (21, 30, 52)  # of 81 frames
 TEXT = 512  # tokens
 
 
 @dataclass
 class Block:
-    """A transformer of one block, frozen, and inputs of that block on a token grid.
+    """A frozen transformer of one block, and inputs of that block on a token grid.
 
     Args:
         grid: tokens in time, height and width.
@@ -48,12 +48,12 @@ class Block:
         self.text_BTD = self._random(1, TEXT, self.width)
 
     def hidden(self, streams: int, trained: bool) -> Tensor:
-        """Random tokens ``[streams, L, D]``; with ``trained`` a gradient flows on to earlier blocks."""
+        """Random tokens ``[streams, L, D]``; ``trained`` adds a gradient to earlier blocks."""
         frames, height, width = self.grid
         return self._random(streams, frames * height * width, self.width).requires_grad_(trained)
 
     def run(self, hidden_BLD: Tensor, call: EditCall | None, per_token: bool = False) -> Tensor:
-        """The block's output; ``per_token`` gives every token a modulation of its own."""
+        """The block's output; with ``per_token`` every token has its own modulation."""
         batch, tokens, _ = hidden_BLD.shape
         shape = (batch, tokens, 6, self.width) if per_token else (batch, 6, self.width)
         text_BTD, rows = self.text_BTD.expand(batch, -1, -1), self._random(*shape)
@@ -69,15 +69,15 @@ class Block:
 
 
 def plain_step(block: Block, backward: bool) -> Callable[[], None]:
-    """The stock block on one stream; backward through it to earlier blocks."""
+    """The stock block on one stream; ``backward`` goes through it to earlier blocks."""
     hidden_BLD = block.hidden(1, backward)
     return lambda: run_step(block.run(hidden_BLD, None), backward)
 
 
 def edit_step(block: Block, method: TwoStreamMethod, backward: bool) -> Callable[[], None]:
-    """What an edit costs in one block, with a method that is installed: both streams, or the target's alone.
+    """A step of an edit in one block with an installed method: both streams, or the target stream alone.
 
-    Training (``backward``) runs a cached source anew at every step; sampling has its features already.
+    Training (``backward``) computes a cached source's features at every step; sampling reuses them.
     """
     method.requires_grad_(backward)
     if method.source_stream == "joint":
@@ -98,7 +98,7 @@ def edit_step(block: Block, method: TwoStreamMethod, backward: bool) -> Callable
 
 
 def prepare_step(block: Block, method: TwoStreamMethod) -> Callable[[], Any]:
-    """What is made of a source that has passed, once for all steps."""
+    """Preparing a source's features, once for all steps."""
     processor: Any = method.blocks[0]
     source_BLD = block.hidden(1, False)
     context = block.context(None, block.text_BTD, torch.empty(0))
@@ -106,6 +106,6 @@ def prepare_step(block: Block, method: TwoStreamMethod) -> Callable[[], Any]:
 
 
 def run_step(output_BLD: Tensor, backward: bool) -> None:
-    """Go back through what a pass gave, where the step trains."""
+    """Run the backward pass of a step's output, if the step trains."""
     if backward:
         output_BLD.backward(torch.ones_like(output_BLD))

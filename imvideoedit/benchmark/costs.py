@@ -1,4 +1,4 @@
-"""What a computation costs: seconds, FLOPs, and bytes stored for the backward pass."""
+"""Costs of a computation: seconds, FLOPs, and bytes stored for the backward pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from imvideoedit.common.machine import fastest
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one computation.
+    """Costs of one computation.
 
     Attributes:
-        seconds: the least of several runs.
+        seconds: of the fastest of several runs.
         flops: of matrix multiplications and attention.
-        stored: bytes kept for the backward pass, each storage once.
+        stored: bytes saved for the backward pass, each storage once.
     """
 
     seconds: float
@@ -27,15 +27,15 @@ class Cost:
 
 
 def cost(compute: Callable[[], Any], repeats: int = 3) -> Cost:
-    """Run a computation ``repeats`` times, after one that counts."""
+    """Time a computation over ``repeats`` runs, after one run that counts FLOPs and bytes."""
     stored: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         stored[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     counter = FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION)
-    with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with counter, torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         compute()
     return Cost(fastest(compute, repeats), float(counter.get_total_flops()), sum(stored.values()))
 
@@ -50,7 +50,7 @@ def _backward(
     return sdpa_backward_flop_count(gradient, query, key, value)
 
 
-# torch counts the kernels of GPUs only.
+# torch counts attention kernels of GPUs only.
 _CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,

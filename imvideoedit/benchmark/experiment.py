@@ -1,6 +1,6 @@
-"""The 13K experiment's own steps at its real size with random weights, and what encoding its pairs takes.
+"""Steps of the 13K experiment at full size with random weights, and the rate of encoding its pairs.
 
-Every case is a real run of the trainer on random latents, with its peak memory beside the estimate of it.
+Every case runs the trainer on random latents, and compares its peak memory with the estimate.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import CONF
-from imvideoedit.training.dry_run import PAIRS, StepCost, measure_step
+from imvideoedit.training.dry_run import PAIRS, measure_step
 from imvideoedit.training.flops import random_transformer
 from imvideoedit.video.geometry import to_model
 from imvideoedit.video.images import load_rgb
@@ -26,56 +26,56 @@ from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.locations import DEFAULT_SHIFT
 
 EPOCHS = 5
-BUDGET = 480.0  # seconds after which no further case is begun
+BUDGET = 480.0  # seconds after which no further case starts
 LEAN = ("trainer=single", "task.gradient_checkpointing=true", "data.batch_size=1")
 FAST = ("trainer=single", "optimizer=adamw")
 CASES: dict[str, tuple[str, ...]] = {
-    "full, 1 at a time": (*LEAN, "optimizer=adamw"),
-    "full, 8-bit moments, 1 at a time": (*LEAN, "optimizer=adamw_8bit"),
-    "lora, 1 at a time": (*LEAN, "optimizer=adamw", "method.adapter=lora"),
-    "full, ZeRO-2 on one GPU, 1 at a time": ("trainer=zero2", "trainer.devices=1", "data.batch_size=1"),
-    "full, 8 at a time": (*FAST, "task.gradient_checkpointing=true", "data.batch_size=8"),
-    "full, 8 at a time, nothing recomputed": (*FAST, "task.gradient_checkpointing=false", "data.batch_size=8"),
-    "full, 8 at a time, nothing recomputed, compiled": (
+    "full, batch 1": (*LEAN, "optimizer=adamw"),
+    "full, 8-bit moments, batch 1": (*LEAN, "optimizer=adamw_8bit"),
+    "lora, batch 1": (*LEAN, "optimizer=adamw", "method.adapter=lora"),
+    "full, ZeRO-2 on one GPU, batch 1": ("trainer=zero2", "trainer.devices=1", "data.batch_size=1"),
+    "full, batch 8": (*FAST, "task.gradient_checkpointing=true", "data.batch_size=8"),
+    "full, batch 8, no checkpointing": (*FAST, "task.gradient_checkpointing=false", "data.batch_size=8"),
+    "full, batch 8, no checkpointing, compiled": (
         *FAST, "task.gradient_checkpointing=false", "task.compile=true", "data.batch_size=8",
     ),
-    "full, 16 at a time, nothing recomputed, compiled": (
+    "full, batch 16, no checkpointing, compiled": (
         *FAST, "task.gradient_checkpointing=false", "task.compile=true", "data.batch_size=16",
     ),
-    "full, 16 at a time, compiled": (
+    "full, batch 16, compiled": (
         *FAST, "task.gradient_checkpointing=true", "task.compile=true", "data.batch_size=16",
     ),
 }  # fmt: skip
 
 
-def measure(small: bool = False) -> dict[str, Any]:
-    """Run all cases, print a line for each, and give the figures.
+def measure_experiment(small: bool = False) -> dict[str, Any]:
+    """Run all cases, print a line for each, and return the results.
 
     Args:
-        small: the nano backbone's size, to try the command where there is no GPU.
+        small: size of the nano backbone, to test the command without a GPU.
     """
     began = time.perf_counter()
-    figures: dict[str, Any] = {"encoded_pairs_per_second": encoding_rate(small)}
-    print(f"encoding: {figures['encoded_pairs_per_second']:.1f} pairs a second", flush=True)
+    results: dict[str, Any] = {"encoded_pairs_per_second": encoding_rate(small)}
+    print(f"encoding: {results['encoded_pairs_per_second']:.1f} pairs a second", flush=True)
     for name, overrides in CASES.items():
         if time.perf_counter() - began > BUDGET:
-            figures[name] = {"left_out": "out of time"}
+            results[name] = {"left_out": "out of time"}
         else:
-            figures[name] = _case(composed(overrides, small))
-        print(f"{name}: {_told(figures[name])}", flush=True)
-    full = [case for name, case in figures.items() if name.startswith("full") and "seconds_a_pair" in case]
+            results[name] = _case(composed(overrides, small))
+        print(f"{name}: {_line(results[name])}", flush=True)
+    full = [case for name, case in results.items() if name.startswith("full") and "seconds_a_pair" in case]
     if full:
         best = min(full, key=lambda case: case["seconds_a_pair"])
-        figures["minutes_of_the_experiment"] = PAIRS * EPOCHS * best["seconds_a_pair"] / 60
-        figures["mfu"] = best["mfu"]
-        minutes = f"{figures['minutes_of_the_experiment']:.0f} minutes"
-        print(f"{PAIRS:,} pairs, {EPOCHS} epochs, at the best of these: {minutes}, MFU {best['mfu']:.0%}")
-    return figures
+        results["minutes_of_the_experiment"] = PAIRS * EPOCHS * best["seconds_a_pair"] / 60
+        results["mfu"] = best["mfu"]
+        minutes = f"{results['minutes_of_the_experiment']:.0f} minutes"
+        print(f"{PAIRS:,} pairs, {EPOCHS} epochs, by the best of these: {minutes}, MFU {best['mfu']:.0%}")
+    return results
 
 
 def composed(overrides: tuple[str, ...], small: bool) -> DictConfig:
-    """The experiment with those changes."""
-    tiny = ["backbone=nano", "sampler.max_area=4096", "global_batch=16", "trainer.precision=32-true"] if small else []
+    """The experiment's configuration with these overrides."""
+    tiny = ["backbone=nano", "sampling.max_area=4096", "global_batch=16", "trainer.precision=32-true"] if small else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose("train", ["+experiment=13k", *tiny, *overrides])
@@ -86,8 +86,8 @@ def _case(config: DictConfig) -> dict[str, Any]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
-        found: StepCost = measure_step(config)
-    except (RuntimeError, UserError) as error:  # one case that does not work here must not cost the others
+        found = measure_step(config)
+    except (RuntimeError, UserError) as error:  # a case that fails here must not stop the others
         return {"left_out": str(error).splitlines()[0]}
     return {
         "seconds_a_pair": found.seconds,
@@ -98,7 +98,7 @@ def _case(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _told(case: dict[str, Any]) -> str:
+def _line(case: dict[str, Any]) -> str:
     if "left_out" in case:
         return f"left out: {case['left_out']}"
     return (
@@ -109,7 +109,7 @@ def _told(case: dict[str, Any]) -> str:
 
 
 def encoding_rate(small: bool = False, count: int = 64) -> float:
-    """Pairs a second that are decoded from PNG and encoded, by the real autoencoder's shape with random weights."""
+    """Pairs per second, decoded from PNG and encoded by an autoencoder of full size with random weights."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     height, width = (64, 64) if small else (480, 832)
     count = 4 if small else count

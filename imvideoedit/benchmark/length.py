@@ -1,4 +1,4 @@
-"""A long video in windows against one that fits into a single window: quality at the seams, over the whole, memory."""
+"""A long video in windows against one that fits into a single window: PSNR at the seams, PSNR overall, memory."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -16,17 +16,16 @@ from imvideoedit.world.edits import Edit
 SHORT, LONG = 49, 193  # frames
 
 
-def measure(device: torch.device, dtype: torch.dtype, repeats: int = 1, lengths=(SHORT, LONG)) -> dict[str, Any]:
+def measure_lengths(device: torch.device, repeats: int = 1, lengths=(SHORT, LONG)) -> dict[str, Any]:
     """Edit held-out nano videos of two lengths with the bundled adapter.
 
     Args:
-        dtype: not used; the adapter's own.
         repeats: videos of each of the ten tasks.
-        lengths: frames that fit into a window, and frames that do not.
+        lengths: frames that fit into one window, and frames that do not.
 
     Returns:
-        ``seam_loss``: PSNR inside windows less that where windows overlap; ``length_loss``: PSNR of the short videos
-        less that of the long ones; both in dB, means over the videos. ``memory_ratio``: peak memory of a process that
+        ``seam_loss``: PSNR inside windows minus that where windows overlap; ``length_loss``: PSNR of the short videos
+        minus that of the long ones; both in dB, means over the videos. ``memory_ratio``: peak memory of a process that
         edits a long video over that of one that edits a short one.
     """
     pipeline = EditPipeline.from_pretrained(device=str(device))
@@ -41,7 +40,7 @@ def measure(device: torch.device, dtype: torch.dtype, repeats: int = 1, lengths=
         "length_loss": float(decibels[0] - decibels[1]),
         "memory_ratio": peaks[1] / peaks[0],
         "rows": {
-            "whole video": {"psnr": dict(zip(map(str, lengths), map(float, decibels), strict=True))},
+            "video": {"psnr": dict(zip(map(str, lengths), map(float, decibels), strict=True))},
             "peak": {"bytes": dict(zip(map(str, lengths), map(float, peaks), strict=True))},
         },
     }
@@ -58,11 +57,11 @@ def _edited(pipeline: EditPipeline, edit: Edit, source: np.ndarray) -> np.ndarra
 
 
 def _in_several_windows(pipeline: EditPipeline, frames: int) -> np.ndarray:
-    """Which frames belong to a latent frame that more than one window has a say in, bool ``[F]``."""
+    """Which frames belong to a latent frame in more than one window, bool ``[F]``."""
     group = pipeline.backbone.vae_temporal
     latent_frames = -(-(frames - 1) // group) + 1
     count = np.zeros(latent_frames, dtype=int)
-    for window in windows_of(latent_frames, pipeline.defaults, group):
+    for window in windows_of(latent_frames, pipeline.config, group):
         count[window] += 1
     return count[-(-np.arange(frames) // group)] > 1
 
@@ -73,7 +72,7 @@ def _in_a_process(device: str, frames: int) -> int:
 
 
 def _peak(device: str, frames: int) -> int:
-    """Bytes at most, of the GPU where there is one, else of this process."""
+    """Peak bytes, of the GPU if there is one, else of this process."""
     edit = held_out_edits(1)[0]
     _edited(EditPipeline.from_pretrained(device=device), edit, edit.render(frames)[0])
     if torch.device(device).type == "cuda":

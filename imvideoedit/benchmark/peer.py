@@ -1,8 +1,8 @@
-"""The nearest peer's formulation (ViFeEdit), as one block: what it costs, not what it learns.
+"""The formulation of the nearest related method (ViFeEdit) as one block, for its cost.
 
-Both streams are one sequence, side by side on a picture of twice the width, through all of the frozen block; every
-token has a modulation of its own, since source and target have different timesteps; and two whole copies of the
-attention, one taken from the other, see each frame's 2*h*w tokens.
+Both streams form one sequence, side by side in a frame of twice the width, through the entire frozen block; every token
+has its own modulation, since source and target have different timesteps; and two full copies of the attention, one
+subtracted from the other, attend to each frame's 2*h*w tokens.
 
 Shapes: L tokens of one stream, D width.
 """
@@ -21,7 +21,7 @@ from imvideoedit.wan.forward import attach
 
 
 class PeerProcessor(AdaptedProcessor):
-    """A_3d + Φ_a(H) - Φ_b(H) on the wide picture; ``block`` gives it weights to inherit."""
+    """A_3d + Φ_a(H) - Φ_b(H) on the wide frame; both start from the weights of ``block``."""
 
     def __init__(self, index: int, block: Any, dtype: Any) -> None:
         super().__init__(index)
@@ -37,7 +37,7 @@ class PeerProcessor(AdaptedProcessor):
 
 
 def peer_step(block: Block, backward: bool) -> Callable[[], None]:
-    """What an edit costs in one block of the peer, whose grid has twice the width."""
+    """A step of an edit in one block of the peer, whose grid has twice the width."""
     block.transformer.requires_grad_(False)
     processor = PeerProcessor(0, block.transformer.blocks[0], block.dtype).requires_grad_(backward)
     attach(block.transformer, [processor])

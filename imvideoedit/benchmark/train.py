@@ -1,14 +1,14 @@
-"""The train step: one block at Wan 1.3B's width, against its floor and against the nearest peer's formulation.
+"""The training step: one block at Wan 1.3B's width, against its floor and against the nearest peer's formulation.
 
-The floor is the cached step's FLOPs at the measured rate of this machine's matrix multiplications. The peer's block is
-in :mod:`imvideoedit.benchmark.peer`; ``stacked`` is its cheaper reading: both streams on the batch, a timestep each.
+The floor is the FLOPs of the cached step at this machine's rate of matrix multiplications. The peer's block is in
+:mod:`imvideoedit.benchmark.peer`; ``stacked`` is a cheaper variant: both streams on the batch, a timestep each.
 """
 
 from typing import Any
 
 import torch
 
-from imvideoedit.benchmark.block import STILL, Block, Grid, edit_step, plain_step
+from imvideoedit.benchmark.block import IMAGE, Block, Grid, edit_step, plain_step
 from imvideoedit.benchmark.costs import Cost, cost
 from imvideoedit.benchmark.peer import peer_step
 from imvideoedit.common.machine import matmul_rate
@@ -27,13 +27,13 @@ METHODS: dict[str, TwoStreamMethod] = {
 KINDS = {"forward": False, "train": True}
 
 
-def measure(
-    device: torch.device, dtype: torch.dtype, grid: Grid = STILL, repeats: int = 3, config: dict[str, Any] | None = None
+def measure_training(
+    device: torch.device, dtype: torch.dtype, grid: Grid = IMAGE, repeats: int = 3, config: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Costs of forward and of forward with backward, and the ratios that matter.
+    """Costs of forward, and of forward with backward, and their ratios.
 
     Args:
-        config: of a transformer with one layer, instead of Wan 1.3B's.
+        config: of a transformer with one layer; Wan 1.3B's if None.
     """
     rate = matmul_rate(device, dtype)
     block = Block(grid, config, device, dtype)

@@ -200,7 +200,7 @@ class StepClock(Callback):
 
 
 def _pairs(config: DictConfig, count: int) -> Pairs:
-    height, width = fit_size(*WIDE[::-1], config.sampler.max_area, VAE * 2)
+    height, width = fit_size(*WIDE[::-1], config.sampling.max_area, VAE * 2)
     return Pairs(count, height // VAE, width // VAE)
 
 

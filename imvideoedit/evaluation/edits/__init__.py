@@ -1,4 +1,4 @@
-"""Real edits on disk: the manifest of what was edited, frames to score, scores and their folder.
+"""Real edits on disk: the manifest of edits, their frames, scores and the folder that stores them.
 
-How a score is made is the business of `metrics`, `vbench` and `judge`.
+How a score is measured belongs to `metrics`, `vbench` and `judge`.
 """

@@ -1,4 +1,4 @@
-"""Which edits there are: a row each with source, edited video, instruction, prompts, task and method."""
+"""Manifests: lists of edits with source, edited video, instruction, prompts, task and method."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,14 +19,14 @@ class EditRow:
     """One edit of one video.
 
     Attributes:
-        id: of source and instruction together; the same in all methods that are compared.
+        id: of source and instruction; the same for all compared methods.
         source: the video before the edit.
-        instruction: what was to change.
-        edited: the video after the edit; None where it is still to be made.
-        method: who made it.
+        instruction: what to change.
+        edited: the video after the edit; None if it is not made yet.
+        method: that made the edit.
         task: of :data:`imvideoedit.world.tasks.TASKS`, or a benchmark's own; empty if unknown.
         source_prompt, prompt: the scene before and after; empty if unknown.
-        mask: a video, bright where the edit is; None if unknown.
+        mask: a video, bright inside the edited region; None if unknown.
     """
 
     id: str
@@ -41,24 +41,24 @@ class EditRow:
 
     @property
     def name(self) -> str:
-        """How messages call the row."""
+        """The row's name in messages."""
         return f"{self.method}/{self.id}"
 
 
 def read_methods(edits: Path | str, compare: Sequence[Path | str] | str) -> list[EditRow]:
-    """The rows of one list of edits, and of others that are compared with it.
+    """The rows of one manifest, and of others to compare with.
 
     Args:
         edits: a ``.jsonl`` or ``.csv`` manifest, or a folder with one called ``manifest``; paths in it are relative to
-            it. A row without a method gets the folder's name.
-        compare: likewise, one or several; or folders of videos only, whose names are the ids of ``edits``.
+            its folder. A row without a method gets the folder's name.
+        compare: likewise, one or several; or folders of videos that are named by the ids of ``edits``.
 
     Raises:
-        UserError: a list or row is broken, a field missing, a file is not there, or two rows are the same.
+        UserError: a manifest or row is broken, a field or file is missing, or two rows have the same name.
     """
     rows = read_manifest(Path(edits))
     for other in map(Path, [compare] if isinstance(compare, str) else compare):
-        rows += read_manifest(other) if _manifest(other) else _like(rows, other)
+        rows += read_manifest(other) if _manifest(other) else _with_videos_of(rows, other)
     seen: set[str] = set()
     for row in rows:
         if row.name in seen:
@@ -70,7 +70,7 @@ def read_methods(edits: Path | str, compare: Sequence[Path | str] | str) -> list
 
 
 def read_manifest(path: Path) -> list[EditRow]:
-    """The rows of one list; ``edited`` may be missing.
+    """The rows of one manifest; ``edited`` may be missing.
 
     Raises:
         UserError: as :func:`read_methods`.
@@ -90,7 +90,7 @@ def read_manifest(path: Path) -> list[EditRow]:
 
 
 def write_manifest(rows: Sequence[EditRow], path: Path) -> None:
-    """Write rows as ``.jsonl``, with paths relative to it where they lie below its folder."""
+    """Write rows as ``.jsonl``, with paths inside its folder relative to it."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
             values = {f.name: getattr(row, f.name) for f in fields(row)}
@@ -124,15 +124,15 @@ def _row(values: dict[str, Any], manifest: Path, where: str) -> EditRow:
     return EditRow(**given, **paths)  # type: ignore[arg-type]
 
 
-def _like(rows: Sequence[EditRow], folder: Path) -> list[EditRow]:
-    """The rows of the first method, with the edited videos of a folder, by their names."""
+def _with_videos_of(rows: Sequence[EditRow], folder: Path) -> list[EditRow]:
+    """The rows of the first method, with the edited videos of a folder in place of its own."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} to compare with")
     found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS}
     first = [row for row in rows if row.method == rows[0].method]
     same = list(_paired(first, found, folder.absolute().name))
     if not same:
-        raise UserError(f"no video in {folder} is called as an edit of {first[0].method}, such as {first[0].id}.mp4")
+        raise UserError(f"no video in {folder} is named after an edit of {first[0].method}, such as {first[0].id}.mp4")
     return same
 
 

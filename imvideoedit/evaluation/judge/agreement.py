@@ -1,4 +1,4 @@
-"""How far two lists of scores agree."""
+"""Agreement of two lists of scores."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from scipy import stats
 
 
 def agreement(first: Sequence[float], second: Sequence[float]) -> dict[str, float]:
-    """Pearson's and Spearman's correlation and the mean absolute error of pairs, with their number.
+    """Pearson's and Spearman's correlation, the mean absolute error, and the number of pairs.
 
-    The correlations are NaN for fewer than three pairs, or where one list does not vary.
+    The correlations are NaN for fewer than three pairs, or if one list is constant.
 
     Args:
         first, second: on the same scale.
@@ -25,5 +25,5 @@ def agreement(first: Sequence[float], second: Sequence[float]) -> dict[str, floa
 
 
 def in_order(means: Sequence[float]) -> bool:
-    """Whether each mean is above the next; a constant judge does not order anything."""
+    """Whether each mean is above the next; False for equal means."""
     return all(higher > lower for higher, lower in zip(means, means[1:], strict=False))

@@ -1,7 +1,8 @@
-"""Is a judge to be believed? On nano edits, whose exact answers are known, it must rank
-exact > trained > copy > shuffled; and its totals are compared with the exact scores, edit by edit."""
+"""Validates a judge on nano edits, whose exact answers are known: it must rank exact > trained > copy > shuffled.
 
-import json
+Its totals are also compared with the exact scores, edit by edit.
+"""
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,48 +12,47 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from imvideoedit.common.files import replacing
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
-from imvideoedit.evaluation.edits.scores import Score, ScoreFolder
+from imvideoedit.evaluation.edits.score_store import Score, ScoreStore
 from imvideoedit.evaluation.judge.agreement import agreement, in_order
 from imvideoedit.evaluation.judge.scorer import JudgeScorer
 from imvideoedit.evaluation.nano.editors import adapter_editor
 from imvideoedit.evaluation.nano.exact import held_out_edits
 from imvideoedit.evaluation.nano.measures import measure
 from imvideoedit.evaluation.nano.scoring import overall, parts
-from imvideoedit.evaluation.reporting.jsonable import jsonable
+from imvideoedit.evaluation.reporting.json_file import write_json
 from imvideoedit.video.reader import write_video
 from imvideoedit.world.edits import Edit
 
 METHODS = ("exact", "trained", "copy", "shuffled")
-SIDE = 128  # pixels of the videos that a judge is shown
+SIDE = 128  # pixels of the videos that a judge sees
 FPS = 8
 
 
-def run(out: Path, judge: JudgeScorer, adapter: str, device: str | None, per_task: int, frames: int) -> Path:
-    """Make the edits, have them judged, and write ``judge_check.json``.
+def run_judge_check(
+    out: Path, judge: JudgeScorer, adapter: str, device: str | None, per_task: int, frames: int
+) -> Path:
+    """Make the edits, let the judge score them, and write ``judge_check.json``.
 
     Args:
-        judge: to be tested.
-        adapter: whose edits are ``trained``; ``bundled`` for the bundled one.
+        judge: the judge to validate.
+        adapter: makes the edits called ``trained``; ``bundled`` for the bundled one.
         per_task: held-out videos of each of the ten tasks.
         frames: of each video.
 
     Raises:
-        UserError: the adapter cannot be loaded, or the judge not be asked.
+        UserError: the adapter cannot be loaded, or the judge cannot be reached.
     """
     rows, exact = make_edits(
         out / "edits", EditPipeline.from_pretrained(adapter=adapter, device=device), per_task, frames
     )
-    scores = ScoreFolder(out / "scores").collect(rows, judge)
+    scores = ScoreStore(out / "scores").collect(rows, judge)
     found = verdict(rows, scores, exact, judge.protocol.most)
     result = {"judge": judge.model_name, "protocol": judge.protocol.key, **found}
-    path = out / "judge_check.json"
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(jsonable(result), indent=2) + "\n")
-    show(result)
-    return path
+    write_json(out / "judge_check.json", result)
+    print_verdict(result)
+    return out / "judge_check.json"
 
 
 def make_edits(
@@ -60,7 +60,7 @@ def make_edits(
 ) -> tuple[list[EditRow], dict[str, float]]:
     """Write the videos of all four methods with a manifest; returns the rows and the exact score of each.
 
-    ``shuffled`` gives each instruction the exact answer to another's video.
+    ``shuffled`` is the exact answer to another edit.
     """
     edits = held_out_edits(per_task)
     trained = adapter_editor(pipeline)
@@ -80,11 +80,11 @@ def make_edits(
 
 
 def verdict(rows: Sequence[EditRow], scores: Sequence[Score], exact: dict[str, float], most: float) -> dict[str, Any]:
-    """Means of each method by judge and exactly, whether the judge's are in order, and the agreement, edit by edit.
+    """Each method's mean score by the judge and exactly, whether the judge's means are in order, and the agreement.
 
     Args:
         exact: row -> exact score, 0 to 100.
-        most: the judge's highest total, which is brought to 100.
+        most: the judge's highest total, which is scaled to 100.
     """
     judged = {
         row.name: 100 * score["total"] / most for row, score in zip(rows, scores, strict=True) if "total" in score
@@ -107,7 +107,7 @@ def verdict(rows: Sequence[EditRow], scores: Sequence[Score], exact: dict[str, f
     }
 
 
-def show(result: dict[str, Any]) -> None:
+def print_verdict(result: dict[str, Any]) -> None:
     """Print the verdict."""
     table = Table("", "judge", "exact", "edits", title=f"{result['judge']}, protocol {result['protocol']}, of 100")
     for method, means in result["means"].items():
@@ -115,14 +115,14 @@ def show(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     found = result["agreement"]
-    order = "in order" if result["in_order"] else "NOT in order: this judge is not to be believed"
+    order = "in order" if result["in_order"] else "NOT in order: this judge is not valid"
     console.print(f"{' > '.join(METHODS)}: {order}")
     console.print(
         f"agreement with the exact scores over {found['pairs']} edits: Pearson {found['pearson']:.2f}, "
         f"Spearman {found['spearman']:.2f}, mean absolute error {found['mae']:.1f}"
     )
     if result["unscored"]:
-        console.print(f"{len(result['unscored'])} edits got no score, the first: {result['unscored'][0]}")
+        console.print(f"{len(result['unscored'])} edits got no score; the first: {result['unscored'][0]}")
 
 
 def _row(folder: Path, edit: Edit, number: int, source: np.ndarray) -> EditRow:

@@ -1,5 +1,7 @@
-"""What a judge is asked and how its answers become a score. The rubrics are written for this project, after the
-criteria that the papers describe."""
+"""What judges are asked, and how their answers become scores.
+
+The rubrics are our own, after the criteria that the papers describe.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +11,13 @@ from pydantic import BaseModel, Field, create_model
 
 @dataclass(frozen=True)
 class Dimension:
-    """One thing that is judged.
+    """One criterion.
 
     Attributes:
         key: its name in answers and tables.
-        title: for people.
-        lowest, highest: the points it may get.
-        rubric: what they stand for.
+        title: its readable name.
+        lowest, highest: range of its points.
+        rubric: what the points mean.
     """
 
     key: str
@@ -27,20 +29,20 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way of judging.
+    """A set of criteria and rules.
 
     Attributes:
         key: its name in settings.
-        whole: whether points are whole numbers.
-        summed: whether the total is the sum of the points, or else their mean.
-        cap: the most that any dimension gets where nothing was edited; None for no such rule.
-        frames: of each video that are shown.
-        source: where the criteria are described.
+        integer: whether points are integers.
+        summed: whether the total is the sum of the points, or their mean.
+        cap: maximum of every dimension for an unedited video; None for no such rule.
+        frames: number of frames shown of each video.
+        source: of the criteria.
     """
 
     key: str
     dimensions: tuple[Dimension, ...]
-    whole: bool
+    integer: bool
     summed: bool
     cap: float | None
     frames: int
@@ -58,15 +60,15 @@ class Protocol:
         return sum(values) if self.summed else sum(values) / len(values)
 
     def points(self, answer: BaseModel, untouched: bool) -> dict[str, float]:
-        """The points of an answer, capped where the judge or the pixels say that nothing was edited."""
+        """The points of an answer, capped if the judge or the pixels find the video unedited."""
         given = {dimension.key: float(getattr(answer, dimension.key)) for dimension in self.dimensions}
         if self.cap is not None and (untouched or not answer.edited):  # type: ignore[attr-defined]
             return {key: min(value, self.cap) for key, value in given.items()}
         return given
 
     def schema(self) -> type[BaseModel]:
-        """What an answer must fit: reasoning first, then a bounded number for each dimension."""
-        number: Any = int if self.whole else float
+        """The schema of an answer: reasoning first, then a bounded number for each dimension."""
+        number: Any = int if self.integer else float
         fields: dict[str, Any] = {
             "reasoning": (str, Field(description="what is seen, briefly, a sentence for each criterion")),
             "edited": (bool, Field(description="whether the second video differs from the first at all")),
@@ -77,7 +79,7 @@ class Protocol:
         return create_model(f"{self.key.capitalize()}Judgement", **fields)
 
     def system(self) -> str:
-        """The judge's standing instructions."""
+        """The system prompt."""
         rubrics = "\n\n".join(
             f"{number}. {dimension.key} ({dimension.title}), {dimension.lowest:g} to {dimension.highest:g}:\n"
             f"{dimension.rubric}"
@@ -127,7 +129,7 @@ Are there visible traces of generation: stray pixels, halos, seams, broken or do
 not blend?
 13-15: none. 9-12: slight, found on a close look. 4-8: plain to see. 0-3: they dominate."""),
     ),
-    whole=True,
+    integer=True,
     summed=True,
     cap=None,
     frames=10,
@@ -157,7 +159,7 @@ SIX = Protocol(
              "Is the look one throughout the picture and the video: grading, direction of light, texture?"),
         )
     ),
-    whole=False,
+    integer=False,
     summed=False,
     cap=6,
     frames=40,
@@ -176,7 +178,7 @@ THREE = Protocol(
             ("preservation", "preservation", "Is all that the instruction does not concern kept, motion included?"),
         )
     ),
-    whole=False,
+    integer=False,
     summed=False,
     cap=None,
     frames=10,

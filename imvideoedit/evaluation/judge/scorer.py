@@ -1,4 +1,4 @@
-"""Scores of edits by a judge, behind an endpoint or in this process."""
+"""Scores edits with a judge, behind an endpoint or in this process."""
 
 import json
 from functools import cached_property
@@ -10,8 +10,8 @@ import numpy as np
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.prompts import shrunk
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.edits.scores import Score, Unscored
-from imvideoedit.evaluation.edits.videos import sampled
+from imvideoedit.evaluation.edits.score_store import Score, Unscored
+from imvideoedit.evaluation.edits.videos import frames_of
 
 try:
     from imvideoedit.clients.answers import Part, Unanswered
@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise UserError(f"a judge needs {error.name}; pip install 'imvideoedit[models]'") from error
 
-UNTOUCHED = 2.0  # grey levels, mean over the shown frames: below, nothing was edited
+UNTOUCHED = 2.0  # grey levels, mean over the shown frames; below that a video counts as unedited
 LOCAL_TOKENS = 1000  # of a local model's answer
 
 
@@ -30,18 +30,18 @@ class JudgeScorer:
     """Asks a vision-language model about each edit, several times.
 
     Args:
-        name: of the judge in files and tables.
+        name: in files and tables.
         protocol: one of :data:`imvideoedit.evaluation.judge.protocols.PROTOCOLS`.
-        repeats: independent readings of each edit, at temperature 0; they differ in the number they are told.
-        frames: of each video that are shown; the protocol's own where None.
+        repeats: independent readings of each edit at temperature 0; the prompt states the number of the reading.
+        frames: number shown of each video; the protocol's if None.
         side: pixels of a frame's longer side, at most.
-        local_model: folder or hub id of a model for this process; an endpoint where None.
-        url, model: of the endpoint; as the environment says where None, see ``EndpointSettings``.
-        workers: questions at the same time.
-        settings: further ones of :class:`EndpointSettings`.
+        local_model: folder or hub id of a model for this process; an endpoint if None.
+        url, model: of the endpoint; from the environment if None, see ``EndpointSettings``.
+        workers: number of concurrent questions.
+        settings: others of :class:`EndpointSettings`.
 
     Raises:
-        UserError: no such protocol, or a number is out of its range.
+        UserError: there is no such protocol, or a value is out of its range.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class JudgeScorer:
         self.lower = frozenset({"spread"})
 
     def facts(self) -> list[str]:
-        """Who judges, by what, how often."""
+        """Model, protocol, frames and readings."""
         return [
             f"{self.name}: {self.model_name}, protocol {self.protocol.key} (after {self.protocol.source}), "
             f"{self._frames} frames of each video, {self.repeats} readings at temperature 0; spread is the standard "
@@ -83,27 +83,27 @@ class JudgeScorer:
         ]
 
     def warnings(self) -> list[str]:
-        """None: what a judge is worth is for ``judge_check`` to find out."""
+        """None; the suite ``judge_check`` validates a judge."""
         return []
 
     @property
     def model_name(self) -> str:
-        """The model that judges."""
+        """Name of the model."""
         return self._local or self._settings.model
 
     def identity(self) -> str:
-        """Model, protocol with its very words, and how much it is shown how often."""
+        """Model, system prompt, readings, frames and their size."""
         return json.dumps([self.model_name, self._system, self.repeats, self._frames, self._side])
 
     def score(self, row: EditRow) -> Score:
         """Means of the points over the readings; ``total`` with its ``spread`` (standard deviation) over them.
 
         Raises:
-            Unscored: a video cannot be read, or a reading got no usable answer; answers so far are kept.
-            UserError: no question will be answered before something is mended.
+            Unscored: a video cannot be read, or a reading got no usable answer; answers so far are cached.
+            UserError: no question can be answered until the user fixes something.
         """
         assert row.edited is not None
-        source, edited = (shrunk(sampled(path, self._frames), self._side) for path in (row.source, row.edited))
+        source, edited = (shrunk(frames_of(path, self._frames), self._side) for path in (row.source, row.edited))
         untouched = _difference(source, edited) < UNTOUCHED
         answers = [self._ask(row, source, edited, reading) for reading in range(self.repeats)]
         points = [self.protocol.points(answer, untouched) for answer in answers]
@@ -134,13 +134,13 @@ class JudgeScorer:
 
 
 def _difference(source: list[np.ndarray], edited: list[np.ndarray]) -> float:
-    """Mean absolute difference in grey levels; infinite where the videos differ in size or length."""
+    """Mean absolute difference in grey levels; infinite if the videos differ in size or length."""
     if [frame.shape for frame in source] != [frame.shape for frame in edited]:
         return float("inf")
     pairs = zip(source, edited, strict=True)
     return float(np.mean([np.abs(ours.astype(np.int16) - theirs).mean() for theirs, ours in pairs]))
 
 
-def second(local_model: str | None = None, model: str | None = None, **settings: Any) -> JudgeScorer | None:
-    """Another judge; None where neither model is named. Arguments and errors are those of :class:`JudgeScorer`."""
+def second_judge(local_model: str | None = None, model: str | None = None, **settings: Any) -> JudgeScorer | None:
+    """Another :class:`JudgeScorer`; None if neither model is named."""
     return JudgeScorer(local_model=local_model, model=model, **settings) if local_model or model else None

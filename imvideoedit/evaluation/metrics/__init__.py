@@ -1,4 +1,4 @@
-"""Measures of real edits by open networks and classical vision: alignment, temporal, source, rebuild.
+"""Measures of real edits by open networks and classical vision: text alignment, time, source, autoencoder.
 
 The networks and their weights come from `weights`.
 """

@@ -1,4 +1,4 @@
-"""How well frames fit a text.
+"""Alignment of frames with a text.
 
 Legend: N frames, D channels; all vectors are of unit length.
 """
@@ -15,7 +15,7 @@ def frame_alignment(features_ND: Tensor, text_D: Tensor) -> float:
 def video_alignment(features_ND: Tensor, text_D: Tensor) -> float:
     """100 times the cosine of the text and the mean of the frames' vectors (mean pooling, CLIP4Clip, Luo et al. 2021).
 
-    EditVerseBench's own video alignment looks with ViCLIP, so the two are not comparable.
+    EditVerseBench's own video alignment uses ViCLIP, so the two are not comparable.
     """
     return float(100 * F.normalize(features_ND.mean(0), dim=0) @ text_D)
 

@@ -1,4 +1,4 @@
-"""Optical flow and what is done with it: warping, occlusion, the frame in between.
+"""Optical flow, warping, occlusion, and frame interpolation.
 
 Legend: H W pixels. Frames are float ``[3, H, W]`` in [0, 1], flows ``[2, H, W]`` in pixels, x then y.
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Flow = Callable[[Tensor, Tensor], Tensor]
-"""What is at p in the first frame is at p + flow(p) in the second."""
+"""The content at p in the first frame is at p + flow(p) in the second."""
 
 
 def tvl1(first: Tensor, second: Tensor) -> Tensor:
-    """TV-L1 flow (Zach et al. 2007) of scikit-image, which needs no weights; good for small motions."""
+    """TV-L1 flow (Zach et al. 2007) of scikit-image, which needs no weights; for small motions."""
     rows, columns = optical_flow_tvl1(_grey(first), _grey(second))
     return torch.stack([torch.from_numpy(columns), torch.from_numpy(rows)]).float()
 
@@ -25,7 +25,7 @@ def _grey(frame: Tensor):
 
 
 def warp(frame: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """The frame read at p + flow(p), bilinear, and bool ``[H, W]``: where that lies inside it."""
+    """The frame sampled at p + flow(p), bilinear, and bool ``[H, W]``: where that is inside the frame."""
     height, width = flow.shape[-2:]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     x, y = columns + flow[0], rows + flow[1]
@@ -35,14 +35,14 @@ def warp(frame: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def visible(forward: Tensor, backward: Tensor) -> Tensor:
-    """Where the two flows undo each other (Sundaram et al. 2010), bool ``[H, W]``: elsewhere something is covered."""
+    """Where the two flows cancel out (Sundaram et al. 2010), bool ``[H, W]``; elsewhere is an occlusion."""
     back, inside = warp(backward, forward)
-    apart = ((forward + back) ** 2).sum(0)
-    return inside & (apart < 0.01 * ((forward**2).sum(0) + (back**2).sum(0)) + 0.5)
+    squared = ((forward + back) ** 2).sum(0)
+    return inside & (squared < 0.01 * ((forward**2).sum(0) + (back**2).sum(0)) + 0.5)
 
 
 def between(first: Tensor, second: Tensor, flow: Flow) -> Tensor:
-    """The frame halfway, from both sides (Jiang et al. 2018, Super SloMo, equations 1 and 4 at t = 1/2)."""
+    """The frame halfway, interpolated from both (Jiang et al. 2018, Super SloMo, equations 1 and 4 at t = 1/2)."""
     forward, backward = flow(first, second), flow(second, first)
     to_first, to_second = (backward - forward) / 4, (forward - backward) / 4
     return (warp(first, to_first)[0] + warp(second, to_second)[0]) / 2

@@ -1,4 +1,4 @@
-"""Frames as the metrics read them: one or a few at a time, whatever the video's length.
+"""Frames as metrics read them: one or a few at a time, for videos of any length.
 
 Legend: N frames, H W pixels, D channels.
 """
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 Frames = Iterable[np.ndarray]
-"""uint8 ``[H, W, 3]`` frames, to be read as often as wanted: an array ``[F, H, W, 3]``, or a ``data.video.Clip``."""
+"""uint8 ``[H, W, 3]`` frames that can be iterated repeatedly: an array ``[F, H, W, 3]``, or a video on disk."""
 
-AT_ONCE = 8  # frames that a network sees together
+BATCH = 8  # frames per forward pass of a network
 T = TypeVar("T")
 
 
@@ -23,7 +23,7 @@ def to_float(frame_HWC: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frame_HWC)).permute(2, 0, 1).float() / 255
 
 
-def batches(frames: Frames, size: int = AT_ONCE) -> Iterator[Tensor]:
+def batches(frames: Frames, size: int = BATCH) -> Iterator[Tensor]:
     """Float ``[N, 3, H, W]`` in [0, 1], at most ``size`` frames each."""
     batch: list[Tensor] = []
     for frame_HWC in frames:
@@ -36,16 +36,16 @@ def batches(frames: Frames, size: int = AT_ONCE) -> Iterator[Tensor]:
 
 
 def features(frames: Frames, images: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a network makes of every frame, ``[N, D]``."""
+    """A network's features of every frame, ``[N, D]``."""
     return torch.cat([images(batch) for batch in batches(frames)])
 
 
 def pairs(frames: Iterable[T], step: int = 1) -> Iterator[tuple[T, T]]:
-    """Every ``step``-th item with the one that follows it among them."""
+    """Neighbouring pairs of every ``step``-th item."""
     return pairwise(item for place, item in enumerate(frames) if place % step == 0)
 
 
 def mean(values: Iterable[float]) -> float:
-    """NaN where there is none, as in a video of one frame."""
+    """The mean; NaN without values, as for a video of one frame."""
     known = list(values)
     return float(np.mean(known)) if known else float("nan")

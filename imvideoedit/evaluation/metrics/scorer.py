@@ -1,21 +1,21 @@
-"""The open metrics of an edited video, beside its source."""
+"""The open metrics of an edited video and its source."""
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.edits.scores import Score
-from imvideoedit.evaluation.edits.videos import Sized
+from imvideoedit.evaluation.edits.score_store import Score
+from imvideoedit.evaluation.edits.videos import EditVideos
 from imvideoedit.evaluation.metrics.alignment import frame_alignment, preference, video_alignment
 from imvideoedit.evaluation.metrics.frames import features
 from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
 from imvideoedit.evaluation.metrics.rebuild import rebuilt_pairs
 from imvideoedit.evaluation.metrics.source import colour_drift, perceptual, round_trip, structural
 from imvideoedit.evaluation.metrics.temporal import flicker, neighbour_similarity, warped_error
-from imvideoedit.evaluation.weights.networks import Clip
+from imvideoedit.evaluation.weights.networks import ClipEncoder
 from imvideoedit.wan.backbone import Backbone, load_backbone
 
 MEASURES: dict[str, tuple[str, ...]] = {
@@ -34,26 +34,20 @@ MEASURES: dict[str, tuple[str, ...]] = {
 
 
 class OpenScorer(NetworkScorer):
-    """The open metrics, see :mod:`imvideoedit.evaluation.metrics`; without a prompt those of the text are NaN.
+    """The open metrics, see :mod:`imvideoedit.evaluation.metrics`; those of the text are NaN without a prompt.
 
     Args:
-        backbone: whose autoencoder the round trip goes through.
-        measures, weights, flow, device: as :class:`NetworkScorer`.
+        backbone: its autoencoder is measured by ``autoencoder_psnr``.
+        measures, options: of :class:`NetworkScorer`.
     """
 
     name = kind = "open"
+    needs = MEASURES
     scales = {"clip_temporal": 1.0, "dino_temporal": 1.0, "ssim_structure_only": 1.0}
     lower = frozenset({"warped_error", "flicker", "colour_drift", "lpips_structure_only"})
 
-    def __init__(
-        self,
-        measures: Sequence[str] | None = None,
-        weights: Path | str | None = None,
-        flow: str = "raft",
-        device: str | None = None,
-        backbone: str = "nano",
-    ) -> None:
-        super().__init__(measures, MEASURES, weights, flow, device)
+    def __init__(self, measures: Sequence[str] | None = None, backbone: str = "nano", **options: Any) -> None:
+        super().__init__(measures, **options)
         self._backbone_name = backbone
 
     def identity(self) -> str:
@@ -64,35 +58,36 @@ class OpenScorer(NetworkScorer):
         """As :class:`NetworkScorer`.
 
         Raises:
-            Unscored: a video cannot be read, or the videos do not fit each other.
+            Unscored: a video cannot be read, or the videos do not match.
             UserError: a network or the backbone cannot be loaded.
         """
         if "autoencoder_psnr" in self.measures:
             _ = self._backbone
         return super().score(row)
 
-    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
-        """Of the edited video, its source and its prompt."""
-        seen: dict[str, Tensor] = {}  # so that three measures look once
+    def measure_calls(self, row: EditRow, videos: EditVideos) -> dict[str, Callable[[], float]]:
+        """Measures of the edited video, its source and its prompt."""
+        edited, source, mask = videos
+        seen: dict[str, Tensor] = {}  # three measures share these features
 
         def clip() -> Tensor:
             if "clip" not in seen:
                 seen["clip"] = features(edited, self.network("clip_l14").images)
             return seen["clip"]
 
-        def told(take: Callable[[Tensor], float], network: str) -> float:
-            return take(self.network(network).text(row.prompt)) if row.prompt else math.nan
+        def with_text(measure: Callable[[Tensor], float], network: str) -> float:
+            return measure(self.network(network).text(row.prompt)) if row.prompt else math.nan
 
-        def picked(text: Tensor) -> float:
-            model: Clip = self.network("pickscore")
+        def pickscore(text: Tensor) -> float:
+            model: ClipEncoder = self.network("pickscore")
             return preference(features(edited, model.images), text, model.scale)
 
         return {
-            "clip_text_frame": lambda: told(lambda text: frame_alignment(clip(), text), "clip_l14"),
-            "clip_text_video": lambda: told(lambda text: video_alignment(clip(), text), "clip_l14"),
+            "clip_text_frame": lambda: with_text(lambda text: frame_alignment(clip(), text), "clip_l14"),
+            "clip_text_video": lambda: with_text(lambda text: video_alignment(clip(), text), "clip_l14"),
             "clip_temporal": lambda: neighbour_similarity(clip()),
             "dino_temporal": lambda: neighbour_similarity(features(edited, self.network("dino_b16").images)),
-            "pickscore": lambda: told(picked, "pickscore"),
+            "pickscore": lambda: with_text(pickscore, "pickscore"),
             "warped_error": lambda: warped_error(edited, source, self.flow),
             "flicker": lambda: flicker(edited),
             "colour_drift": lambda: colour_drift(edited, source, mask),

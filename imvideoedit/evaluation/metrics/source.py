@@ -1,4 +1,4 @@
-"""What became of the source: colours outside the edit, structure, and what the autoencoder alone costs."""
+"""Preservation of the source: colours outside the edit, structure, and the error of the autoencoder alone."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -8,17 +8,17 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from imvideoedit.evaluation.metrics.frames import Frames, mean, to_float
+from imvideoedit.evaluation.nano.exact import psnr
 
-KEPT_SHARE = 0.5  # of the pixels, where no mask says what was edited: those that changed least
-SSIM_WINDOW = 7  # pixels, as scikit-image's
+KEPT_SHARE = 0.5  # share of pixels, those that changed least, that count as unedited without a mask
 
 
 def colour_drift(edited: Frames, source: Frames, mask: Frames | None = None) -> float:
-    """How far the mean colour outside the edit moved, in CIEDE2000; 0 where nothing did.
+    """Change of the mean colour outside the edit, in CIEDE2000; 0 for no change.
 
     Args:
-        mask: bright where the edit is; without one the half of the pixels that changed least stands for its outside,
-            so that the number is a lower bound.
+        mask: bright inside the edit; without one the half of the pixels that changed least counts as outside, and the
+            value is a lower bound.
     """
     drifts = []
     for ours, theirs, bright in _triples(edited, source, mask):
@@ -30,7 +30,7 @@ def colour_drift(edited: Frames, source: Frames, mask: Frames | None = None) -> 
 
 
 def structural(edited: Frames, source: Frames) -> float:
-    """Mean SSIM against the source, 1 for the source itself: how much structure was kept, not how good an edit is."""
+    """Mean SSIM against the source, 1 for the source itself: structure that was kept, not the quality of the edit."""
     return mean(
         float(structural_similarity(ours, theirs, channel_axis=2, data_range=255))
         for ours, theirs in zip(edited, source, strict=False)
@@ -38,7 +38,7 @@ def structural(edited: Frames, source: Frames) -> float:
 
 
 def perceptual(edited: Frames, source: Frames, distance: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Mean LPIPS against the source, 0 for the source itself: how much structure was kept, not how good an edit is."""
+    """Mean LPIPS against the source, 0 for the source itself: structure that was kept, not the quality of the edit."""
     return mean(
         float(distance(to_float(ours)[None], to_float(theirs)[None]))
         for ours, theirs in zip(edited, source, strict=False)
@@ -49,10 +49,9 @@ def round_trip(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     """PSNR (dB, at most 60) of frames through the autoencoder: no edit in its latents keeps more.
 
     Args:
-        pairs: each frame and what the autoencoder makes of it.
+        pairs: each frame and its reconstruction.
     """
-    worst = max(mean(float(((ours.astype(np.float32) - theirs) ** 2).mean()) for ours, theirs in pairs), 255**2 * 1e-6)
-    return float(10 * np.log10(255**2 / worst))
+    return psnr(np.array([((ours.astype(np.float32) - theirs) ** 2).mean() for ours, theirs in pairs], float))
 
 
 def _least_changed(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Flicker and consistency through time."""
+"""Flicker and temporal consistency."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,17 +12,22 @@ from imvideoedit.evaluation.metrics.frames import Frames, mean, to_float
 
 
 def neighbour_similarity(features_ND: Tensor) -> float:
-    """Mean cosine of each frame with the one before, negative ones as 0 (CLIP and DINO temporal consistency of
-    EditVerseBench); unit vectors in, at most 1, NaN for a single frame."""
+    """Mean cosine of neighbouring frames, clamped at 0 (CLIP and DINO temporal consistency of EditVerseBench).
+
+    Args:
+        features_ND: unit vectors.
+
+    Returns:
+        0 to 1; NaN for a single frame.
+    """
     return mean((features_ND[1:] * features_ND[:-1]).sum(1).clamp(min=0).tolist())
 
 
 def warped_error(edited: Frames, source: Frames, flow: Flow) -> float:
     """Flow-compensated flicker (Lai et al. 2018, equation 8): root mean square of V_t - warp(V_t-1), in grey levels.
 
-    The flow is the source's: the edit is to move as the source does. Only pixels are counted that the flow follows
-    forth and back. 0 for a video whose every pixel keeps its colour along the source's motion; NaN where no pair of
-    frames is left.
+    The flow is the source's, since an edit should move as its source does. Only pixels count where forward and backward
+    flow agree. 0 for a video whose pixels keep their colours along the source's motion; NaN if no pixels are left.
 
     Raises:
         ValueError: the videos differ in size.
@@ -38,7 +43,7 @@ def warped_error(edited: Frames, source: Frames, flow: Flow) -> float:
 
 
 def flicker(video: Frames) -> float:
-    """Mean absolute difference of neighbouring frames, in grey levels, with no regard to motion."""
+    """Mean absolute difference of neighbouring frames, in grey levels, without motion compensation."""
     return mean(float(np.abs(now.astype(np.int16) - was).mean()) for was, now in pairwise(video))
 
 

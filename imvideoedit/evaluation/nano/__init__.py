@@ -1,4 +1,4 @@
-"""NanoEdit-Bench: edits of held-out scenes against exact answers, scored, summed up and drawn.
+"""NanoEdit-Bench: edits of held-out nano videos, scored against exact answers, with tables and plots.
 
-Real edits, which have no exact answer, are scored in the rooms beside it.
+Real edits have no exact answer; the other rooms of ``evaluation`` score them.
 """

@@ -1,4 +1,4 @@
-"""The editors that the nano benchmark compares: copying, the autoencoder's ceiling, and a trained adapter."""
+"""The editors that NanoEdit-Bench compares: copying, the autoencoder's ceiling, and a trained adapter."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import torch
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.nano.exact import Editor
-from imvideoedit.nano.scene_batches import to_tensor
+from imvideoedit.video.geometry import from_model, to_model
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.world.edits import Edit
 
@@ -16,7 +16,7 @@ Text = Literal["prompt", "instruction"]
 
 
 def copy_source(source: np.ndarray, edit: Edit) -> np.ndarray:
-    """Do nothing: the floor that every editor must beat in the changed region."""
+    """Change nothing: the baseline that every editor must beat in the changed region."""
     return source
 
 
@@ -26,19 +26,18 @@ def ceiling(backbone: Backbone) -> Editor:
     @torch.no_grad()
     def run(source: np.ndarray, edit: Edit) -> np.ndarray:
         _, exact, _ = edit.render(len(source), source.shape[1:3])
-        rebuilt = backbone.decode_video(backbone.encode_video(to_tensor(exact)[None].to(backbone.device)))
-        pixels = (rebuilt[0].float().cpu() + 1) * 127.5
-        return pixels.round().clamp(0, 255).byte().permute(1, 2, 3, 0).numpy()
+        latents = backbone.encode_video(to_model(list(exact)).to(backbone.device))
+        return from_model(backbone.decode_video(latents).float())
 
     return run
 
 
 def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: Any) -> Editor:
-    """The shipping pipeline.
+    """The pipeline that users run.
 
     Args:
-        text: ``prompt`` tells the source prompt too, so that the whole edited prompt can be made; ``instruction`` gives
-            the instruction as it is typed.
+        text: ``prompt`` passes the source prompt too, from which the full edited prompt is built; ``instruction``
+            passes the instruction as typed.
         settings: in place of the adapter's own.
 
     Raises:

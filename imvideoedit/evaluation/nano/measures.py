@@ -1,7 +1,7 @@
-"""What is measured of one edited video, each number against the exact answer.
+"""All measures of one edited video against the exact answer.
 
-Regions: ``changed`` (pixels the exact edit changes), ``kept`` (the others) and ``frame`` (all). NaN where a region is
-empty or a video too short for a measure.
+Regions: ``changed`` (pixels the exact edit changes), ``kept`` (the others) and ``frame`` (all). NaN if a region is
+empty or the video too short for a measure.
 """
 
 from typing import Any
@@ -11,36 +11,36 @@ import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from imvideoedit.evaluation.nano.exact import psnr, score
+from imvideoedit.evaluation.nano.exact import psnr, region_psnr
 from imvideoedit.evaluation.nano.tracks import motion_fidelity
 from imvideoedit.world.scenes import Scene
 
 REGIONS = ("changed", "kept", "frame")
-STILL = 4.0  # squared grey levels of frame difference that count as nothing moving
-ARTIFACT = 20.0  # CIEDE2000 from both the exact answer and the source
+STILL = 4.0  # squared grey levels, added to the energy of the frame differences so that still videos do not divide by 0
+ARTIFACT = 20.0  # CIEDE2000 from the exact answer and from the source
 
 
 def measure(
     edited: np.ndarray, exact: np.ndarray, source: np.ndarray, mask: np.ndarray, scene: Scene
 ) -> dict[str, Any]:
-    """All measures of one edit.
+    """Compare one edited video with its exact answer.
 
     Args:
         edited, exact, source: uint8 ``[F, H, W, 3]``.
         mask: bool ``[F, H, W]``, the changed pixels.
-        scene: that ``exact`` shows.
+        scene: the scene that ``exact`` shows.
 
     Returns:
-        ``*_psnr`` (dB), ``*_ssim`` and ``*_color`` (CIEDE2000, 0 is equal) of each region; ``remaining``, the share
-        of copying's root mean square error that is left in the changed region; ``motion`` in [0, 1] (see
+        ``*_psnr`` (dB), ``*_ssim`` and ``*_color`` (CIEDE2000, 0 for equal) of each region; ``remaining``, the
+        root mean square error in the changed region over that of copying the source; ``motion`` in [0, 1] (see
         ``motion_fidelity``); ``difference_error``, the energy of the error of the frame differences over the energy
-        of the exact ones (1 for a frozen video); ``artifact_rate``, the share of pixels that look neither like the
-        exact answer nor like the source; and ``psnr_by_frame``, a list of the F whole frames' PSNR (dB).
+        of the exact ones (1 for a frozen video); ``artifact_rate``, the share of pixels that look like neither the
+        exact answer nor the source; and ``psnr_by_frame``, the PSNR (dB) of each of the F frames.
 
     Raises:
         ValueError: the shapes differ.
     """
-    rows: dict[str, Any] = {**score(edited, exact, mask), "psnr_by_frame": _psnr_by_frame(edited, exact)}
+    rows: dict[str, Any] = {**region_psnr(edited, exact, mask), "psnr_by_frame": _psnr_by_frame(edited, exact)}
     near = _color_distance(edited, exact)
     maps = {"ssim": _ssim_map(edited, exact), "color": near}
     regions = dict(zip(REGIONS, (mask, ~mask, np.ones_like(mask)), strict=True))
@@ -71,7 +71,7 @@ def _color_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity around every pixel, mean over colours, ``[F, H, W]``."""
+    """Structural similarity around every pixel, mean over channels, ``[F, H, W]``."""
     first, second = (torch.from_numpy(video).permute(0, 3, 1, 2).float() for video in (a, b))
     _, full = structural_similarity_index_measure(
         first, second, data_range=255.0, reduction="none", return_full_image=True

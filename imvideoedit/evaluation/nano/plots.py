@@ -1,4 +1,4 @@
-"""The report's pictures, as matplotlib figures; none where there is nothing to show."""
+"""Plots of a NanoEdit-Bench report."""
 
 import math
 import re
@@ -10,23 +10,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imvideoedit.evaluation.nano.report_data import Variant
-from imvideoedit.evaluation.nano.report_numbers import mean_of
+from imvideoedit.evaluation.nano.report_estimates import estimate_of, mean_of
 from imvideoedit.evaluation.nano.scoring import WEIGHTS
-from imvideoedit.evaluation.nano.summary import Row
-from imvideoedit.evaluation.reporting.charts import COLORS, STYLE, canvas, circle, look, png
-from imvideoedit.evaluation.reporting.statistics import interval_over_seeds
+from imvideoedit.evaluation.reporting.charts import (
+    AT_ONCE,
+    COLORS,
+    STYLE,
+    canvas,
+    interval_bars,
+    look,
+    name_rows,
+    png,
+    radar,
+)
 
 REFERENCES = {"copy": ("#999999", "--"), "ceiling": ("#666666", ":")}  # color, dashes
-AT_ONCE = len(COLORS)  # variants whose lines are told apart in one picture
 
 
 def draw(variants: Sequence[Variant], references: Sequence[Variant]) -> dict[str, bytes]:
-    """PNGs by name: ``variants parts tasks frames curves`` and ``against_<setting>``, those that there is data for."""
+    """PNGs by name: ``variants parts tasks frames curves`` and ``against_<setting>``; those that have data."""
     with matplotlib.rc_context(STYLE):
         figures = {
             "variants": overall_bars([*variants, *references]),
             "parts": parts_bars([*variants, *references]),
-            "tasks": radar([*variants[:AT_ONCE], *references]),
+            "tasks": task_radar([*variants[:AT_ONCE], *references]),
             "frames": by_frame(variants[:AT_ONCE]),
             **{_file_name(f"against_{key}"): against(variants, key) for key in numeric(variants)},
             "curves": curves(variants),
@@ -36,20 +43,15 @@ def draw(variants: Sequence[Variant], references: Sequence[Variant]) -> dict[str
 
 def overall_bars(shown: Sequence[Variant]) -> Figure:
     """Overall score of each, with its interval."""
-    figure, axes = canvas(8, 0.42 * len(shown) + 1.0)
-    for place, variant in enumerate(shown):
-        mean, low, high = _estimate(variant.rows, "overall")
-        color = REFERENCES[variant.label][0] if variant.label in REFERENCES else COLORS[0]
-        axes.barh(place, mean, height=0.62, color=color, alpha=0.85)
-        axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], color="#222222", capsize=4, linewidth=1.4)
-        axes.text(high + 1.2, place, f"{mean:.1f}", va="center")
+    colors = [REFERENCES[variant.label][0] if variant.label in REFERENCES else COLORS[0] for variant in shown]
+    found = [estimate_of(variant.rows, "overall") for variant in shown]
+    figure, axes = interval_bars([variant.label for variant in shown], found, colors, ".1f", 100)
     axes.set_xlabel("overall, 0 to 100; lines: 95 % interval")
-    _names_down(axes, shown)
     return figure
 
 
 def parts_bars(shown: Sequence[Variant]) -> Figure:
-    """The four parts of each score, end to end."""
+    """The four parts of each score, stacked."""
     figure, axes = canvas(8, 0.42 * len(shown) + 1.3)
     ends = np.zeros(len(shown))
     for part, color in zip(WEIGHTS, (COLORS[0], COLORS[2], COLORS[5], COLORS[4]), strict=True):
@@ -57,18 +59,19 @@ def parts_bars(shown: Sequence[Variant]) -> Figure:
         label = f"{part} (of {WEIGHTS[part]:.0f})"
         axes.barh(range(len(shown)), points, left=ends, height=0.62, color=color, label=label)
         for place, width in enumerate(points):
-            if width > 3:  # narrower ones have no room for their number
+            if width > 3:  # narrower ones have no room for the text
                 ink = "white" if color == COLORS[0] else "black"
                 axes.text(ends[place] + width / 2, place, f"{width:.0f}", ha="center", va="center", color=ink)
         ends += points
     axes.set_xlabel("points")
-    _names_down(axes, shown)
+    name_rows(axes, [variant.label for variant in shown])
+    axes.set_xlim(0, 105)
     figure.legend(loc="outside upper center", ncols=len(WEIGHTS))
     return figure
 
 
-def radar(shown: Sequence[Variant]) -> Figure | None:
-    """Overall score of every task, around a circle; None for fewer than three tasks."""
+def task_radar(shown: Sequence[Variant]) -> Figure | None:
+    """Overall score of every task as a radar; None for fewer than three tasks."""
     tasks = list(dict.fromkeys(row["task"] for variant in shown for row in variant.rows))
     if len(tasks) < 3:
         return None
@@ -76,11 +79,11 @@ def radar(shown: Sequence[Variant]) -> Figure | None:
     for place, variant in enumerate(shown):
         means = [mean_of([row for row in variant.rows if row["task"] == task], "overall") for task in tasks]
         lines.append((variant.label, means, *_look(variant, place)))
-    return circle(tasks, lines)
+    return radar(tasks, lines)
 
 
 def by_frame(shown: Sequence[Variant]) -> Figure | None:
-    """PSNR of the n-th frame, a panel a length; None where no row has it or all videos are single frames."""
+    """PSNR of each frame, a panel per length; None without such rows, or if all videos are single frames."""
     rows = [row for variant in shown for row in variant.rows if row.get("psnr_by_frame")]
     lengths = sorted({row["frames"] for row in rows} - {1})
     if not lengths:
@@ -103,7 +106,7 @@ def by_frame(shown: Sequence[Variant]) -> Figure | None:
 
 
 def curves(variants: Sequence[Variant]) -> Figure | None:
-    """Validation loss of every run against its steps; None where no run has a table of metrics."""
+    """Validation loss of every run against its steps; None if no run has a table of metrics."""
     figure, axes = canvas(8, 3.8)
     for place, variant in enumerate(variants):
         color, dash = _look(variant, place)
@@ -118,14 +121,14 @@ def curves(variants: Sequence[Variant]) -> Figure | None:
 
 
 def numeric(variants: Sequence[Variant]) -> list[str]:
-    """The settings that take three or more numbers among the variants."""
+    """The settings that have three or more numeric values among the variants."""
     keys = dict.fromkeys(key for variant in variants for key in variant.settings)
     values = {key: {_number(variant, key) for variant in variants} - {None} for key in keys}
     return [key for key in keys if len(values[key]) >= 3]
 
 
 def against(variants: Sequence[Variant], key: str) -> Figure:
-    """Overall and the changed region's PSNR against a setting, a line for whatever else varies."""
+    """Overall and PSNR of the changed region against a setting, a line for each combination of other settings."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
     points: dict[str, list[tuple[float, Variant]]] = {}
@@ -139,7 +142,7 @@ def against(variants: Sequence[Variant], key: str) -> Figure:
     for axes, (score, title) in zip(panels, scores.items(), strict=True):
         for place, (others, line) in enumerate(points.items()):
             line = sorted(line, key=lambda point: point[0])
-            means, lows, highs = np.array([_estimate(variant.rows, score) for _, variant in line]).T
+            means, lows, highs = np.array([estimate_of(variant.rows, score) for _, variant in line]).T
             color, dash = look(place)
             edges = [means - lows, highs - means]
             values = [value for value, _ in line]
@@ -153,12 +156,6 @@ def against(variants: Sequence[Variant], key: str) -> Figure:
     if len(points) > 1:
         _legend_once(figure, panels)
     return figure
-
-
-def _estimate(rows: Sequence[Row], key: str) -> tuple[float, float, float]:
-    """Mean, lower and upper edge of its interval; rounding leaves no edge on the wrong side of the mean."""
-    mean, (low, high) = mean_of(rows, key), interval_over_seeds(rows, key)
-    return mean, min(low, mean), max(high, mean)
 
 
 def _number(variant: Variant, key: str) -> float | None:
@@ -177,15 +174,8 @@ def _look(variant: Variant, place: int) -> tuple[str, str]:
     return REFERENCES.get(variant.label, look(place))
 
 
-def _names_down(axes: Axes, shown: Sequence[Variant]) -> None:
-    axes.set_yticks(range(len(shown)), [variant.label for variant in shown])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 105)
-    axes.grid(False, axis="y")
-
-
 def _legend_once(figure: Figure, panels: Sequence[Axes]) -> None:
-    """Every label once, below."""
+    """One legend below the panels, with each label once."""
     lines = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if lines:
         figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3)

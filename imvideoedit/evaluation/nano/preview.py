@@ -1,4 +1,4 @@
-"""Look at a training run: edits of held-out nano videos through the very pipeline that ships."""
+"""Previews of a training run: edits of held-out nano videos by the pipeline that users run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.evaluation.nano.exact import held_out_edits
 from imvideoedit.video.reader import write_video
+from imvideoedit.video.strips import side_by_side
 from imvideoedit.world.edits import Edit
 from imvideoedit.world.tasks import TASKS
 
@@ -21,16 +22,16 @@ FPS = 8
 
 
 class NanoPreview(Callback):
-    """Every N optimizer steps edits held-out videos with the moving average of the weights.
+    """Edits held-out videos every N optimizer steps, with the moving average of the weights.
 
-    Writes ``step-<N>.mp4`` (a row a video; source, exact answer and edit side by side) and ``step-<N>.png`` (first,
-    middle and last frames of the same).
+    Writes ``step-<N>.mp4`` (a row per video; source, exact answer and edit side by side) and ``step-<N>.png`` (its
+    first, middle and last frame).
 
     Args:
-        folder: where to.
+        folder: for the previews.
         every_n_steps: optimizer steps between previews, at least 1.
-        defaults: of the sampler.
-        tasks: the tasks to show, one video each.
+        sampling: of the edits.
+        tasks: one video of each is shown.
         frames: of each video; training has seen single frames only.
         seed: of the videos.
     """
@@ -39,12 +40,12 @@ class NanoPreview(Callback):
         self,
         folder: Path | str,
         every_n_steps: int,
-        defaults: SamplingConfig,
+        sampling: SamplingConfig,
         tasks: Sequence[str] = TASKS[:4],
         frames: int = 17,
         seed: int = 2026,
     ) -> None:
-        self.folder, self.every_n_steps, self.defaults, self.frames = Path(folder), every_n_steps, defaults, frames
+        self.folder, self.every_n_steps, self.sampling, self.frames = Path(folder), every_n_steps, sampling, frames
         self.edits = held_out_edits(1, seed, tuple(tasks))
         self.latest = 0
 
@@ -54,7 +55,7 @@ class NanoPreview(Callback):
         if step % self.every_n_steps or step == self.latest or not trainer.is_global_zero:
             return
         self.latest = step
-        pipeline = EditPipeline(task.backbone, task.method, self.defaults)
+        pipeline = EditPipeline(task.backbone, task.method, self.sampling)
         with task.averaged():
             rows = [preview_row(pipeline, edit, self.frames) for edit in self.edits]
         write_preview(self.folder / f"step-{step:06d}", np.concatenate(rows, axis=1))
@@ -64,7 +65,7 @@ def preview_row(pipeline: EditPipeline, edit: Edit, frames: int) -> np.ndarray:
     """Source, exact answer and edit side by side: uint8 ``[F, H, 3W, 3]``."""
     source, exact, _ = edit.render(frames)
     edited = pipeline(source, edit.instruction, source_prompt=edit.source_prompt).frames
-    return np.concatenate([source, exact, edited], axis=2)
+    return side_by_side(source, exact, edited)
 
 
 def write_preview(stem: Path, video_FHWC: np.ndarray) -> None:

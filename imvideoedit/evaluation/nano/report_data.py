@@ -1,7 +1,7 @@
-"""Everything a folder holds of scored runs, and the variants that they are runs of.
+"""Reads the scored runs in a folder, and groups them by variant.
 
-A scored run is a folder with ``videos.parquet``, or with ``scores/videos.parquet``. Beside it may lie what Hydra, the
-CSV logger and the export wrote: ``.hydra/overrides.yaml``, ``csv/metrics.csv`` and ``adapter.safetensors``.
+A scored run is a folder with ``videos.parquet`` or ``scores/videos.parquet``, and maybe with the files of Hydra, the
+CSV logger and the export: ``.hydra/overrides.yaml``, ``csv/metrics.csv`` and ``adapter.safetensors``.
 """
 
 import csv
@@ -19,32 +19,32 @@ import yaml
 from safetensors import safe_open
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.evaluation.nano.exact import SCORES as PSNRS
+from imvideoedit.evaluation.nano.exact import PSNRS
 from imvideoedit.evaluation.nano.scoring import WEIGHTS
-from imvideoedit.evaluation.nano.summary import Row
+from imvideoedit.evaluation.nano.summary import VideoScores
 from imvideoedit.methods.adapter_file import read_header
 
 SCORES = ("overall", *WEIGHTS, *PSNRS)
-NOT_SETTINGS = ("seed", "resume", "run_dir", "out")  # they do not make another variant
+NOT_SETTINGS = ("seed", "resume", "run_dir", "out")  # overrides that make no other variant
 LOSS = "validation/loss"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was scored, or with no ``rows`` one that was not.
+    """A training run or an evaluation; without ``rows`` if it was not scored.
 
     Attributes:
-        place: its folder, from the collected one.
-        overrides: setting -> value, as given on its command line.
-        rows: of ``videos.parquet``; a video's number is its place among those of its task.
+        place: its folder, relative to the collected one.
+        overrides: key -> value, from its command line.
+        rows: of ``videos.parquet``, with videos numbered within their task.
         curve: step and validation loss.
-        parameters: trained numbers in its adapter; None without the file, as are ``steps``.
-        strips: its pictures, one a task.
+        parameters, steps: number of trained parameters, and training steps; None without an adapter file.
+        strips: its images, one per task.
     """
 
     place: str
     overrides: dict[str, str]
-    rows: list[Row]
+    rows: list[VideoScores]
     curve: list[tuple[int, float]]
     parameters: int | None
     steps: int | None
@@ -53,28 +53,28 @@ class Run:
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in their seed alone, or the rows of an editor that needs no training (then without runs).
+    """Runs that differ in their seed alone; or an editor without training, which has no runs.
 
     Attributes:
-        settings: the varying overrides it has, which its label spells out.
+        settings: those of its overrides that vary among the runs; its label lists them.
         rows: of its editor, each with the ``seed`` of its run.
     """
 
     label: str
     settings: dict[str, str]
     runs: list[Run]
-    rows: list[Row]
+    rows: list[VideoScores]
 
 
 def collect(folder: Path) -> list[Run]:
     """All runs in a folder, in the order of their sweep; a folder that holds ``videos.parquet`` is one evaluation.
 
     Raises:
-        UserError: no folder, nothing scored in it, or a file that cannot be read.
+        UserError: there is no folder, no scores in it, or a file cannot be read.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give that of an evaluation or of a multirun")
-    folder = Path(os.path.abspath(folder))  # so that its name, and that above it, are known for "." too
+    folder = Path(os.path.abspath(folder))  # "." has a name and a parent, too
     if (folder / "videos.parquet").is_file():
         return [_read_run(folder, folder / "videos.parquet")]
     scored: dict[Path, Path] = {}
@@ -94,7 +94,7 @@ def collect(folder: Path) -> list[Run]:
 def variants(runs: Sequence[Run]) -> list[Variant]:
     """The scored runs by their settings, in the order of their first runs.
 
-    A label names what varies among all runs: ``method=no_gate data.pairs=300``; ``adapter`` where nothing does.
+    A label lists the overrides that vary among all runs: ``method=no_gate data.pairs=300``; ``adapter`` if none does.
     """
     keys = dict.fromkeys(key for run in runs for key in run.overrides if key not in NOT_SETTINGS)
     varying = [key for key in keys if len({run.overrides.get(key) for run in runs}) > 1]
@@ -111,10 +111,10 @@ def variants(runs: Sequence[Run]) -> list[Variant]:
 
 
 def references(runs: Sequence[Run]) -> list[Variant]:
-    """Copying and the autoencoder's ceiling, each video once, however many runs brought it."""
+    """Copying and the autoencoder's ceiling; each video once, although every run has it."""
     found = []
     for editor in ("copy", "ceiling"):
-        rows: dict[tuple, Row] = {}
+        rows: dict[tuple, VideoScores] = {}
         for run in runs:
             for row in _rows_of(run, editor):
                 rows.setdefault((row["task"], row["video"], row["frames"]), {**row, "seed": ("", 0)})
@@ -123,8 +123,8 @@ def references(runs: Sequence[Run]) -> list[Variant]:
     return found
 
 
-def _by_seed(runs: list[Run]) -> tuple[list[Run], list[Row]]:
-    """Runs by seed, and their rows; a repeated run of a seed counts as one more."""
+def _by_seed(runs: list[Run]) -> tuple[list[Run], list[VideoScores]]:
+    """Runs sorted by seed, and their rows; a repeated run of a seed counts as another seed."""
     rows, times = [], dict.fromkeys([_seed(run) for run in runs], 0)
     ordered = sorted(runs, key=lambda run: _natural(_seed(run)))
     for run in ordered:
@@ -138,7 +138,7 @@ def _seed(run: Run) -> str:
     return run.overrides.get("seed", "0")  # as in conf/train.yaml
 
 
-def _rows_of(run: Run, editor: str) -> list[Row]:
+def _rows_of(run: Run, editor: str) -> list[VideoScores]:
     return [row for row in run.rows if row["editor"] == editor]
 
 
@@ -147,7 +147,7 @@ def _run_folder(parquet: Path) -> Path:
 
 
 def _started(folder: Path) -> Iterator[Path]:
-    """Folders in which Hydra began a run; an evaluation in ``scores`` belongs to the run above it."""
+    """Folders in which Hydra started a run; an evaluation in ``scores`` belongs to the run in its parent."""
     for overrides in folder.rglob(".hydra/overrides.yaml"):
         if overrides.parts[-3] != "scores":
             yield overrides.parent.parent
@@ -170,11 +170,11 @@ def _place(root: Path, folder: Path) -> str:
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.name
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> list[VideoScores]:
     try:
         rows = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} is not a whole parquet file ({error}); evaluate this run again") from error
+        raise UserError(f"{path} is not a valid parquet file ({error}); evaluate this run again") from error
     lacking = {"editor", "task", "video", "frames", *SCORES} - set(rows[0] if rows else ())
     if lacking or not any(row["editor"] == "adapter" for row in rows):
         what = f"the columns {', '.join(sorted(lacking))}" if lacking else "rows of the adapter"
@@ -182,13 +182,13 @@ def _rows(path: Path) -> list[Row]:
     firsts: dict[tuple, int] = {}
     for row in rows:
         of = row["editor"], row["task"], row["frames"]
-        # Evaluations number their videos through all tasks: a video's own place in its task is the same in all.
+        # Evaluations number their videos through all tasks; the number within the task is the same in all of them.
         row["video"] -= firsts.setdefault(of, row["video"])
     return rows
 
 
 def _overrides(root: Path, folder: Path) -> dict[str, str]:
-    """The command line of a run; without one it is told apart by where it lies."""
+    """The overrides of a run; without a Hydra file its folder is its only override."""
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         return {"run": _place(root, folder)}
@@ -200,7 +200,7 @@ def _overrides(root: Path, folder: Path) -> dict[str, str]:
 
 
 def _job_number(folder: Path) -> float:
-    """Of a run in its sweep; infinite where it is none's."""
+    """Number of a run in its sweep; infinite outside of a sweep."""
     path = folder / ".hydra" / "hydra.yaml"
     settings: Any = _yaml(path) if path.is_file() else None
     for key in ("hydra", "job", "num"):
@@ -222,22 +222,22 @@ def _curve(path: Path) -> list[tuple[int, float]]:
         with path.open(encoding="utf-8", newline="") as file:
             return [(int(row["step"]), float(row[LOSS])) for row in csv.DictReader(file) if row.get(LOSS)]
     except (csv.Error, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path} is no whole table of metrics ({error}); restore it, or move it away") from error
+        raise UserError(f"{path} is not a valid table of metrics ({error}); restore it, or move it away") from error
 
 
 def _adapter(path: Path) -> tuple[int, int | None]:
-    """Trained numbers in an adapter's file, and the steps its header tells."""
+    """Number of parameters in an adapter file, and the training steps in its header."""
     steps = read_header(path).training.get("steps")
     with safe_open(path, framework="np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys()), steps
 
 
 def _base(values: Sequence[str]) -> str:
-    """What absolute paths among the values have in common, up to a slash: a machine's own, and no part of a label."""
+    """The folder that absolute paths among the values share, with its slash; labels leave it out."""
     folders = [os.path.dirname(value) for value in values if os.path.isabs(value)]
     return os.path.join(os.path.commonpath(folders), "") if folders else ""
 
 
 def _natural(text: str) -> list[str | int]:
-    """Sorts 300 before 1000."""
+    """Sort key with 300 before 1000."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", text)]

@@ -1,16 +1,16 @@
-"""One score of 0 to 100 from exact measurements, in the paper's four parts.
+"""One score of 0 to 100 from exact measures, in the paper's four parts.
 
-Every part is a share in [0, 1], monotone in its measures:
+Every part is a share in [0, 1], monotone in its measures, times its points:
 
 - **instruction adherence (30)**: 1 - remaining. ``remaining`` is the error in the changed region over that of copying
   the source, so copying (or worse) gets 0 and the exact answer 1.
 - **temporal consistency (30)**: the mean of 1 / (1 + difference error), which is 1/2 for a frozen video and falls with
-  flicker, and of the motion fidelity of the objects. Not for single frames: their other parts make up the 100.
-- **visual fidelity (25)**: the mean of the frame's SSIM and of the kept region's PSNR, 15 dB counting 0 and 35 dB 1.
+  flicker, and of the motion fidelity of the objects. Single frames have no such part; the others make up the 100.
+- **visual fidelity (25)**: the mean of the frame's SSIM and of the kept region's PSNR, from 0 at 15 dB to 1 at 35 dB.
 - **artifact absence (15)**: 1 - artifact rate / 0.2, at least 0.
 
-A judge gives little for keeping a video in good shape that was not edited at all; so the last three parts count
-``UNEDITED`` of their worth at adherence 0, and rise to all of it at adherence ``EDITED``.
+A judge gives few points for the quality of a video that was not edited. So the last three parts count ``UNEDITED`` of
+their points at adherence 0, rising to all of them at adherence ``EDITED``.
 """
 
 import math
@@ -22,7 +22,7 @@ WORST_ARTIFACT_RATE = 0.2
 
 
 def parts(measures: dict[str, float]) -> dict[str, float]:
-    """The four parts of one video as points: at most ``WEIGHTS``, NaN for the temporal part of a single frame."""
+    """Points of one video in each part, at most ``WEIGHTS``; NaN for the temporal part of a single frame."""
     adherence = _clip(1 - measures["remaining"])
     credit = UNEDITED + (1 - UNEDITED) * min(adherence / EDITED, 1.0)
     shares = {
@@ -34,7 +34,7 @@ def parts(measures: dict[str, float]) -> dict[str, float]:
 
 
 def overall(points: dict[str, float]) -> float:
-    """0 to 100: the parts that are known, as a share of what they could be."""
+    """0 to 100: the sum of the known parts over the sum of their maxima."""
     known = {name: value for name, value in points.items() if not math.isnan(value)}
     return 100 * sum(known.values()) / sum(WEIGHTS[name] for name in known)
 
@@ -49,7 +49,7 @@ def _kept(psnr: float) -> float:
 
 
 def _mean(*shares: float) -> float:
-    """Mean of those that are known; NaN when the first is not."""
+    """Mean of the known shares; NaN if the first is NaN."""
     if math.isnan(shares[0]):
         return shares[0]
     known = [share for share in shares if not math.isnan(share)]

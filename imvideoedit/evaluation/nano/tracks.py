@@ -1,4 +1,4 @@
-"""Does every object go where it should? Each is looked for around its exact place, frame by frame.
+"""Does every object move as it should? Each is searched around its exact place, frame by frame.
 
 Legend: F frames, H W pixels.
 """
@@ -9,22 +9,22 @@ from numpy.lib.stride_tricks import sliding_window_view
 from imvideoedit.world.render import which_thing
 from imvideoedit.world.scenes import Scene
 
-REACH = 8  # pixels around the exact place that are searched; an object further off counts as lost
-MARGIN = 2  # pixels of surroundings matched along, since a plain object has its place from its outline alone
-FOUND = 0.5  # of the difference between an object and a wrong place: a worse match is not the object
-STRIDE = 4  # frames between those looked at: nothing moves far in so short a time
-SMALLEST = 12  # pixels an object must show to be looked for
+REACH = 8  # pixels searched around the exact place; an object farther away counts as lost
+MARGIN = 2  # pixels around an object that are matched too, since a plain object is located by its outline alone
+FOUND = 0.5  # of the difference between object and surroundings; a match with a larger error is not the object
+STRIDE = 4  # only every fourth frame is searched: objects move little in between
+SMALLEST = 12  # visible pixels an object must have to be searched
 
 
 def motion_fidelity(edited: np.ndarray, exact: np.ndarray, scene: Scene) -> float:
-    """How near the objects of ``scene`` are to their exact places, from 0 (lost) to 1; NaN without any object.
+    """Nearness of the objects of ``scene`` to their exact places, from 0 (lost) to 1; NaN without objects.
 
-    Every object is matched, with its outline, at all shifts of up to ``REACH`` pixels; the best shift of length s
-    counts 1 - s / ``REACH``, and 0 where even the best match is poor.
+    Every object is matched with its outline at all shifts of up to ``REACH`` pixels. The best shift, of length s,
+    counts 1 - s / ``REACH``, or 0 if even the best match is poor.
 
     Args:
         edited, exact: uint8 ``[F, H, W, 3]``.
-        scene: that ``exact`` shows.
+        scene: the scene that ``exact`` shows.
     """
     frames = np.arange(0, len(exact), STRIDE)
     seen_FHW = which_thing(scene, frames, exact.shape[1:3])
@@ -55,11 +55,11 @@ def _nearness(edited: np.ndarray, exact: np.ndarray, mask: np.ndarray) -> float:
 
 
 def _grow(mask: np.ndarray) -> np.ndarray:
-    """The mask and everything within ``MARGIN`` pixels of it."""
+    """The mask, dilated by ``MARGIN`` pixels."""
     padded = np.pad(mask, MARGIN)
     return np.any(sliding_window_view(padded, (2 * MARGIN + 1, 2 * MARGIN + 1)), axis=(2, 3))
 
 
 def _surroundings(exact: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean colour of what is not the object."""
+    """Mean colour of the pixels outside the object."""
     return exact[~mask].astype(np.float32).mean(0)

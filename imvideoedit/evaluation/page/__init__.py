@@ -1,4 +1,4 @@
-"""The report of real edits as one HTML page: figures, numbers, strips and tables.
+"""The report of real edits as one HTML page: estimates, plots, strips and tables.
 
 It reads scores; it measures nothing.
 """

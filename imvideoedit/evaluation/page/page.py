@@ -1,15 +1,12 @@
-"""Assemble and write the report."""
+"""Assembles and writes the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-from imvideoedit.common.files import replacing
-from imvideoedit.evaluation.edits.scored import Scored, measures_of
+from imvideoedit.evaluation.edits.scored_edits import ScoredEdit, measures_of
+from imvideoedit.evaluation.page.estimates import compare_with_first, headline, methods_of
 from imvideoedit.evaluation.page.figures import draw
-from imvideoedit.evaluation.page.numbers import compare, headline, methods_of
 from imvideoedit.evaluation.page.strips import Strip, extremes
 from imvideoedit.evaluation.page.tables import (
     agreement_table,
@@ -20,22 +17,23 @@ from imvideoedit.evaluation.page.tables import (
     title,
 )
 from imvideoedit.evaluation.published.quoted import quoted
-from imvideoedit.evaluation.reporting.table import Table, data_uri, latex, markdown, write_csv
+from imvideoedit.evaluation.reporting.pages import render, write_plots, write_text
+from imvideoedit.evaluation.reporting.table import Table, latex, markdown, write_csv
 
 
 @dataclass(frozen=True)
 class About:
-    """What a report says beside the numbers.
+    """What a report states in addition to the scores.
 
     Attributes:
         name: of the evaluation.
-        facts: how the numbers were made, a sentence each.
-        warnings: why they must not be trusted, a sentence each.
-        scales: measure -> the most it can be.
-        lower: measures of which less is better.
+        facts: how the values were measured, a sentence each.
+        warnings: why they cannot be trusted, a sentence each.
+        scales: measure -> its maximum.
+        lower: measures for which lower is better.
         agreements: pair of judges -> their agreement.
         kinds: of published tables to quote.
-        tables: that come first.
+        tables: shown first.
     """
 
     name: str
@@ -48,60 +46,49 @@ class About:
     tables: list[Table] = field(default_factory=list)
 
 
-def write_page(scored: Sequence[Scored], about: About, out: Path) -> Path:
-    """Write ``report.html``, whole in itself, and its pictures (PNG) and tables (CSV, LaTeX, Markdown) beside it."""
+def write_page(edits: Sequence[ScoredEdit], about: About, out: Path) -> Path:
+    """Write a self-contained ``report.html``, its plots (PNG) and its tables (CSV, LaTeX, Markdown)."""
     out.mkdir(parents=True, exist_ok=True)
-    tables, quotes, plots, strips = _contents(scored, about)
-    for name, picture in plots.items():
-        with replacing(out / f"{name}.png") as path:
-            path.write_bytes(picture)
+    tables, quotes, plots, strips = _contents(edits, about)
+    write_plots(plots, out)
     for place, table in enumerate([*tables, *quotes]):
         name = f"table_{place + 1:02d}"
         write_csv(table, out / f"{name}.csv")
-        with replacing(out / f"{name}.tex") as path:
-            path.write_text(latex(table), encoding="utf-8")
-    with replacing(out / "tables.md") as path:
-        path.write_text(
-            "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in [*tables, *quotes]) + "\n",
-            encoding="utf-8",
-        )
-    loaders = [
-        PackageLoader("imvideoedit.evaluation.page", "."),
-        PackageLoader("imvideoedit.evaluation.reporting", "."),
-    ]
-    environment = Environment(loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined)
-    text = environment.get_template("edits.html.j2").render(
+        write_text(out / f"{name}.tex", latex(table))
+    sections = [f"## {table.title}\n\n{markdown(table)}" for table in [*tables, *quotes]]
+    write_text(out / "tables.md", "\n\n".join(sections) + "\n")
+    page = render(
+        "edits.html.j2",
+        plots,
         about=about,
         tables=tables,
         quotes=quotes,
-        plots={name: data_uri(picture) for name, picture in plots.items()},
         strips=strips,
-        unscored=[(one.row.name, problem) for one in scored for problem in one.problems.values()],
-        methods=methods_of(scored),
-        count=len(scored),
+        unscored=[(edit.row.name, problem) for edit in edits for problem in edit.problems.values()],
+        methods=methods_of(edits),
+        count=len(edits),
         title=title,
     )
-    with replacing(out / "report.html") as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(out / "report.html", page)
     return out / "report.html"
 
 
 def _contents(
-    scored: Sequence[Scored], about: About
+    edits: Sequence[ScoredEdit], about: About
 ) -> tuple[list[Table], list[Table], dict[str, bytes], dict[str, list[Strip]]]:
-    measures = measures_of(scored)
+    measures = measures_of(edits)
     shown = [name for name in measures if not name.endswith(".spread")]
     main = headline(shown)
-    tables = [*about.tables, *dimension_tables(scored, measures)]
+    tables = [*about.tables, *dimension_tables(edits, measures)]
     plots: dict[str, bytes] = {}
     strips: dict[str, list[Strip]] = {}
     if main is not None:
-        if any(one.row.task for one in scored):
-            tables.append(task_table(scored, main))
-        if len(methods_of(scored)) > 1:
-            tables.append(significance_table(compare(scored, shown), methods_of(scored)[0]))
-        plots = draw(scored, shown, main, about.scales)
-        strips = extremes(scored, main, main in about.lower)
+        if any(edit.row.task for edit in edits):
+            tables.append(task_table(edits, main))
+        if len(methods_of(edits)) > 1:
+            tables.append(significance_table(compare_with_first(edits, shown), methods_of(edits)[0]))
+        plots = draw(edits, shown, main, about.scales)
+        strips = extremes(edits, main, main in about.lower)
     if about.agreements:
         tables.append(agreement_table(about.agreements))
     quotes = [quoted_table(table) for table in quoted(about.kinds)] if about.kinds else []

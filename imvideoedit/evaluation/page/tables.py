@@ -3,16 +3,17 @@
 import math
 from collections.abc import Sequence
 
-from imvideoedit.evaluation.edits.scored import Scored
-from imvideoedit.evaluation.page.numbers import Comparison, Estimate, estimate, methods_of, tasks_of, values_of
+from imvideoedit.evaluation.edits.scored_edits import ScoredEdit
+from imvideoedit.evaluation.page.estimates import Comparison, estimate_of, methods_of, tasks_of
 from imvideoedit.evaluation.published.quoted import Quoted
+from imvideoedit.evaluation.reporting.statistics import Estimate
 from imvideoedit.evaluation.reporting.table import Table
 
-WIDEST = 6  # measures beside each other
+WIDEST = 6  # measures in one table
 
 
-def dimension_tables(scored: Sequence[Scored], measures: Sequence[str]) -> list[Table]:
-    """For each scorer, a row a method and a column a measure, with intervals."""
+def dimension_tables(edits: Sequence[ScoredEdit], measures: Sequence[str]) -> list[Table]:
+    """For each scorer, a row per method and a column per measure, with intervals."""
     tables = []
     for scorer in dict.fromkeys(name.split(".")[0] for name in measures):
         own = [name for name in measures if name.split(".")[0] == scorer]
@@ -20,32 +21,33 @@ def dimension_tables(scored: Sequence[Scored], measures: Sequence[str]) -> list[
             part = own[start : start + WIDEST]
             more = f", {start + 1} to {start + len(part)}" if len(own) > WIDEST else ""
             rows = [
-                [method, *(_interval(_over(scored, method, name)) for name in part)] for method in methods_of(scored)
+                [method, *(_interval(estimate_of(edits, method, name)) for name in part)]
+                for method in methods_of(edits)
             ]
             tables.append(Table(f"{title(scorer)}{more}: mean (95 %)", ["", *map(_measure, part)], rows))
     return tables
 
 
-def task_table(scored: Sequence[Scored], measure: str) -> Table:
-    """A row a task and a column a method, of one measure; the last row is all edits."""
-    methods = methods_of(scored)
+def task_table(edits: Sequence[ScoredEdit], measure: str) -> Table:
+    """A row per task and a column per method, of one measure; the last row is all edits."""
+    methods = methods_of(edits)
     rows = [
-        [title(task), *(_interval(_over(scored, method, measure, task)) for method in methods)]
-        for task in tasks_of(scored)
+        [title(task), *(_interval(estimate_of(edits, method, measure, task)) for method in methods)]
+        for task in tasks_of(edits)
     ]
-    total = ["all edits", *(_interval(_over(scored, method, measure)) for method in methods)]
-    return Table(f"{title(measure)}, task by task: mean (95 %)", ["", *methods], [*rows, total])
+    total = ["all edits", *(_interval(estimate_of(edits, method, measure)) for method in methods)]
+    return Table(f"{title(measure)}, each task: mean (95 %)", ["", *methods], [*rows, total])
 
 
 def significance_table(comparisons: Sequence[Comparison], first: str) -> Table:
-    """A row for each comparison with the first method."""
+    """A row per comparison with the first method."""
     rows = [
         [
             f"{one.method}, {title(one.measure)}",
             _interval(one.difference, "+"),
-            str(one.difference.count),
+            str(one.pairs),
             f"{one.p:.3g}",
-            "told apart" if one.told_apart else "not told apart",
+            "significant" if one.significant else "not significant",
         ]
         for one in comparisons
     ]
@@ -54,7 +56,7 @@ def significance_table(comparisons: Sequence[Comparison], first: str) -> Table:
 
 
 def agreement_table(found: dict[str, dict[str, float]]) -> Table:
-    """A row for each pair of judges."""
+    """A row per dimension."""
     rows = [
         [name, *(_known(values[key]) for key in ("pearson", "spearman", "mae")), f"{values['pairs']:.0f}"]
         for name, values in found.items()
@@ -63,7 +65,7 @@ def agreement_table(found: dict[str, dict[str, float]]) -> Table:
 
 
 def quoted_table(table: Quoted) -> Table:
-    """As it was printed."""
+    """A published table, as it was printed."""
     keys = list(table.rows[0])
     texts = [key for key in ("method", "task") if key in keys]
     order = texts + [key for key in keys if key not in texts]
@@ -80,16 +82,12 @@ def _known(value: float) -> str:
 
 
 def title(name: str) -> str:
-    """A name of the code, for people."""
+    """A name in the code as readable text."""
     return name.replace("_", " ").replace(".", ": ")
 
 
 def _measure(name: str) -> str:
     return title(name.split(".", 1)[1])
-
-
-def _over(scored: Sequence[Scored], method: str, measure: str, task: str | None = None) -> Estimate | None:
-    return estimate(list(values_of(scored, method, measure, task).values()))
 
 
 def _interval(found: Estimate | None, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Numbers that papers published, as CSV, quoted beside own ones.
+"""Tables from papers as CSV, quoted next to our own.
 
-Nothing measured here is kept in this room.
+Nothing in this room was measured by this project.
 """

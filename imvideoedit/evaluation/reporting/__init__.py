@@ -1,4 +1,4 @@
-"""Tables, charts, intervals and JSON that all reports share.
+"""What all reports share: tables, charts, statistics, JSON files, and the pages' templates.
 
 Nothing here knows what is measured.
 """

@@ -1,6 +1,5 @@
-"""Tables of finished cells, as Markdown, LaTeX and CSV; pictures within a page."""
+"""Tables of formatted cells, as Markdown, LaTeX and CSV."""
 
-import base64
 import csv
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """Finished cells, the first of each row naming it."""
+    """Formatted cells; the first cell of each row is its name."""
 
     title: str
     header: list[str]
@@ -37,7 +36,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table in LaTeX with ``booktabs``' rules, captioned by its title."""
+    """The table in LaTeX for the package ``booktabs``, captioned by its title."""
     columns = "l" + "r" * (len(table.header) - 1)
     lines = [" & ".join(map(_escaped, row)) + r" \\" for row in table.rows]
     header = " & ".join(map(_escaped, table.header)) + r" \\"
@@ -49,20 +48,15 @@ def latex(table: Table) -> str:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """Write header and rows."""
+    """Write the header and the rows."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([table.header, *table.rows])
 
 
-def data_uri(picture: bytes) -> str:
-    """A PNG's bytes as an address that holds it whole."""
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
-
-
 def _plain(cell: str) -> str:
-    """With no sign that would end the cell or begin HTML."""
+    """Escape what would end the cell or begin HTML."""
     return cell.replace("|", "\\|").replace("<", "\\<")
 
 
 def _escaped(cell: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in cell)
+    return "".join(_LATEX.get(character, character) for character in cell)

@@ -1,4 +1,4 @@
-"""What ratings amount to: mean opinion scores, preferences, and whether raters agree.
+"""Results of a study: mean opinion scores, preferences, and the agreement of raters.
 
 Legend: R raters, U units.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.edits.scored import Scored
+from imvideoedit.evaluation.edits.scored_edits import ScoredEdit
 from imvideoedit.evaluation.reporting.statistics import Level, interval_over_seeds, krippendorff, wilson
 from imvideoedit.evaluation.reporting.table import Table
 from imvideoedit.evaluation.study.plan import Item, Mode
@@ -19,11 +19,11 @@ from imvideoedit.evaluation.study.ratings import Rating
 
 def scored_by_people(
     rows: Sequence[EditRow], items: Sequence[Item], ratings: Sequence[Rating], mode: Mode
-) -> list[Scored]:
+) -> list[ScoredEdit]:
     """Every edit with ``study.rating``, the mean of its ratings, or ``study.preferred``, its share of preferences."""
-    said = _values(items, ratings, mode)
+    given = _values(items, ratings, mode)
     key = "study.rating" if mode == "ratings" else "study.preferred"
-    return [Scored(row, {key: float(np.mean(said[row.name]))} if row.name in said else {}) for row in rows]
+    return [ScoredEdit(row, {key: float(np.mean(given[row.name]))} if row.name in given else {}) for row in rows]
 
 
 def opinion_table(items: Sequence[Item], ratings: Sequence[Rating]) -> Table:
@@ -45,7 +45,7 @@ def opinion_table(items: Sequence[Item], ratings: Sequence[Rating]) -> Table:
 
 
 def preference_table(items: Sequence[Item], ratings: Sequence[Rating]) -> Table:
-    """For every two methods: wins, ties, the share won (ties count half) with Wilson's interval, and a sign test."""
+    """For every pair of methods: wins, ties, share won (a tie counts half) with Wilson's interval, and a sign test."""
     methods = list(dict.fromkeys(row.method for item in items for row in item.rows))
     lines = []
     for first, second in itertools.combinations(methods, 2):
@@ -61,7 +61,7 @@ def preference_table(items: Sequence[Item], ratings: Sequence[Rating]) -> Table:
 
 
 def agreement_of_raters(items: Sequence[Item], ratings: Sequence[Rating], mode: Mode) -> float:
-    """Krippendorff's alpha over all items: ordinal for ratings, nominal for choices; NaN where nothing overlaps."""
+    """Krippendorff's alpha over all items: ordinal for ratings, nominal for choices; NaN if no item has two answers."""
     raters = {rater: place for place, rater in enumerate(dict.fromkeys(one.rater for one in ratings))}
     units = {item.key: place for place, item in enumerate(items)}
     first = {item.key: item.rows[0].method for item in items}
@@ -74,15 +74,15 @@ def agreement_of_raters(items: Sequence[Item], ratings: Sequence[Rating], mode: 
 
 
 def _share(one: Rating, method: str) -> float:
-    """1 where the method was preferred to the other, 0.5 for neither."""
+    """1 if the method was preferred to the other, 0.5 for neither."""
     return one.value if one.methods[0] == method else 1 - one.value
 
 
 def _values(items: Sequence[Item], ratings: Sequence[Rating], mode: Mode) -> dict[str, list[float]]:
     rows_of = {item.key: item.rows for item in items}
-    said: dict[str, list[float]] = {}
+    given: dict[str, list[float]] = {}
     for one in ratings:
         for row in rows_of[one.item]:
             value = one.value if mode == "ratings" else _share(one, row.method)
-            said.setdefault(row.name, []).append(value)
-    return said
+            given.setdefault(row.name, []).append(value)
+    return given

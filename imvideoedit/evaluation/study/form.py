@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from imvideoedit.evaluation.study.desk import Desk, Question
+from imvideoedit.evaluation.study.session import Question, RatingSession
 
 CSS = """
 .gradio-container { max-width: 1280px !important; }
@@ -14,25 +14,25 @@ CSS = """
 footer { display: none !important; }
 """
 INTRO = {
-    "ratings": "# How good is the edit?\nYou see a video, what was to change in it, and the edited one. Rate the edit",
-    "pairs": "# Which edit is better?\nYou see a video, what was to change in it, and two edits. Choose the better one",
+    "ratings": "# How good is the edit?\nYou see a video, an instruction, and the edited video. Rate the edit",
+    "pairs": "# Which edit is better?\nYou see a video, an instruction, and two edits. Choose the better one",
 }
-WHOLE = " as a whole: was it done as asked, does it look right, is everything else as it was?"
+CRITERIA = ": does it follow the instruction, does it look right, is everything else unchanged?"
 CHOICES: dict[str, list[tuple[str, float]]] = {
     "ratings": [("1 poor", 1), ("2 fair", 2), ("3 good", 3), ("4 very good", 4), ("5 excellent", 5)],
     "pairs": [("A is better", 1), ("about equal", 0.5), ("B is better", 0)],
 }
 
 
-def build_form(desk: Desk) -> gr.Blocks:
-    """The page: a name, then one question after the other; who comes back goes on where they stopped."""
+def build_form(session: RatingSession) -> gr.Blocks:
+    """The page: a name, then one question after the other; raters who come back continue where they stopped."""
     with gr.Blocks(title="User study", analytics_enabled=False) as page:
         asked = gr.State(None)
-        gr.Markdown(INTRO[desk.mode] + WHOLE)
+        gr.Markdown(INTRO[session.mode] + CRITERIA)
         with gr.Row() as welcome:
             name = gr.Textbox(
-                label="Your name or a word of your own",
-                info="Only a hash of it is kept; give the same one to go on later.",
+                label="Your name, or any word",
+                info="Only a hash of it is stored; give the same one to continue later.",
                 elem_id="name",
             )
             begin = gr.Button("Begin", variant="primary", elem_id="begin")
@@ -42,16 +42,16 @@ def build_form(desk: Desk) -> gr.Blocks:
             with gr.Row():
                 videos = [
                     gr.Video(label=label, autoplay=True, loop=True, interactive=False, elem_id=key)
-                    for label, key in _places(desk)
+                    for label, key in _places(session)
                 ]
-            choice = gr.Radio(CHOICES[desk.mode], label="Your answer", elem_id="choice")
+            choice = gr.Radio(CHOICES[session.mode], label="Your answer", elem_id="choice")
             following = gr.Button("Next", variant="primary", elem_id="next")
         shown = [asked, welcome, question, status, instruction, *videos, choice]
 
         def start(typed: str) -> list[Any]:
             if not typed.strip():
                 return [None, gr.skip(), gr.skip(), "Give a name first.", *[gr.skip()] * (len(videos) + 2)]
-            return _show(desk.next_for(typed), len(videos))
+            return _show(session.next_for(typed), len(videos))
 
         def answer(typed: str, last: Question, value: float | None) -> list[Any]:
             if value is None:
@@ -62,8 +62,8 @@ def build_form(desk: Desk) -> gr.Blocks:
                     f"{_place(last)}. Choose an answer first.",
                     *[gr.skip()] * (len(videos) + 2),
                 ]
-            desk.answer(typed, last, float(value))
-            return _show(desk.next_for(typed), len(videos))
+            session.answer(typed, last, float(value))
+            return _show(session.next_for(typed), len(videos))
 
         begin.click(start, name, shown)
         name.submit(start, name, shown)
@@ -71,8 +71,8 @@ def build_form(desk: Desk) -> gr.Blocks:
     return page
 
 
-def _places(desk: Desk) -> list[tuple[str, str]]:
-    if desk.mode == "ratings":
+def _places(session: RatingSession) -> list[tuple[str, str]]:
+    if session.mode == "ratings":
         return [("Source", "source"), ("Edited", "edited")]
     return [("Source", "source"), ("A", "left"), ("B", "right")]
 
@@ -84,8 +84,8 @@ def _show(question: Question | None, count: int) -> list[Any]:
         done = "**All are answered. Thank you!**"
         return [None, welcome, gr.update(visible=False), done, "", *[None] * count, None]
     paths: list[Path] = [question.source, *question.edited]
-    told = f"**What was to change:** {_plain(question.instruction)}"
-    return [question, welcome, gr.update(visible=True), _place(question), told, *map(str, paths), None]
+    instruction = f"**Instruction:** {_plain(question.instruction)}"
+    return [question, welcome, gr.update(visible=True), _place(question), instruction, *map(str, paths), None]
 
 
 def _place(question: Question) -> str:
@@ -93,5 +93,5 @@ def _place(question: Question) -> str:
 
 
 def _plain(text: str) -> str:
-    """With no sign that Markdown or HTML would read."""
-    return "".join(f"&#{ord(sign)};" if sign in "<>&*_`[]#\\" else sign for sign in text)
+    """Escape the characters of Markdown and HTML."""
+    return "".join(f"&#{ord(char)};" if char in "<>&*_`[]#\\" else char for char in text)

@@ -1,4 +1,4 @@
-"""What raters see, in which order, under names that tell nothing."""
+"""The questions of a study, their order, and blind copies of the videos."""
 
 import hashlib
 import itertools
@@ -18,14 +18,14 @@ MODES = ("ratings", "pairs")
 
 @dataclass(frozen=True)
 class Item:
-    """One question to a rater: an edit to rate, or two of the same source to choose between."""
+    """One question: an edit to rate, or two edits of the same source to choose between."""
 
     key: str
     rows: tuple[EditRow, ...]
 
 
 def items_of(rows: Sequence[EditRow], mode: Mode) -> list[Item]:
-    """Every edit; or of every source all pairs of methods."""
+    """Every edit; or all pairs of methods of every source."""
     if mode == "ratings":
         return [Item(_token("item", row.name), (row,)) for row in rows]
     groups: dict[str, list[EditRow]] = {}
@@ -36,7 +36,7 @@ def items_of(rows: Sequence[EditRow], mode: Mode) -> list[Item]:
 
 
 def order_for(items: Sequence[Item], rater: str, seed: int) -> list[Item]:
-    """A rater's own order, and of each pair the side; the same for the same rater and seed."""
+    """A rater's own order, and the sides of each pair; deterministic for rater and seed."""
     draw = random.Random(f"{seed} {rater}")
     shuffled = list(items)
     draw.shuffle(shuffled)
@@ -44,12 +44,12 @@ def order_for(items: Sequence[Item], rater: str, seed: int) -> list[Item]:
 
 
 def rater_key(name: str) -> str:
-    """What stands for a rater in files: no name, and the same for the same name."""
+    """A hash that stands for a rater in files, in place of the name."""
     return _token("rater", name.strip().casefold())
 
 
-def blind(path: Path, folder: Path, seed: int) -> Path:
-    """A copy of a video for any browser, 8-bit H.264 without sound, metadata or telling name; made once.
+def blind_copy(path: Path, folder: Path, seed: int) -> Path:
+    """A copy of a video for any browser: 8-bit H.264 without sound, metadata or the original's name; made once.
 
     Raises:
         UserError: the video cannot be read.

@@ -1,4 +1,4 @@
-"""What raters said, a small file each, so that a study can be left and taken up at any time."""
+"""Raters' answers, a small file each, so that a study can be interrupted and resumed."""
 
 import json
 from collections.abc import Sequence
@@ -6,10 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing
+from imvideoedit.evaluation.reporting.json_file import write_json
 from imvideoedit.evaluation.study.plan import Item
-
-LIKERT = (1, 5)
 
 
 @dataclass(frozen=True)
@@ -17,11 +15,10 @@ class Rating:
     """One answer.
 
     Attributes:
-        rater: key of who gave it.
-        item: key of the question.
-        methods: that were shown, from left to right.
-        value: 1 to 5; or of a pair 1 for the left, 0 for the right, 0.5 for neither.
-        seconds: it took.
+        rater, item: keys of the rater and of the question.
+        methods: from left to right.
+        value: 1 to 5; or for a pair 1 for the left, 0 for the right, 0.5 for neither.
+        seconds: until the answer.
     """
 
     rater: str
@@ -38,16 +35,15 @@ class Ratings:
         self._folder = folder
 
     def write(self, rating: Rating) -> None:
-        """Keep an answer; another one to the same question takes its place."""
-        with replacing(self._folder / rating.rater / f"{rating.item}.json") as path:
-            path.write_text(json.dumps(asdict(rating)))
+        """Store an answer; a later one to the same question replaces it."""
+        write_json(self._folder / rating.rater / f"{rating.item}.json", asdict(rating), indent=None)
 
     def answered(self, rater: str) -> set[str]:
         """Items that a rater has answered."""
         return {path.stem for path in (self._folder / rater).glob("*.json")}
 
     def read(self, items: Sequence[Item]) -> list[Rating]:
-        """All answers to some items, in order of rater and item.
+        """All answers to these items, sorted by rater and item.
 
         Raises:
             UserError: a file is damaged.
@@ -61,4 +57,6 @@ def _read(path: Path) -> Rating:
         values = json.loads(path.read_text())
         return Rating(**{**values, "methods": tuple(values["methods"])})
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(f"{path} is no whole rating ({error}); remove it, and it is asked again") from error
+        raise UserError(
+            f"{path} is not a valid rating ({error}); remove it, and the question is asked again"
+        ) from error

@@ -1,4 +1,4 @@
-"""The suites of `python -m imvideoedit.evaluate` for real edits, and reading published benchmarks.
+"""The suites of `python -m imvideoedit.evaluate` for real edits, and readers of published benchmarks.
 
-They put scorers and pages together; measuring is done in the rooms below.
+They combine scorers and pages; the rooms below measure.
 """

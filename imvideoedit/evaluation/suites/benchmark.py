@@ -1,4 +1,4 @@
-"""``+suite=benchmark``: edit all of a benchmark with an adapter, then score; both go on where they stopped."""
+"""``+suite=benchmark``: edit a benchmark with an adapter, then score the edits; both resume an interrupted run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,11 +9,11 @@ from rich.progress import Progress
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.jobs import Entry, Job
-from imvideoedit.editing.model_options import Model
-from imvideoedit.editing.run_jobs import run_batch, show
+from imvideoedit.editing.model_options import ModelOptions
+from imvideoedit.editing.run_jobs import print_summary, run_jobs
 from imvideoedit.evaluation.edits.manifest import EditRow, read_manifest, read_methods, write_manifest
-from imvideoedit.evaluation.edits.scores import Scorer
-from imvideoedit.evaluation.suites.edits import score
+from imvideoedit.evaluation.edits.score_store import Scorer
+from imvideoedit.evaluation.suites.edits import score_rows
 from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
 
 
@@ -29,31 +29,34 @@ def run_benchmark(
     limit: int | None = None,
     quality: str = "best",
 ) -> Path:
-    """Make all edits of a benchmark into ``out/edits``, then score them, beside other methods' edits if given.
+    """Make all edits of a benchmark in ``out/edits``, then score them and, if given, those of other methods.
 
     Args:
-        benchmark: one of :data:`LAYOUTS`; or a manifest of edits to be made.
-        adapter: that edits; ``bundled`` for the bundled one.
-        scorers: by any name; None leaves one out.
+        benchmark: one of :data:`LAYOUTS`; or a manifest of edits to make.
+        adapter: its file; ``bundled`` for the bundled one.
+        scorers: by any name; None omits one.
         folder: of the benchmark, as its publishers offer it.
-        method: name of the adapter's edits in the report.
+        method: name of the adapter in the report.
         compare: folders of other methods' videos, named by the ids, or manifests.
-        limit: edits at most, from the first.
-        quality: of the edits, see :mod:`imvideoedit.editing.presets`.
+        limit: number of edits, from the first.
+        quality: of the edits, see :meth:`SamplingConfig.preset`.
 
     Returns:
         The report's page.
 
     Raises:
-        UserError: the benchmark or the adapter is not there, no edit could be made, or a scorer cannot go on.
+        UserError: the benchmark or the adapter is missing, no edit could be made, or a scorer cannot continue.
     """
     rows = _rows(benchmark, folder)[:limit]
     path = adapter_path(adapter)
     entries = [_entry(row, out / "edits", quality) for row in rows]
     with Progress(transient=True) as progress:
         bar = progress.add_task(f"{len(entries)} edits", total=len(entries))
-        outcomes = run_batch(entries, Model(((path, 1.0),)), [device], lambda outcome: progress.advance(bar))
-    show(outcomes)
+        outcomes = []
+        for outcome in run_jobs(entries, ModelOptions(((path, 1.0),)), [device]):
+            outcomes.append(outcome)
+            progress.advance(bar)
+    print_summary(outcomes)
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
         replace(row, edited=entry.job.output, method=method)
@@ -64,7 +67,9 @@ def run_benchmark(
         raise UserError("none of the benchmark's edits could be made; the lines above say why")
     write_manifest(made, out / "edits" / "manifest.jsonl")
     every = read_methods(out / "edits", compare)
-    return score(out, every, [scorer for scorer in scorers.values() if scorer is not None], f"{benchmark}: {method}")
+    return score_rows(
+        out, every, [scorer for scorer in scorers.values() if scorer is not None], f"{benchmark}: {method}"
+    )
 
 
 def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:

@@ -1,10 +1,10 @@
-"""Public benchmarks as lists of edits to be made, from the folders that their publishers offer.
+"""Public benchmarks as lists of edits to make, from the folders that their publishers offer.
 
-Layouts are those of the publishers' pages. EditVerseBench's ``test.json`` is documented field by field; OpenVE-Bench
+Layouts follow the publishers' pages. EditVerseBench's ``test.json`` is documented field by field; OpenVE-Bench
 and its derivatives list ``edited_type``, ``prompt`` and the video in a CSV; IVEBench has source, edit and target prompt
-of every video in its JSON; ReCo-Bench has a list for each of four tasks beside the videos; of VIE-Bench's list no page
-tells the fields. So the usual names of a field are tried in turn, and a list that has none of them is refused with the
-names that it has.
+of every video in its JSON; ReCo-Bench has a list for each of four tasks next to the videos; the fields of VIE-Bench's
+list are not documented. So the usual names of a field are tried in turn; a list with none of them is an error that
+names the fields it has.
 """
 
 import json
@@ -21,13 +21,13 @@ from imvideoedit.evaluation.edits.manifest import EditRow
 
 @dataclass(frozen=True)
 class Layout:
-    """How a benchmark names things.
+    """File and field names of a benchmark.
 
     Attributes:
-        lists: patterns of the files that list the edits, in a folder or below it; the first that matches any is taken.
+        lists: patterns of the files that list the edits, in a folder or below it; the first one with a match is used.
         source, instruction, task, source_prompt, prompt: names of the fields, tried in turn.
-        folders: below which videos are looked for by name alone, beside the place that the list gives.
-        origin: where users get it.
+        folders: in which videos are searched by name, in addition to the path in the list.
+        origin: where users download it.
     """
 
     lists: tuple[str, ...]
@@ -92,14 +92,14 @@ LAYOUTS = {
 
 
 def read_benchmark(name: str, folder: Path) -> list[EditRow]:
-    """All edits of a benchmark that are to be made.
+    """All edits of a benchmark to make.
 
     Args:
         name: one of :data:`LAYOUTS`.
         folder: as its publishers offer it.
 
     Raises:
-        UserError: no such benchmark or folder, no list in it, a list without the fields, or a video that is not there.
+        UserError: there is no such benchmark or folder, no list in it, a field or a video is missing.
     """
     if name not in LAYOUTS:
         raise UserError(f"there is no benchmark {name!r}; choose among {', '.join(LAYOUTS)}")
@@ -111,13 +111,13 @@ def read_benchmark(name: str, folder: Path) -> list[EditRow]:
     taken: set[str] = set()
     for row in rows:
         if row.id in taken:
-            raise UserError(f"{folder} lists {row.id} twice; leave one of its lists out")
+            raise UserError(f"{folder} lists {row.id} twice; remove one of its lists")
         taken.add(row.id)
     return rows
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Key and fields of each entry of a list; the key is its number where the list gives none."""
+    """Key and fields of each entry of a list; the key is its number if the list gives none."""
     if path.suffix != ".json":
         entries: Iterable[tuple[str, Any]] = ((str(number), row) for number, row in enumerate(read_rows(path)))
     else:
@@ -143,7 +143,7 @@ def _row(record: dict[str, Any], key: str, path: Path, folder: Path, layout: Lay
 
 
 def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
-    """The first of some fields that holds text; where none does it is empty, or refused if ``where`` is given."""
+    """The first of some fields that holds text; if none does, empty, or a UserError if ``where`` is given."""
     for name in names:
         if isinstance(record.get(name), str) and record[name].strip():
             return record[name].strip()
@@ -152,9 +152,9 @@ def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
     return ""
 
 
-def _find(name: str, beside: Path, folder: Path, folders: tuple[str, ...], where: str) -> Path:
-    """The video of a name, which may lack its suffix; nothing outside the benchmark's folder is taken."""
-    places = [base / place for base in (beside, folder) for place in folders]
+def _find(name: str, list_folder: Path, folder: Path, folders: tuple[str, ...], where: str) -> Path:
+    """The video of a name, which may lack its suffix; files outside the benchmark's folder are not used."""
+    places = [base / place for base in (list_folder, folder) for place in folders]
     names = [name, *(name + suffix for suffix in VIDEOS)] if Path(name).suffix.lower() not in VIDEOS else [name]
     for candidate in (place / own for place in places for own in (*names, *(Path(one).name for one in names))):
         if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):

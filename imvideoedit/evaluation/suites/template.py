@@ -1,8 +1,8 @@
-"""``python -m imvideoedit.evaluation.suites.template FILE``: 10 tasks × 25 edits to be filled with videos.
+"""``python -m imvideoedit.evaluation.suites.template FILE``: 10 tasks × 25 edits, to be completed with videos.
 
 The paper's benchmark (ImVideoEdit, section 5.1) has 25 videos of each of ten tasks, made with a text-to-video model; it
-is not published. This template has its shape with prompts of our own: 25 scenes, and of each an edit of every task.
-Each row's ``source_prompt`` says what video to make or look for; put it at ``source``, and the manifest is whole.
+is not published. This template has the same shape with prompts of our own: 25 scenes, and an edit of every task for
+each. A row's ``source_prompt`` describes the video to generate or find; put it at ``source`` to complete the manifest.
 """
 
 import importlib.resources
@@ -18,7 +18,7 @@ SCENE = "{who} {does} {thing} {where}, {extra}, {light}."
 
 
 def template() -> list[EditRow]:
-    """250 rows, task by task; sources are ``videos/<scene>.mp4``, and of a scene the same in all tasks."""
+    """250 rows, task by task; all tasks share the sources ``videos/<scene>.mp4``."""
     text = importlib.resources.files("imvideoedit.evaluation.suites").joinpath("scenes.yaml").read_text("utf-8")
     scenes = yaml.safe_load(text)
     return [_row(number, scene, task) for task in TASKS for number, scene in enumerate(scenes, 1)]
@@ -39,7 +39,7 @@ def _row(number: int, scene: dict[str, str], task: str) -> EditRow:
 
 
 def _edit(scene: dict[str, str], task: str) -> tuple[str, dict[str, str], str]:
-    """Instruction, what it puts in place of the scene's parts, and what it adds to the description."""
+    """Instruction, the scene's parts that it replaces, and the sentence that it adds to the description."""
     who, thing, extra = (_the(scene[key]) for key in ("who", "thing", "extra"))
     attribute, around = scene["attribute"], scene["background"]
     edits: dict[str, tuple[str, dict[str, str], str]] = {
@@ -76,7 +76,7 @@ def main() -> None:
     rows = template()
     write_manifest(rows, path)
     sources = {row.source for row in rows}
-    print(f"{len(rows)} edits in {path}; put {len(sources)} videos beside it, as its rows name and describe them")
+    print(f"{len(rows)} edits in {path}; put {len(sources)} videos next to it, as its rows name and describe them")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""``python -m imvideoedit.evaluation.vbench.cross_check EDITS --python PYTHON``: ours beside VBench's own.
+"""``python -m imvideoedit.evaluation.vbench.cross_check EDITS --python PYTHON``: ours against VBench's own.
 
-The ``vbench`` package needs older libraries than this one, so it runs in an environment of its own, whose interpreter
-``--python`` names (made with ``python -m venv`` and ``pip install vbench``). The same videos are scored by both;
-for each dimension the means, Pearson's and Spearman's correlation and the mean absolute difference are printed and
-written as CSV.
+The ``vbench`` package needs older libraries than this one, so it runs in an environment of its own, with the
+interpreter ``--python`` (made with ``python -m venv`` and ``pip install vbench``). Both score the same videos; for each
+dimension the means, Pearson's and Spearman's correlation and the mean absolute difference are printed and written as
+CSV.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
-from imvideoedit.evaluation.edits.scores import ScoreFolder
+from imvideoedit.evaluation.edits.score_store import ScoreStore
 from imvideoedit.evaluation.judge.agreement import agreement
 from imvideoedit.evaluation.reporting.table import Table, markdown, write_csv
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
@@ -31,14 +31,14 @@ bench.evaluate(videos_path=videos, name="original", dimension_list=dimensions, m
 
 
 def original_scores(python: Path, videos: Path, dimensions: Sequence[str], device: str) -> dict[str, dict[str, float]]:
-    """What the package says: dimension -> video's name -> value.
+    """Scores by the package: dimension -> name of the video -> value.
 
     Args:
         python: the interpreter of the environment that has ``vbench``.
         videos: folder of ``.mp4`` files.
 
     Raises:
-        UserError: it cannot be started or fails; its last line is told.
+        UserError: it cannot be started or fails.
     """
     with tempfile.TemporaryDirectory() as out:
         order = json.dumps([str(videos), out, list(dimensions), device])
@@ -57,7 +57,7 @@ def original_scores(python: Path, videos: Path, dimensions: Sequence[str], devic
 
 
 def read_original(results: dict) -> dict[str, dict[str, float]]:
-    """The package's result file: of each dimension the mean, then a record for each video."""
+    """Parse the package's result file, which has the mean and a record per video for each dimension."""
     return {
         dimension: {
             Path(one["video_path"]).stem: _share(float(one["video_results"]), dimension) for one in per_video
@@ -67,12 +67,12 @@ def read_original(results: dict) -> dict[str, dict[str, float]]:
 
 
 def _share(value: float, dimension: str) -> float:
-    """MUSIQ's single results are of 0 to 100 in the package, whose mean it then divides."""
+    """The package divides MUSIQ's mean by 100, but not its values per video."""
     return value / 100 if dimension == "imaging_quality" else value
 
 
-def compare(ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float]]) -> Table:
-    """A row for each dimension that both have."""
+def comparison_table(ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float]]) -> Table:
+    """A row per dimension that both have."""
     rows = []
     for dimension in ours:
         shared = [name for name in ours[dimension] if name in theirs.get(dimension, {})]
@@ -84,12 +84,12 @@ def compare(ours: dict[str, dict[str, float]], theirs: dict[str, dict[str, float
                 [dimension, *means, *(f"{found[key]:.4f}" for key in ("pearson", "spearman", "mae")), str(len(shared))]
             )
     header = ["", "ours", "vbench", "Pearson", "Spearman", "mean absolute difference", "videos"]
-    return Table("VBench's six dimensions, ours beside the package's", header, rows)
+    return Table("VBench's six dimensions, ours against the package's", header, rows)
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Score by both, print and write the table."""
+    """Score with both, print and write the table."""
     parser = CommandLine(prog="python -m imvideoedit.evaluation.vbench.cross_check", description=__doc__)
     parser.add_argument("edits", type=Path, help="manifest, or folder with one")
     parser.add_argument("--python", type=Path, required=True, help="interpreter of the environment with vbench")
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/vbench_cross_check"))
     args = parser.parse_args(argv)
     rows = read_methods(args.edits, [])
-    scores = ScoreFolder(args.out / "scores").collect(rows, VBenchScorer(weights=args.weights, device=args.device))
+    scores = ScoreStore(args.out / "scores").collect(rows, VBenchScorer(weights=args.weights, device=args.device))
     names = [_name(number, row) for number, row in enumerate(rows)]
     ours = {
         dimension: {name: score[dimension] for name, score in zip(names, scores, strict=True) if dimension in score}
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
             assert row.edited is not None
             (Path(folder) / f"{name}.mp4").symlink_to(row.edited.absolute())
         theirs = original_scores(args.python, Path(folder), list(DIMENSIONS), args.device)
-    table = compare(ours, theirs)
+    table = comparison_table(ours, theirs)
     write_csv(table, args.out / "cross_check.csv")
     print(markdown(table))
 

@@ -1,10 +1,9 @@
 """VBench's six dimensions of an edited video."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.edits.videos import Sized
+from imvideoedit.evaluation.edits.videos import EditVideos
 from imvideoedit.evaluation.metrics.frames import features
 from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
 from imvideoedit.evaluation.vbench.dimensions import (
@@ -15,7 +14,7 @@ from imvideoedit.evaluation.vbench.dimensions import (
     motion_smoothness,
 )
 
-DIMENSIONS = {
+DIMENSIONS: dict[str, tuple[str, ...]] = {
     "subject_consistency": ("dino_b16",),
     "background_consistency": ("clip_b32",),
     "motion_smoothness": ("flow",),
@@ -26,22 +25,15 @@ DIMENSIONS = {
 
 
 class VBenchScorer(NetworkScorer):
-    """The six dimensions, each in [0, 1]; the arguments are those of :class:`NetworkScorer`."""
+    """The six dimensions, each in [0, 1]."""
 
     name = kind = "vbench"
+    needs = DIMENSIONS
     scales = dict.fromkeys(DIMENSIONS, 1.0)
 
-    def __init__(
-        self,
-        dimensions: Sequence[str] | None = None,
-        weights: Path | str | None = None,
-        flow: str = "raft",
-        device: str | None = None,
-    ) -> None:
-        super().__init__(dimensions, DIMENSIONS, weights, flow, device)
-
-    def takes(self, row: EditRow, edited: Sized, source: Sized, mask: Sized | None) -> dict[str, Callable[[], float]]:
-        """Of the edited video alone."""
+    def measure_calls(self, row: EditRow, videos: EditVideos) -> dict[str, Callable[[], float]]:
+        """Measures of the edited video alone."""
+        edited = videos.edited
         return {
             "subject_consistency": lambda: consistency(features(edited, self.network("dino_b16").images)),
             "background_consistency": lambda: consistency(features(edited, self.network("clip_b32").images)),

@@ -1,4 +1,4 @@
-"""Networks that score, and the files of their weights: what is needed, checked, prepared, or tiny for tests.
+"""Networks that score, and the files of their weights: listed, checked, downloaded, or tiny for tests.
 
-What is done with them is `metrics` and `vbench`.
+What they measure belongs to `metrics` and `vbench`.
 """

@@ -1,4 +1,4 @@
-"""The files of every network: where each comes from, its SHA-256, and where it is to lie."""
+"""The files of every network: URL, SHA-256, and place in the folder of weights."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from imvideoedit.common.errors import UserError
 HUB = "https://huggingface.co/{repository}/resolve/{revision}/{name}"
 _CLIP_TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 MARK = "RANDOM"
-"""A file in a folder of weights that says they are random: good for trying the machinery, not for judging."""
+"""A file that marks a folder of weights as random: for tests, not for measuring."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class WeightFile:
 
     Attributes:
         name: relative to the folder of all weights; the first part names the network.
-        url: with the revision in it, where the publisher has revisions.
-        sha256: 64 hex digits, or the first 8 where the publisher puts only those into the file's name; empty where no
-            publisher states one, so that the hash of what was used can only be reported, not checked.
+        url: with the revision, if the publisher has revisions.
+        sha256: 64 hex digits, or the first 8 if the publisher states only those; empty if no publisher states one, so
+            that the hash is reported but not checked.
     """
 
     name: str
@@ -83,24 +83,24 @@ NETWORKS: dict[str, list[WeightFile]] = {
 
 
 def default_folder() -> Path:
-    """``IMVIDEOEDIT_WEIGHTS``, or ``imvideoedit/weights`` in the user's folder for caches."""
+    """``IMVIDEOEDIT_WEIGHTS``, or ``imvideoedit/weights`` in the user's cache folder."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("IMVIDEOEDIT_WEIGHTS") or caches / "imvideoedit" / "weights")
 
 
 def is_random(folder: Path) -> bool:
-    """Whether the folder says of itself that its weights are random."""
+    """Whether the folder is marked as random."""
     return (folder / MARK).is_file()
 
 
 def check(folder: Path, networks: Iterable[str]) -> dict[str, str]:
-    """See that every file of some networks is there and is what was published.
+    """Check that the files of these networks are there and have the published hashes.
 
     Returns:
-        File -> SHA-256 of what lies there; hashes of random weights are not compared with the published ones.
+        File -> its SHA-256; hashes of random weights are not compared with the published ones.
 
     Raises:
-        UserError: files are missing, each named with where it comes from and where it goes; or one has another hash.
+        UserError: files are missing (the message has URL and path of each), or one has another hash.
     """
     wanted = [file for network in networks for file in NETWORKS[network]]
     missing = [file for file in wanted if not (folder / file.name).is_file()]
@@ -116,7 +116,7 @@ def check(folder: Path, networks: Iterable[str]) -> dict[str, str]:
         file = wrong[0]
         raise UserError(
             f"{folder / file.name} is not the published file (SHA-256 {found[file.name][:16]}…, not "
-            f"{file.sha256[:16]}…); remove it and get it again from {file.url}"
+            f"{file.sha256[:16]}…); remove it and download it again from {file.url}"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The networks themselves, from checked files; nothing is unpickled but tensors, and nothing is downloaded.
+"""The networks, from checked files; only tensors are unpickled, and nothing is downloaded.
 
 Legend: N frames, H W pixels, D channels. Frames are float ``[N, 3, H, W]`` in [0, 1].
 """
@@ -17,18 +17,18 @@ from transformers import AutoTokenizer, CLIPModel
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.torchvision_fix import fix_torchvision
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-RAFT_LEAST = 128  # pixels of a side, of torchvision's RAFT
-RAFT_UPDATES = 20  # as VBench
+IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_STATISTICS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+RAFT_LEAST = 128  # least pixels of a side for torchvision's RAFT
+RAFT_UPDATES = 20  # as in VBench
 
 
-class Clip:
-    """CLIP's towers (Radford et al. 2021).
+class ClipEncoder:
+    """CLIP's image and text encoders (Radford et al. 2021).
 
     Args:
         folder: with ``config.json`` and ``model.safetensors``.
-        texts: folder with the tokenizer; every CLIP has the same.
+        texts: folder with the tokenizer, which all CLIP models share.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -38,9 +38,11 @@ class Clip:
         try:
             self._model: Any = CLIPModel.from_pretrained(folder, use_safetensors=True).to(device).eval()
             self._tokenizer: Any = AutoTokenizer.from_pretrained(texts, trust_remote_code=False)
-        except Exception as error:  # what a damaged folder leads to is not documented
+        except Exception as error:  # transformers does not document what a damaged folder raises
             why = str(error).strip().splitlines()[0]
-            raise UserError(f"{folder} or {texts} holds no CLIP that can be loaded ({why}); get it anew") from error
+            raise UserError(
+                f"{folder} or {texts} holds no CLIP that can be loaded ({why}); download it again"
+            ) from error
         self._side: int = self._model.config.vision_config.image_size
         self._length: int = self._model.config.text_config.max_position_embeddings
         self._device = device
@@ -52,20 +54,20 @@ class Clip:
 
     @torch.inference_mode()
     def images(self, frames: Tensor) -> Tensor:
-        """Unit vectors ``[N, D]``: shorter side to the model's, bicubic, centre crop."""
+        """Unit vectors ``[N, D]``; frames are resized by their shorter side, bicubic, and center-cropped."""
         side = self._side
         sized = _shorter_side(frames.to(self._device), side, "bicubic").clamp(0, 1)
         top, left = (round((length - side) / 2) for length in sized.shape[-2:])
-        pixels = _normalised(sized[..., top : top + side, left : left + side], CLIP)
+        pixels = _normalised(sized[..., top : top + side, left : left + side], CLIP_STATISTICS)
         pooled = self._model.vision_model(pixel_values=pixels).pooler_output
         return F.normalize(self._model.visual_projection(pooled), dim=-1).cpu()
 
     @torch.inference_mode()
     def text(self, text: str) -> Tensor:
-        """Unit vector ``[D]``; what is longer than the model reads is cut off."""
+        """Unit vector ``[D]``; longer texts are truncated."""
         read = self._tokenizer(text, truncation=True, max_length=self._length, return_tensors="pt").to(self._device)
-        told = {key: read[key] for key in ("input_ids", "attention_mask")}
-        pooled = self._model.text_model(**told).pooler_output
+        tokens = {key: read[key] for key in ("input_ids", "attention_mask")}
+        pooled = self._model.text_model(**tokens).pooler_output
         return F.normalize(self._model.text_projection(pooled), dim=-1)[0].cpu()
 
 
@@ -87,14 +89,14 @@ class Dino:
 
     @torch.inference_mode()
     def images(self, frames: Tensor) -> Tensor:
-        """Unit vectors ``[N, D]``: shorter side to 224, no crop; what is left of a patch at the edge is not seen."""
+        """Unit vectors ``[N, D]``; frames are resized to a shorter side of 224, and cropped to full patches."""
         sized = _shorter_side(frames.to(self._device), 224, "bilinear")
         height, width = (length // 16 * 16 for length in sized.shape[-2:])
-        return F.normalize(self._model(_normalised(sized[..., :height, :width], IMAGENET)), dim=-1).cpu()
+        return F.normalize(self._model(_normalised(sized[..., :height, :width], IMAGENET_STATISTICS)), dim=-1).cpu()
 
 
 class Raft:
-    """RAFT-large (Teed and Deng 2020), as torchvision has it."""
+    """RAFT-large (Teed and Deng 2020) of torchvision."""
 
     def __init__(self, path: Path, device: str) -> None:
         need("torchvision")
@@ -107,7 +109,7 @@ class Raft:
 
     @torch.inference_mode()
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """Flow ``[2, H, W]`` in pixels, x then y: what is at p in ``first`` is at p + flow(p) in ``second``."""
+        """Flow ``[2, H, W]`` in pixels, x then y: the content at p in ``first`` is at p + flow(p) in ``second``."""
         pair = torch.stack([first, second]).to(self._device) * 2 - 1
         height, width = pair.shape[-2:]
         tall, wide = (max(RAFT_LEAST, -(-length // 8) * 8) - length for length in (height, width))
@@ -145,7 +147,7 @@ class Lpips(nn.Module):
     """LPIPS 0.1 with AlexNet (Zhang et al. 2018, equation 1) on torchvision.
 
     Args:
-        backbone: torchvision's AlexNet; of it only the features are read.
+        backbone: torchvision's AlexNet; only its features are read.
         heads: a weight for each channel of five layers.
     """
 
@@ -186,28 +188,30 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
     Raises:
-        UserError: it holds anything but tensors, or is damaged.
+        UserError: it holds other objects than tensors, or is damaged.
     """
     try:
         state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except Exception as error:  # of pickle, zip or torch: nothing that can be told apart
-        raise UserError(f"{path} is no checkpoint of tensors ({str(error).splitlines()[0]}); get it again") from error
+    except Exception as error:  # of pickle, zip or torch
+        raise UserError(
+            f"{path} is no checkpoint of tensors ({str(error).splitlines()[0]}); download it again"
+        ) from error
     for wrapper in ("params", "state_dict"):
         state = state.get(wrapper, state)
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state; every tensor must have its place and every place its tensor.
+    """Load a state dict, strictly.
 
     Raises:
-        UserError: they do not fit.
+        UserError: it does not fit.
     """
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         words = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} does not fit {type(model).__name__} ({words}); get it again") from error
+        raise UserError(f"{path} does not fit {type(model).__name__} ({words}); download it again") from error
 
 
 def need(library: str) -> Any:

@@ -1,6 +1,6 @@
 """``python -m imvideoedit.evaluation.weights.prepare [--folder DIR] [--download | --tiny]``: the networks' files.
 
-Without either it says which are there, with their hashes, and which are missing.
+Without an option it lists the hashes of the files, or those that are missing.
 """
 
 import urllib.request
@@ -10,12 +10,12 @@ from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.files import replacing
 from imvideoedit.evaluation.weights.files import NETWORKS, WeightFile, check, default_folder, hash_file
 
-TIMEOUT = 60  # seconds without a byte
+TIMEOUT = 60  # seconds without data
 CHUNK = 2**20  # bytes
 
 
 def download(folder: Path, networks: list[str]) -> None:
-    """Get what is missing, each file once; one whose hash is not the published one is not kept.
+    """Download missing files; a file with another hash than the published one is not kept.
 
     Raises:
         UserError: a file cannot be reached, or is not the published one.
@@ -33,9 +33,7 @@ def _fetch(file: WeightFile, path: Path) -> None:
                 while chunk := reply.read(CHUNK):
                     target.write(chunk)
         except OSError as error:
-            raise UserError(
-                f"{file.url} cannot be read ({error}); get it by other means and put it at {path}"
-            ) from error
+            raise UserError(f"{file.url} cannot be read ({error}); download it by other means to {path}") from error
         found = hash_file(temporary)
         if not found.startswith(file.sha256):
             raise UserError(f"{file.url} is not the published file (SHA-256 {found[:16]}…); it was not kept")
@@ -43,18 +41,18 @@ def _fetch(file: WeightFile, path: Path) -> None:
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Check, download or make up the files."""
+    """Check, download or randomly generate the files."""
     parser = CommandLine(prog="python -m imvideoedit.evaluation.weights.prepare", description=__doc__)
     parser.add_argument("--folder", type=Path, default=default_folder(), help="of all weights; %(default)s")
     parser.add_argument(
         "--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS), help="all if not given"
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--download", action="store_true", help="get what is missing, from where it was published")
-    how.add_argument("--tiny", action="store_true", help="write small random networks, to try the suites with")
+    how.add_argument("--download", action="store_true", help="download missing files from their publishers")
+    how.add_argument("--tiny", action="store_true", help="write small random networks, to test the suites")
     args = parser.parse_args(argv)
     if args.tiny:
-        from imvideoedit.evaluation.weights.tiny import write_tiny  # slow to import, and the rest does without
+        from imvideoedit.evaluation.weights.tiny import write_tiny  # slow to import
 
         write_tiny(args.folder)
     if args.download:

@@ -1,4 +1,4 @@
-"""Random, mostly small networks in the published files' format: to try everything without a download."""
+"""Random, mostly small networks in the published file formats, to test everything without a download."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from imvideoedit.common.files import replacing
 from imvideoedit.evaluation.weights.files import MARK, NETWORKS
 from imvideoedit.evaluation.weights.networks import need
 
-SIDE = 32  # pixels that the small CLIPs see
-WIDTH = 32  # of their vectors
+SIDE = 32  # pixels of the small CLIP models' images
+WIDTH = 32  # of their features
 WORDS = "a the of in on and make turn remove add red green blue yellow white black box ball fish snow night".split()
 
 
 def write_tiny(folder: Path, seed: int = 0) -> None:
-    """Write random weights for every network, and a mark that says so.
+    """Write random weights for every network, and the file that marks them.
 
     Raises:
         UserError: timm, torchvision or pyiqa is not installed.
@@ -29,7 +29,7 @@ def write_tiny(folder: Path, seed: int = 0) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARK).write_text("random weights: numbers made with them say nothing\n")
+        (folder / MARK).write_text("random weights: values measured with them are meaningless\n")
         for network in ("clip_b32", "clip_l14", "pickscore"):
             _clip().save_pretrained(folder / network)
         for network in ("clip_b32", "clip_l14"):
@@ -57,7 +57,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _checkpoints() -> dict[str, Any]:
-    """States by the file they go into."""
+    """File -> state dict."""
     timm = need("timm")
     from pyiqa.archs.musiq_arch import MUSIQ
     from torchvision.models import alexnet

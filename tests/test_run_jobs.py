@@ -1,9 +1,6 @@
 """A batch as a user runs it: nothing is made twice, and a bad job stops none of the others."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +12,9 @@ from PIL import Image
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.edit_file import is_made, read_facts
 from imvideoedit.editing.jobs import Job
-from imvideoedit.video.reader import probe, read_metadata, write_video
-from tests.test_edit import CHECKOUT, adapter, command_environment, edit  # noqa: F401 (a fixture)
+from imvideoedit.video.reader import Clip, read_metadata, write_video
+from tests.processes import Command
+from tests.test_edit import adapter, edit  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
 
@@ -41,12 +39,11 @@ def made(folder: Path) -> dict[str, int]:
 
 
 def test_twenty_jobs_killed_and_started_again_are_each_made_once(listed, adapter, tmp_path):  # noqa: F811
-    command = [sys.executable, "-m", "imvideoedit.edit", str(listed), "--adapter", str(adapter)]
-    process = subprocess.Popen(command, env=command_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Command("imvideoedit.edit", listed, "--adapter", adapter)
     while len(made(tmp_path)) < 4 and process.poll() is None:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.communicate()
     before = made(tmp_path)
     assert 4 <= len(before) < 18
     done = edit(listed, "--adapter", adapter)
@@ -79,4 +76,4 @@ def test_a_file_that_is_not_ours_is_left_alone(adapter, tmp_path):  # noqa: F811
     job = Job(tmp_path / "a.mp4", "snow", tmp_path / "a.mp4")
     with pytest.raises(UserError, match="not made here"):
         is_made(job, "any")
-    assert probe(tmp_path / "a.mp4").frames == 1
+    assert Clip(tmp_path / "a.mp4").info.frames == 1

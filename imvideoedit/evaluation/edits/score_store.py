@@ -1,4 +1,4 @@
-"""Scores of edits on disk, one small file for each edit and scorer, so that an interrupted run goes on."""
+"""The interface of scorers, and their scores on disk: a small file per edit and scorer, so that a run can resume."""
 
 import hashlib
 import json
@@ -8,59 +8,62 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from imvideoedit.common.files import replacing
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.reporting.jsonable import jsonable
+from imvideoedit.evaluation.reporting.json_file import jsonable, write_json
 from imvideoedit.evaluation.weights.files import hash_file
 
 Score = dict[str, Any]
+"""What a scorer returns for one edit: values by measure, and texts such as a judge's reasoning."""
 
 
 class Unscored(Exception):
-    """This edit got no score, and why; others may."""
+    """Why this edit got no score; others may get one."""
 
 
 class Scorer(Protocol):
-    """Gives scores to one edit at a time."""
+    """Scores edits, one per call.
+
+    Attributes:
+        name: of this scorer; the key of its files.
+        kind: of the published tables with the same measures.
+        workers: edits that may be scored at the same time.
+        scales: measure -> its maximum, if it has one.
+        lower: measures for which lower is better.
+    """
 
     name: str
-    """Of the family of scores; the key of its files."""
     kind: str
-    """Of published tables that show the same numbers."""
     workers: int
-    """Edits that may be scored at the same time."""
     scales: dict[str, float]
-    """Measure -> the most it can be, where there is a most."""
     lower: frozenset[str]
-    """Measures of which less is better."""
 
     def facts(self) -> list[str]:
-        """How its numbers are made, a sentence each."""
+        """How its values are measured, a sentence each."""
         ...
 
     def warnings(self) -> list[str]:
-        """Why its numbers must not be trusted, a sentence each."""
+        """Why its values cannot be trusted, a sentence each."""
         ...
 
     def identity(self) -> str:
-        """All that decides the scores beside the edit itself: settings, model, hashes of weights."""
+        """Everything that decides the scores, except the edit: settings, model, hashes of weights."""
         ...
 
     def score(self, row: EditRow) -> Score:
-        """Numbers by name, and details a report may show.
+        """Values by measure, and texts for the report.
 
         Raises:
             Unscored: this edit cannot be scored.
-            UserError: none can before something is mended.
+            UserError: no edit can be scored until the user fixes something.
         """
         ...
 
 
-class ScoreFolder:
-    """Keeps what scorers said: ``<scorer>/<key>.json``, whole or absent.
+class ScoreStore:
+    """A folder of scores: ``<scorer>/<key>.json``, complete or absent.
 
-    A key is made of the videos' bytes, the texts and the scorer's identity, not of paths: what changes is scored again,
-    what was only moved is not. Of an edit that got no score nothing is kept: the next run tries again.
+    The key is a hash of the videos' bytes, the texts and the scorer's identity, not of paths: a changed edit is scored
+    again, a moved one is not. Unscored edits are not stored; the next run tries them again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,14 +71,14 @@ class ScoreFolder:
         self._hashes: dict[Path, str] = {}
 
     def collect(
-        self, rows: Sequence[EditRow], scorer: Scorer, told: Callable[[EditRow], None] = lambda row: None
+        self, rows: Sequence[EditRow], scorer: Scorer, advance: Callable[[EditRow], None] = lambda row: None
     ) -> list[Score]:
-        """The scores of every row in order; those that are not there yet are made, at most ``workers`` at a time.
+        """The scores of all rows in order, stored or new; at most ``workers`` are scored at the same time.
 
-        A row without score has ``problem`` instead of numbers.
+        An unscored row has ``problem`` in place of values. ``advance`` is called after each row.
 
         Raises:
-            UserError: the scorer cannot go on; what was scored is kept.
+            UserError: the scorer cannot continue; scores so far are stored.
         """
         identity = scorer.identity()
         scores: dict[int, Score] = {}
@@ -84,32 +87,31 @@ class ScoreFolder:
             try:
                 for place, row in enumerate(rows):
                     running[pool.submit(self._one, row, scorer, identity)] = place
-                    if len(running) >= 2 * scorer.workers:  # so that nothing piles up, however many rows there are
-                        self._take(running, scores, rows, told)
+                    if len(running) >= 2 * scorer.workers:  # a bounded queue, for any number of rows
+                        self._take(running, scores, rows, advance)
                 while running:
-                    self._take(running, scores, rows, told)
+                    self._take(running, scores, rows, advance)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         return [scores[place] for place in range(len(rows))]
 
-    def _take(self, running: dict[Future[Score], int], scores: dict[int, Score], rows, told) -> None:
+    def _take(self, running: dict[Future[Score], int], scores: dict[int, Score], rows, advance) -> None:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             place = running.pop(future)
             scores[place] = future.result()
-            told(rows[place])
+            advance(rows[place])
 
     def _one(self, row: EditRow, scorer: Scorer, identity: str) -> Score:
         try:
             path = self._folder / scorer.name / f"{self._key(row, identity)}.json"
-            kept = _read(path)
-            if kept is not None:
-                return kept
+            stored = _read(path)
+            if stored is not None:
+                return stored
             score = jsonable(scorer.score(row))
         except Unscored as error:
             return {"problem": " ".join(str(error).split())}
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(score))
+        write_json(path, score, indent=None)
         return score
 
     def _key(self, row: EditRow, identity: str) -> str:
@@ -128,6 +130,6 @@ class ScoreFolder:
 
 def _read(path: Path) -> Score | None:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
