@@ -3,11 +3,10 @@
 Every decision is on the disk before the page goes on; ``stage=review`` of the recipe then applies them.
 """
 
-import tempfile
 from pathlib import Path
 
 from imvideoedit.common.errors import CommandLine, exit_cleanly
-from imvideoedit.common.web import end_on_terminate, keep_to_itself, listening, require_gradio, serve
+from imvideoedit.common.web import page_server, serve
 
 
 def build_parser() -> CommandLine:
@@ -41,19 +40,10 @@ def serve_page(
     from data_recipes.reviewing import Desk
 
     desk = Desk(out, accept, seed)
-    require_gradio()
-    end_on_terminate()
-    with (
-        listening(host, port) as listener,
-        tempfile.TemporaryDirectory(prefix="imvideoedit-review-", ignore_cleanup_errors=True) as folder,
-    ):
-        keep_to_itself(Path(folder))
+    with page_server(host, port, "stopped; stage=review applies the decisions") as (listener, _):
         from data_recipes.review_page import CSS, build_page
 
-        try:
-            serve(build_page(desk, reviewer), listener, css=CSS)
-        except KeyboardInterrupt:
-            print("stopped; stage=review applies the decisions")
+        serve(build_page(desk, reviewer), listener, css=CSS)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def make_clip(
     """Write a clip; ``times`` and ``last``, the last frame's duration, are in ticks of 1 / rate seconds.
 
     ``tags`` are colour range, matrix, primaries and transfer; ``sounds`` names the codec of each track, a tone as long
-    as the picture.
+    as the frame.
     """
     times = list(range(len(frames))) if times is None else times
     with av.open(str(path), "w") as container:
@@ -94,7 +94,7 @@ def sound_packets(path: Path, track: int = 0) -> list[tuple[Fraction, bytes]]:
 
 
 def shown_times(path: Path) -> list[Fraction]:
-    """Seconds from the first picture's appearance to each one's, as PyAV alone decodes them."""
+    """Seconds from the first frame's appearance to each one's, as PyAV alone decodes them."""
     with av.open(str(path)) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     return [time - times[0] for time in times]

@@ -166,7 +166,7 @@ def test_a_sample_is_edited_compared_seen_again_and_downloaded(browser, tmp_path
 
 
 def test_a_wrong_or_long_file_gets_one_line(browser, tmp_path):
-    from tests.test_app_desk import wrong_files
+    from tests.test_app_queue import wrong_files
 
     words = {"text": "as a video", "empty": "is empty", "sound": "only sound"}
     for name, path in wrong_files(tmp_path).items():

@@ -158,7 +158,7 @@ def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pip
     calls = []
 
     class Negative:
-        backbone, defaults = bundled_pipeline.backbone, bundled_pipeline.defaults
+        backbone, config = bundled_pipeline.backbone, bundled_pipeline.config
 
         def __call__(self, source, instruction, **how):
             calls.append(instruction)

@@ -11,8 +11,7 @@ from imvideoedit.benchmark.block import Block, edit_step
 from imvideoedit.benchmark.costs import cost
 from imvideoedit.benchmark.edit import passes
 from imvideoedit.common.machine import matmul_rate
-from imvideoedit.editing.presets import PRESETS
-from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.editing.sampling_config import QUALITIES, SamplingConfig
 from imvideoedit.methods.predict_update import PredictUpdate
 
 
@@ -44,8 +43,8 @@ def test_a_cached_source_is_run_once_for_sampling_and_without_a_gradient_for_tra
 
 def test_presets_take_fewer_passes_and_the_best_is_the_adapters_own():
     own = SamplingConfig()
-    taken = {name: passes(preset(own)) for name, preset in PRESETS.items()}
-    assert taken == {"draft": 10, "standard": 37, "best": 100} and PRESETS["best"](own) == own
+    taken = {quality: passes(own.preset(quality)) for quality in QUALITIES}
+    assert taken == {"draft": 10, "standard": 37, "best": 100} and own.preset("best") == own
 
 
 @pytest.mark.parametrize("kind", ["train", "edit"])

@@ -1,4 +1,4 @@
-"""Every command answers a mistyped option with one line, and its help with what there is."""
+"""Every command answers a mistyped option with one line, and --help with its options."""
 
 import importlib
 import sys
@@ -30,7 +30,7 @@ def test_a_mistyped_option_costs_one_line(module, monkeypatch, capsys):
         main()
     captured = capsys.readouterr()
     assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
-    assert captured.err.startswith("error: ") and captured.err.endswith("--help says what there is\n")
+    assert captured.err.startswith("error: ") and captured.err.endswith("--help lists the options\n")
     monkeypatch.setattr(sys, "argv", ["command", "--help"])
     with pytest.raises(SystemExit) as ended:
         main()

@@ -16,7 +16,7 @@ import pytest
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.video.reader import probe, read_metadata, read_video, write_video
+from imvideoedit.video.reader import Clip, read_metadata, read_video, write_video
 from imvideoedit.wan.backbone import load_backbone
 from tests.conftest import awaken, tiny_transformer
 from tests.processes import CHECKOUT, PATIENCE, Command, command_environment, interruptible, run  # noqa: F401
@@ -60,7 +60,7 @@ def test_rate_length_and_size_stay_and_the_file_says_how_it_was_made(clip, adapt
     done = edit(clip, "a red ball", "--adapter", adapter, *more, forked=False)
     assert done.returncode == 0, done.stderr
     output, beside = tmp_path / "clip_edited.mp4", tmp_path / "clip_edited_side_by_side.mp4"
-    before, after = probe(clip), probe(output)
+    before, after = Clip(clip).info, Clip(output).info
     assert (after.frames, after.fps, after.width, after.height) == (7, before.fps, 50, 36)
     source, edited = read_video(clip)[0], read_video(output)[0]
     assert np.abs(source.astype(int) - edited).mean() > 5

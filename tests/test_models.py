@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.lora import fuse_lora
-from imvideoedit.editing.model_options import Model, parse_weighted
+from imvideoedit.editing.model_options import ModelOptions, parse_weighted
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.methods.aligned_update import AlignedUpdate
@@ -168,10 +168,15 @@ def test_a_lora_that_does_not_fit_changes_nothing(tmp_path):
 
 def test_a_models_name_says_all_that_decides(files):
     one, other = files[:2]
-    plain = Model(((one, 1.0),))
-    assert plain.identity() == adapter_hash(one)
-    models = [plain, Model(((one, 0.5),)), Model(((one, 1.0), (other, 1.0))), Model(((one, 1.0),), ((other, 0.5),))]
-    assert len({model.identity() for model in models}) == len(models)
+    plain = ModelOptions(((one, 1.0),))
+    assert plain.identity == adapter_hash(one)
+    models = [
+        plain,
+        ModelOptions(((one, 0.5),)),
+        ModelOptions(((one, 1.0), (other, 1.0))),
+        ModelOptions(((one, 1.0),), ((other, 0.5),)),
+    ]
+    assert len({model.identity for model in models}) == len(models)
 
 
 @given(st.text("abc.=/", min_size=1), st.floats(-2, 2))

@@ -23,7 +23,7 @@ IN_A_ROW = 4  # kills of one run
 def overrides(wan_folder: Path, *more: str, processes: int = 1) -> list[str]:
     """A tiny run of two epochs on image pairs of two shapes, with a checkpoint at every other step."""
     return [
-        "+experiment=13k", "name=tiny", f"backbone.name={wan_folder}", "backbone.parts=[]", "sampler.max_area=1024",
+        "+experiment=13k", "name=tiny", f"backbone.name={wan_folder}", "backbone.parts=[]", "sampling.max_area=1024",
         "data.path=pairs", "data.num_workers=0", "data.val_share=0.15", "data.cache=cache", "global_batch=4",
         "data.epochs=2", "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
         "trainer.val_check_interval=1", "callbacks.progress=null",

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from imvideoedit.video.reader import Clip, VideoWriter, probe, read_metadata, read_video, write_video
+from imvideoedit.video.reader import Clip, VideoWriter, read_metadata, read_video, write_video
 from tests.clips import (
     SOUND_RATE,
     colour_tags,
@@ -66,7 +66,7 @@ ODD = {
     "no stamps": Odd("a.h264", 9),
     "no stamps that help": Odd("a.avi", 9, made={"sounds": ["pcm_s16le"]}),
     "transport stream": Odd("a.ts", 9, made={"tags": (1, 1, 1, 1)}),
-    "one long picture": Odd("a.mp4", 1, (32, 48), [0], Fraction(1000), {"last": 7000}),
+    "one long frame": Odd("a.mp4", 1, (32, 48), [0], Fraction(1000), {"last": 7000}),
 }
 
 
@@ -83,7 +83,7 @@ def test_an_odd_clip_comes_back_as_it_was(tmp_path, odd, suffix):
     levels = [20 * (i % 11) + 20 for i in range(odd.count)]
     source = make_clip(tmp_path / odd.name, flat_frames(levels, *odd.size), odd.times, odd.rate, **odd.made)
     output = written_again(Clip(source), tmp_path / f"b.{suffix}")
-    info = probe(output)
+    info = Clip(output).info
     assert levels_of(Clip(output)) == levels
     assert shown_times(output) == odd.seconds == (info.timing.ticks * info.timing.base).tolist()
     assert info.timing.duration == odd.duration
@@ -101,7 +101,7 @@ def test_an_odd_clip_comes_back_as_it_was(tmp_path, odd, suffix):
 def test_matroska_keeps_constant_rates_and_sound(tmp_path, odd):
     source = make_clip(tmp_path / odd.name, flat_frames([90] * odd.count, *odd.size), odd.times, odd.rate, **odd.made)
     output = written_again(Clip(source), tmp_path / "b.mkv")
-    timing = probe(output).timing
+    timing = Clip(output).info.timing
     assert (timing.ticks * timing.base).tolist() == odd.seconds and timing.duration == odd.duration
     for track in range(len(odd.made.get("sounds", []))):
         assert [data for _, data in sound_packets(output, track)] == [data for _, data in sound_packets(source, track)]
@@ -113,7 +113,7 @@ def test_a_range_takes_its_sound_along(tmp_path, suffix, start, end):
     source = make_clip(tmp_path / "a.mp4", flat_frames([20, 200] * 20), sounds=["aac", "ac3"])
     clip = Clip(source, start, end)
     output = written_again(clip, tmp_path / f"b.{suffix}", metadata={"comment": "cut"})
-    info = probe(output)
+    info = Clip(output).info
     assert levels_of(Clip(output)) == levels_of(clip) and info.timing.duration == clip.info.timing.duration
     assert read_metadata(output)["comment"] == "cut"
     begun, whole = float(clip.info.timing.origin), start is None
@@ -121,7 +121,7 @@ def test_a_range_takes_its_sound_along(tmp_path, suffix, start, end):
         copied, given = sound_packets(output, track), sound_packets(source, track)
         first = [data for _, data in given].index(copied[0][1])
         assert [data for _, data in copied] == [data for _, data in given[first : first + len(copied)]]
-        # What is heard at the range's first picture, and after its last one's end, told by the source's clock.
+        # What is heard at the range's first frame, and after its last one's end, told by the source's clock.
         length = given[2][0] - given[1][0]
         assert first == 0 if whole else given[first][0] <= begun < given[first][0] + length
         rest = given[first + len(copied) :]
@@ -130,12 +130,12 @@ def test_a_range_takes_its_sound_along(tmp_path, suffix, start, end):
         assert abs(shift) <= Fraction(2, 1000)
 
 
-def test_sound_that_begins_before_the_picture_is_kept(tmp_path):
+def test_sound_that_begins_before_the_frame_is_kept(tmp_path):
     make_clip(tmp_path / "a.mp4", flat_frames([20, 200] * 5), times=list(range(7, 17)), sounds=["aac"])
     output = written_again(Clip(tmp_path / "a.mp4"), tmp_path / "b.mp4")
     assert sound_packets(output) == sound_packets(tmp_path / "a.mp4")
-    assert probe(output).timing == probe(tmp_path / "a.mp4").timing
-    assert probe(output).timing.origin == Fraction(7, 20)
+    assert Clip(output).info.timing == Clip(tmp_path / "a.mp4").info.timing
+    assert Clip(output).info.timing.origin == Fraction(7, 20)
 
 
 @pytest.mark.parametrize(("codec", "suffix", "heard"), [("pcm_mulaw", "mp4", "aac"), ("aac", "webm", "opus")])
@@ -164,7 +164,7 @@ def test_without_a_source_to_follow_sound_ends_with_the_frames(tmp_path):
 def test_a_rate_that_is_asked_for_is_written_with_all_the_sound(tmp_path):
     source = make_clip(tmp_path / "a.mp4", flat_frames(range(0, 200, 10)), sounds=["aac"])
     output = written_again(Clip(source, fps=8), tmp_path / "b.mp4")
-    assert probe(output).fps == 8 and probe(output).frames == 8
+    assert Clip(output).info.fps == 8 and Clip(output).info.frames == 8
     assert sound_packets(output) == sound_packets(source)
     assert sound_packets(source)[-1][0] > 1 - Fraction(1024, SOUND_RATE)
 

@@ -32,7 +32,7 @@ def test_what_a_timing_tells():
         (None, None, 0, [0, 50, 100, 300, 320], 420),
         (0.05, 0.3, 1, [0, 50], 250),  # half open
         (0.051, None, 2, [0, 200, 220], 320),
-        (0, 0.2, 0, [0, 50, 100], 200),  # the last picture's show ends with the range
+        (0, 0.2, 0, [0, 50, 100], 200),  # the last frame's show ends with the range
         (0.32, 99, 4, [0], 100),
         (0.1 + 0.2, None, 3, [0, 20], 120),  # floats that are off by their last bit
     ],
@@ -57,8 +57,8 @@ def test_a_range_of_a_constant_rate_keeps_the_rate():
         (0.3, 0.1, "is empty"),
         (-1, None, "start is -1 s"),
         (None, math.nan, "end is nan s"),
-        (0.11, 0.29, "no picture of a.mp4"),
-        (None, 0, "no picture of a.mp4"),
+        (0.11, 0.29, "no frame of a.mp4"),
+        (None, 0, "no frame of a.mp4"),
     ],
 )
 def test_wrong_ranges_are_one_line(start, end, why):
@@ -93,14 +93,14 @@ def test_matroska_with_millisecond_stamps_has_a_constant_rate(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "b_frames"), [("mp4", "0"), ("mp4", "3"), ("mov", "3"), ("mkv", "3")])
-def test_pictures_of_a_variable_rate_come_once_each_at_their_times(tmp_path, suffix, b_frames):
+def test_frames_of_a_variable_rate_come_once_each_at_their_times(tmp_path, suffix, b_frames):
     clip = tmp_path / f"a.{suffix}"
     make_clip(clip, flat_frames(LEVELS[:12]), MILLISECONDS, rate=1000, last=70, options={"bf": b_frames})
     frames, info = read_video(clip)
     assert levels_of(frames) == LEVELS[:12]
     assert (info.timing.ticks * info.timing.base).tolist() == [Fraction(time, 1000) for time in MILLISECONDS]
     assert (info.timing.ticks * info.timing.base).tolist() == shown_times(clip)
-    # With pictures stored out of order, mp4 does not tell how long the last one is shown.
+    # With frames stored out of order, mp4 does not tell how long the last one is shown.
     assert b_frames == "3" and suffix != "mkv" or info.timing.duration == Fraction(1120, 1000)
 
 
@@ -116,7 +116,7 @@ def test_a_constant_rate_is_made_on_request(tmp_path, fps):
 
 
 def test_one_stray_stamp_does_not_spoil_the_others(tmp_path):
-    """Two pictures with one stamp are pulled apart by a tick; a rate that nearly fits is not taken for one."""
+    """Two frames with one stamp are pulled apart by a tick; a rate that nearly fits is not taken for one."""
     times = [0, 40, 80, 120, 123, 160, 200]
     frames, info = read_video(make_clip(tmp_path / "a.mp4", flat_frames(LEVELS[:7]), times, rate=1000))
     assert levels_of(frames) == LEVELS[:7] and info.times == pytest.approx([time / 1000 for time in times])
@@ -139,7 +139,7 @@ def test_a_range_gives_the_very_frames_of_the_whole(tmp_path, name, codec, optio
         assert clip.info.timing == Timing.constant(Fraction(20), 20 - first, clip.info.timing.origin, first == 0, False)
 
 
-def test_pictures_that_lean_on_what_was_cut_away_do_not_count(tmp_path):
+def test_frames_that_lean_on_what_was_cut_away_do_not_count(tmp_path):
     params = "log-level=error:keyint=8:min-keyint=8:open-gop=1:bframes=3:scenecut=0"
     whole = make_clip(tmp_path / "a.mp4", flat_frames(LEVELS, 48, 64), codec="libx265", options={"x265-params": params})
     with av.open(str(whole)) as source, av.open(str(tmp_path / "b.mkv"), "w") as cut:

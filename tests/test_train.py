@@ -14,7 +14,7 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import OmegaConf
 
 from imvideoedit.methods.adapter_file import adapter_hash, read_header
-from imvideoedit.video.reader import probe
+from imvideoedit.video.reader import Clip
 from tests.processes import Command, run
 
 CHECKOUT = Path(__file__).parents[1]
@@ -34,8 +34,8 @@ TINY = (
     "callbacks.preview.every_n_steps=8",
     "callbacks.preview.frames=5",
     "callbacks.preview.tasks=[color_texture]",
-    "sampler.steps=1",
-    "sampler.max_area=1024",
+    "sampling.steps=1",
+    "sampling.max_area=1024",
 )
 
 
@@ -79,7 +79,7 @@ def test_every_trainer_composes_for_the_real_experiment_on_any_number_of_machine
         nodes = [] if trainer == "single" else ["trainer.num_nodes=2", "trainer.devices=4"]
         config = compose("train", [*changes, *nodes])
     assert config.global_batch == 16 and config.data.epochs == 5 and config.trainer.precision == "bf16-mixed"
-    assert config.task.gradient_checkpointing and config.sampler.max_area == 480 * 832
+    assert config.task.gradient_checkpointing and config.sampling.max_area == 480 * 832
     assert config.backbone.name == "wan_1_3b" and list(config.backbone.parts) == []
     assert trainer == "single" or (config.trainer.num_nodes, config.trainer.devices) == (2, 4)
     if trainer.startswith("zero2"):
@@ -112,7 +112,7 @@ def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
     assert columns <= {f"loss_by_sigma/{i / 5:.1f}-{(i + 1) / 5:.1f}" for i in range(5)} and columns
     assert {"train/lr", "train/grad_norm", "validation/loss", "validation/loss_at_0.5"} <= set(rows[0])
     assert list((finished / "tensorboard").glob("events.*"))
-    preview = probe(finished / "previews" / "step-000008.mp4")
+    preview = Clip(finished / "previews" / "step-000008.mp4").info
     assert (preview.frames, preview.width, preview.height) == (5, 3 * 2 * 64, 2 * 64)
     assert (finished / "previews" / "step-000008.png").is_file()
     header = read_header(finished / "adapter.safetensors")

@@ -8,7 +8,7 @@ from av.audio.frame import AudioFrame
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.video.reader import Clip, iter_frames, open_video, probe, read_metadata, read_video, write_video
+from imvideoedit.video.reader import Clip, read_metadata, read_video, write_video
 from imvideoedit.video.strips import side_by_side, write_strip
 from tests.clips import flat_frames, levels_of, make_clip
 
@@ -16,19 +16,18 @@ from tests.clips import flat_frames, levels_of, make_clip
 def test_a_clip_is_read_as_often_as_wanted(tmp_path):
     path = make_clip(tmp_path / "a.mp4", flat_frames([50, 100, 150]), sounds=["aac"])
     clip = Clip(path)
-    assert len(clip) == 3 and clip.info == probe(path) and clip.info.has_audio
-    assert levels_of(clip) == levels_of(clip) == levels_of(iter_frames(path)) == [50, 100, 150]
+    assert len(clip) == 3 and clip.info == Clip(path).info and clip.info.has_audio
+    assert levels_of(clip) == levels_of(clip) == [50, 100, 150]
     assert levels_of(read_video(path, max_frames=2)[0]) == [50, 100]
     assert read_video(path, max_frames=2)[1].frames == 2
-    info, frames = open_video(path)
-    assert info == clip.info and next(frames).shape == (32, 48, 3)
-    assert levels_of(iter_frames(path, start=0.05, end=0.1)) == [100]
-    assert probe(path, fps=5).frames == len(Clip(path, fps=5)) == 1
+    assert next(iter(clip)).shape == (32, 48, 3)
+    assert levels_of(Clip(path, start=0.05, end=0.1)) == [100]
+    assert Clip(path, fps=5).info.frames == len(Clip(path, fps=5)) == 1
 
 
 def test_a_range_that_a_file_does_not_have_is_refused(tmp_path):
     path = make_clip(tmp_path / "a.mp4", flat_frames([50, 100, 150]))
-    for read in (Clip, probe, read_video, iter_frames):
+    for read in (Clip, read_video):
         with pytest.raises(UserError, match="start is 9 s, but .*a.mp4 lasts 0.15 s"):
             read(path, start=9)
         with pytest.raises(UserError, match="fps is -1"):
@@ -52,17 +51,17 @@ def test_rotated_and_mirrored_clips_stand_upright(tmp_path, rotation, mirrored):
 def test_a_portrait_phone_clip_is_turned_clockwise(tmp_path):
     """Phones store portrait clips lying on their left side and ask for a clockwise turn, -90 for ffmpeg."""
     stored = flat_frames([100])
-    stored[:, :, :24] = 250  # the left half of the stored picture becomes the top
+    stored[:, :, :24] = 250  # the left half of the stored frame becomes the top
     video, _ = read_video(make_clip(tmp_path / "a.mp4", stored, rotation=-90))
     assert video[0, :20].mean() > 240 and video[0, -20:].mean() < 110
 
 
 def test_what_a_file_says_about_colour_and_pixels_is_read(tmp_path):
     make_clip(tmp_path / "a.mp4", flat_frames([90]), pix_fmt="yuv420p10le", tags=(1, 9, 9, 18), aspect=Fraction(4, 3))
-    info = probe(tmp_path / "a.mp4")
+    info = Clip(tmp_path / "a.mp4").info
     assert tuple(vars(info.colour).values()) == (1, 9, 9, 18, 10, "yuv420p10le") and info.aspect == Fraction(4, 3)
     make_clip(tmp_path / "b.mp4", flat_frames([90]), rotation=90, aspect=Fraction(4, 3))
-    assert probe(tmp_path / "b.mp4").aspect == Fraction(3, 4)
+    assert Clip(tmp_path / "b.mp4").info.aspect == Fraction(3, 4)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuvj420p"])
@@ -108,7 +107,7 @@ def test_what_is_no_video_is_refused(tmp_path):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     for name in [*files, "gone.mp4", "."]:
-        for read in (probe, read_video, iter_frames, read_metadata):
+        for read in (Clip, read_video, read_metadata):
             with pytest.raises(UserError, match=name) as caught:
                 read(tmp_path / name)
             assert "\n" not in str(caught.value)
@@ -118,14 +117,14 @@ def test_what_is_no_video_is_refused(tmp_path):
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
     with pytest.raises(UserError, match="only sound"):
-        probe(tmp_path / "a.wav")
+        Clip(tmp_path / "a.wav")
 
 
-def spoilt(path: Path, picture: int, kept: int = 0) -> Path:
-    """Overwrite what one picture was stored as, but for its first bytes."""
+def spoilt(path: Path, frame: int, kept: int = 0) -> Path:
+    """Overwrite what one frame was stored as, but for its first bytes."""
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    data, (place, size) = bytearray(path.read_bytes()), packets[picture]
+    data, (place, size) = bytearray(path.read_bytes()), packets[frame]
     data[place + kept : place + size] = bytes(size - kept)
     path.write_bytes(data)
     return path
@@ -133,13 +132,13 @@ def spoilt(path: Path, picture: int, kept: int = 0) -> Path:
 
 def test_damage_in_the_middle_is_told_while_reading(tmp_path):
     make_clip(tmp_path / "a.avi", flat_frames(range(20, 180, 20)), codec="mjpeg", pix_fmt="yuvj420p")
-    frames = iter_frames(spoilt(tmp_path / "a.avi", 4))
+    frames = iter(Clip(spoilt(tmp_path / "a.avi", 4)))
     assert levels_of(next(frames) for _ in range(4)) == [20, 40, 60, 80]
     with pytest.raises(UserError, match="a.avi is damaged after frame or packet 4"):
         next(frames)
 
 
-def test_a_picture_that_cannot_be_decoded_does_not_shift_the_others(tmp_path):
+def test_a_frame_that_cannot_be_decoded_does_not_shift_the_others(tmp_path):
     options = {"x265-params": "log-level=error:bframes=0:keyint=4:min-keyint=4:scenecut=0"}
     make_clip(tmp_path / "a.mp4", flat_frames(range(20, 180, 20), 48, 64), codec="libx265", options=options)
     video, info = read_video(spoilt(tmp_path / "a.mp4", 3, kept=4))

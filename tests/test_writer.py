@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.video.colour import Colour
 from imvideoedit.video.encoder import choose_codec
 from imvideoedit.video.info import VideoInfo
-from imvideoedit.video.picture import Colour
-from imvideoedit.video.reader import VideoWriter, probe, read_metadata, read_video, write_video
+from imvideoedit.video.reader import Clip, VideoWriter, read_metadata, read_video, write_video
 from imvideoedit.video.timing import Timing
 from tests.clips import colour_tags, flat_frames, levels_of
 
@@ -21,7 +21,7 @@ NTSC = Fraction(30000, 1001)
 UNEVEN = Timing(Fraction(1, 90_000), np.array([0, 3003, 6100, 31_000, 31_500, 45_000]), 450_000)
 
 
-def picture_like(timing: Timing, height=48, width=64, **kept) -> VideoInfo:
+def info_like(timing: Timing, height=48, width=64, **kept) -> VideoInfo:
     return VideoInfo(width, height, has_audio=False, rotation=0, timing=timing, **kept)
 
 
@@ -38,7 +38,7 @@ def test_frames_rate_and_count_survive(tmp_path, count, fps):
     assert levels_of(video) == [20 * (i + 1) for i in range(count)]
     assert (info.frames, info.fps, info.width, info.height, info.rotation) == (count, fps, 48, 32, 0)
     assert info.timing.duration == count / fps and not info.has_audio
-    assert probe(tmp_path / "a.mp4") == info
+    assert Clip(tmp_path / "a.mp4").info == info
 
 
 @pytest.mark.parametrize("timing", [UNEVEN, Timing.constant(NTSC, 1), Timing.constant(NTSC, 6), UNEVEN.part(0, 1)])
@@ -49,7 +49,7 @@ def test_frames_rate_and_count_survive(tmp_path, count, fps):
 )
 def test_every_codec_keeps_times(tmp_path, name, codec, timing):
     frames = flat_frames([40 * i + 20 for i in range(len(timing))], 48, 64)
-    with VideoWriter(tmp_path / name, picture_like(timing), codec=codec) as writer:
+    with VideoWriter(tmp_path / name, info_like(timing), codec=codec) as writer:
         for frame in frames:
             writer.add(frame)
     video, info = read_video(tmp_path / name)
@@ -92,7 +92,7 @@ HLG, FULL, SILENT = Colour(1, 9, 9, 18, 10, "yuv420p10le"), Colour(2, 5, 1, 1), 
     ],
 )
 def test_colour_depth_and_pixels_are_the_sources(tmp_path, codec, colour, kept, size):
-    like = picture_like(Timing.constant(Fraction(24), 3), colour=colour, aspect=Fraction(4, 3))
+    like = info_like(Timing.constant(Fraction(24), 3), colour=colour, aspect=Fraction(4, 3))
     frames = np.full((3, *size, 3), (200, 90, 40), np.uint8)
     write_video(tmp_path / "a.mp4", frames, like=like, codec=codec)
     video, info = read_video(tmp_path / "a.mp4")
@@ -102,14 +102,14 @@ def test_colour_depth_and_pixels_are_the_sources(tmp_path, codec, colour, kept, 
 
 
 def test_chroma_is_kept_as_fine_as_the_source_has_it(tmp_path):
-    like = picture_like(Timing.constant(Fraction(24), 2), colour=Colour(pixel_format="yuv422p10le", bits=10))
+    like = info_like(Timing.constant(Fraction(24), 2), colour=Colour(pixel_format="yuv422p10le", bits=10))
     write_video(tmp_path / "a.mp4", flat_frames([90, 90]), like=like)
-    assert probe(tmp_path / "a.mp4").colour.pixel_format == "yuv422p10le"
+    assert Clip(tmp_path / "a.mp4").info.colour.pixel_format == "yuv422p10le"
 
 
-def test_a_turned_picture_is_not_taken_for_one_of_another_matrix(tmp_path):
+def test_a_turned_frame_is_not_taken_for_one_of_another_matrix(tmp_path):
     """Players go by the height where a file is silent: BT.601 for what was stored 450 high, BT.709 for 800."""
-    like = replace(picture_like(Timing.constant(Fraction(24), 1), 800, 450, colour=SILENT), rotation=90)
+    like = replace(info_like(Timing.constant(Fraction(24), 1), 800, 450, colour=SILENT), rotation=90)
     write_video(tmp_path / "a.mp4", np.full((1, 800, 450, 3), (200, 90, 40), np.uint8), like=like)
     assert colour_tags(tmp_path / "a.mp4")[1] == 6
     assert np.abs(read_video(tmp_path / "a.mp4")[0].astype(int) - (200, 90, 40)).max() <= 3
@@ -163,7 +163,7 @@ def test_a_name_that_does_not_fit_the_codec_is_told(tmp_path, name, codec, why):
 
 
 def test_wrong_arguments_are_told_before_any_work(tmp_path):
-    like = picture_like(Timing.constant(Fraction(24), 2))
+    like = info_like(Timing.constant(Fraction(24), 2))
     for arguments in ({}, {"like": like, "fps": 24}):
         with pytest.raises(ValueError, match="either like or fps"):
             VideoWriter(tmp_path / "a.mp4", **arguments)
@@ -191,7 +191,7 @@ def test_an_interruption_leaves_nothing(tmp_path, name, codec, stop):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_video(tmp_path / "a.mp4", flat_frames([100]), 16)
     before = (tmp_path / "a.mp4").read_bytes()
-    two = picture_like(Timing.constant(Fraction(24), 2))
+    two = info_like(Timing.constant(Fraction(24), 2))
     for frames, arguments, why in [
         ([], {"fps": 16}, "no frames"),
         ([np.zeros((32, 48, 3), np.uint8), np.zeros((32, 50, 3), np.uint8)], {"fps": 16}, "frame 2"),

@@ -1,4 +1,4 @@
-"""What the page shows of an edit: single frames of source and result, and both beside each other as a video."""
+"""Source and result for the page: single frames, and both side by side as a video."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from imvideoedit.editing.jobs import Job
+from imvideoedit.video.colour import Colour
 from imvideoedit.video.display import enlarged, fitted, shown_size
-from imvideoedit.video.picture import Colour
 from imvideoedit.video.reader import Clip, VideoWriter
 
 
@@ -30,7 +30,7 @@ def frame_pair(job: Job, index: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_comparison(job: Job, path: Path, check: Callable[[], None]) -> None:
-    """Write source and result beside each other, with the sound: 8-bit H.264 of a page's size, for any browser.
+    """Write source and result side by side, with the sound: small 8-bit H.264, which any browser plays.
 
     Args:
         check: called before each frame; may raise to stop.

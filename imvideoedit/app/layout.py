@@ -1,38 +1,46 @@
-"""The page's parts and where they stand; what happens on it is in ``app_page``."""
+"""The page's components; their events are in ``page``."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from imvideoedit.app.queue import Limits
 from imvideoedit.app.samples import SAMPLES
-from imvideoedit.app.texts import INTRO, NANO_WARNING, told
-from imvideoedit.editing.presets import PRESETS
-from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.app.texts import INTRO, NANO_WARNING, message
+from imvideoedit.editing.sampling_config import QUALITIES, SamplingConfig
 from imvideoedit.video.display import enlarged
 from imvideoedit.video.reader import Clip
 
-NUMBERS = {
-    "steps": "more take longer",
+SETTINGS = {
+    "steps": "of the solver",
     "guidance": "by the text, at least 1",
-    "source_guidance": "above 1 holds on to the source more",
-    "strength": "below 1 the source's layout stays; up to 1",
-    "keep": "grey levels below which the source's own pixels come back",
+    "source_guidance": "above 1 follows the source more",
+    "strength": "below 1 keeps the source's layout; up to 1",
+    "keep": "composite the source's pixels below this difference",
 }
-"""Settings with a box, which the quality fills, and what they do."""
+"""Settings that the quality presets, with their hints."""
+GALLERY: dict[str, Any] = {
+    "columns": 4,
+    "fit_columns": False,
+    "height": "auto",
+    "allow_preview": False,
+    "interactive": False,
+    "buttons": [],
+}
 
 
 class Layout:
-    """All parts of the page, made inside of an open ``gr.Blocks``.
+    """All components of the page, made inside an open ``gr.Blocks``.
 
     Args:
-        limits: told beside the upload.
-        own: the adapter's own settings, first in the boxes.
+        limits: named at the upload.
+        config: the adapter's own, the first values of the settings.
         nano: whether the model edits scenes of the nano world only.
         samples: files of the sample clips.
     """
 
-    def __init__(self, limits: Limits, own: SamplingConfig, nano: bool, samples: list[Path]) -> None:
+    def __init__(self, limits: Limits, config: SamplingConfig, nano: bool, samples: list[Path]) -> None:
         self.browser = gr.BrowserState(None, storage_key="imvideoedit")
         self.shown = gr.State(None)
         gr.Markdown(INTRO + (NANO_WARNING if nano else ""))
@@ -40,7 +48,7 @@ class Layout:
             with gr.Column(min_width=320):
                 self._put_input(limits, samples)
                 with gr.Accordion("Settings", open=False, elem_id="settings"):
-                    self._put_settings(own)
+                    self._put_settings(config)
             with gr.Column(min_width=320):
                 self._put_output()
 
@@ -53,18 +61,8 @@ class Layout:
             buttons=[],
             elem_id="video",
         )
-        pictures = [(enlarged(next(iter(Clip(path)))), s.name) for path, s in zip(samples, SAMPLES, strict=True)]
-        self.gallery = gr.Gallery(
-            pictures,
-            label="… or a sample",
-            columns=4,
-            fit_columns=False,
-            height="auto",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            elem_id="samples",
-        )
+        images = [(enlarged(next(iter(Clip(path)))), s.name) for path, s in zip(samples, SAMPLES, strict=True)]
+        self.gallery = gr.Gallery(images, label="… or a sample", elem_id="samples", **GALLERY)
         self.instruction = gr.Textbox(
             label="What to change", placeholder="make the red box blue", max_length=500, elem_id="instruction"
         )
@@ -78,25 +76,25 @@ class Layout:
             self.run = gr.Button("Edit", variant="primary", elem_id="run")
             self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
 
-    def _put_settings(self, own: SamplingConfig) -> None:
+    def _put_settings(self, config: SamplingConfig) -> None:
         self.quality = gr.Radio(
-            list(PRESETS),
+            list(QUALITIES),
             value="best",
             label="Quality",
-            info="draft and standard take less time; it sets the numbers below",
+            info="draft and standard take fewer steps; it presets the settings below",
             elem_id="quality",
         )
         with gr.Row():
-            self.numbers = [
+            self.settings = [
                 gr.Number(
-                    getattr(own, name),
+                    getattr(config, name),
                     label=name.replace("_", " ").capitalize(),
                     info=hint,
                     precision=0 if name == "steps" else None,
                     min_width=140,
                     elem_id=name.replace("_", "-"),
                 )
-                for name, hint in NUMBERS.items()
+                for name, hint in SETTINGS.items()
             ]
             self.seed = gr.Number(0, label="Seed", info="of the noise", precision=0, min_width=140, elem_id="seed")
             self.start = gr.Number(0, label="Start", info="seconds", min_width=140, elem_id="start")
@@ -106,7 +104,7 @@ class Layout:
         )
 
     def _put_output(self) -> None:
-        self.status = gr.HTML(told("The result appears here."), elem_id="status")
+        self.status = gr.HTML(message("The result appears here."), elem_id="status")
         self.preview = gr.Image(
             label="Preview of the middle frame",
             visible=False,
@@ -131,13 +129,5 @@ class Layout:
             )
             self.again = gr.Button("Run again with this prompt", elem_id="again")
         self.history = gr.Gallery(
-            label="Your results; click one to see it again",
-            visible=False,
-            columns=4,
-            fit_columns=False,
-            height="auto",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            elem_id="history",
+            label="Your results; click one to see it again", visible=False, elem_id="history", **GALLERY
         )

@@ -10,25 +10,24 @@ from typing import Any
 import gradio as gr
 
 from imvideoedit.app.frames import frame_pair
-from imvideoedit.app.layout import NUMBERS, Layout
+from imvideoedit.app.layout import SETTINGS, Layout
 from imvideoedit.app.live import Edit
-from imvideoedit.app.queue import Desk, inspect, named
+from imvideoedit.app.queue import EditQueue, TooLong, inspect, without_folders
 from imvideoedit.app.samples import SAMPLES, render_samples
-from imvideoedit.app.texts import SHOW_PROBLEM, SHOW_STATUS, problem, running, told
+from imvideoedit.app.texts import SHOW_PROBLEM, SHOW_STATUS, message, problem, progress
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.jobs import Job
-from imvideoedit.editing.presets import PRESETS
 from imvideoedit.video.display import enlarged
 from imvideoedit.video.reader import Clip
 
 POLL_SECONDS = 0.15
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# Short work is answered at once: gradio's queue would lose an event that comes just as the stream of others closes.
+# Short events skip gradio's queue, which loses one that arrives just as the stream of others closes.
 QUIET: dict[str, Any] = {**QUEUED, "queue": False}
 
 
-def build_page(desk: Desk, folder: Path) -> gr.Blocks:
-    """The page over a desk that edits.
+def build_page(queue: EditQueue, folder: Path) -> gr.Blocks:
+    """The page of a queue of edits.
 
     Args:
         folder: for samples and results.
@@ -38,40 +37,40 @@ def build_page(desk: Desk, folder: Path) -> gr.Blocks:
     """
     (folder / "samples").mkdir()
     samples = render_samples(folder / "samples")
-    pipeline = desk.pipeline
+    pipeline = queue.pipeline
     with gr.Blocks(title="imvideoedit", delete_cache=(3600, 24 * 3600)) as blocks:
-        layout = Layout(desk.limits, pipeline.defaults, pipeline.backbone.name == "nano", samples)
-        Page(desk, layout, samples, folder / "results").connect(blocks)
+        layout = Layout(queue.limits, pipeline.config, pipeline.backbone.is_nano, samples)
+        Page(queue, layout, samples, folder / "results").connect(blocks)
     return blocks
 
 
 class Page:
-    """What happens on the page.
+    """The page's events.
 
     Args:
         samples: files of the sample clips.
-        results: folder for what is made.
+        results: folder for results.
     """
 
-    def __init__(self, desk: Desk, layout: Layout, samples: list[Path], results: Path) -> None:
-        self._desk, self._parts, self._samples, self._results = desk, layout, samples, results
+    def __init__(self, queue: EditQueue, layout: Layout, samples: list[Path], results: Path) -> None:
+        self._queue, self._parts, self._samples, self._results = queue, layout, samples, results
 
     def connect(self, blocks: gr.Blocks) -> None:
-        """Tell the parts what to do."""
+        """Connect the parts to their handlers."""
         on = self._parts
         taken = [on.video, on.status, on.source_prompt]
         on.video.upload(self.take, [on.video], taken, **QUIET).then(None, js=SHOW_PROBLEM)
         on.gallery.select(self.pick, None, [*taken, on.instruction, on.examples], **QUIET)
-        on.quality.input(self.preset, [on.quality], on.numbers, **QUIET)
+        on.quality.input(self.preset, [on.quality], on.settings, **QUIET)
         on.examples.click(lambda row: row[0], [on.examples], [on.instruction], **QUIET)
-        said = [on.video, on.instruction, on.source_prompt, on.quality, on.seed, on.start, on.end, *on.numbers]
+        inputs = [on.video, on.instruction, on.source_prompt, on.quality, on.seed, on.start, on.end, *on.settings]
         outputs = [on.status, on.preview, on.result, on.slider, on.frame, on.both, on.download]
         outputs += [on.prompt, on.history, on.shown, on.run, on.again, on.cancel]
         editing: dict[str, Any] = {**QUEUED, "concurrency_limit": None}
-        fresh = [on.browser, gr.State(None), *said]
+        fresh = [on.browser, gr.State(None), *inputs]
         gr.on([on.run.click, on.instruction.submit], self.edit, fresh, outputs, **editing)
         gr.on([on.run.click, on.again.click], None, js=SHOW_STATUS)
-        on.again.click(self.edit, [on.browser, on.prompt, *said], outputs, **editing)
+        on.again.click(self.edit, [on.browser, on.prompt, *inputs], outputs, **editing)
         on.cancel.click(self.cancel, None, [on.cancel], **QUIET)
         on.frame.input(self.frame, [on.shown, on.frame], [on.slider, on.status], trigger_mode="always_last", **QUIET)
         on.history.select(self.show_again, [on.browser], outputs, **QUIET)
@@ -79,105 +78,104 @@ class Page:
         blocks.unload(self.leave)
 
     def take(self, path: str | None) -> tuple[Any, str, str]:
-        """A video was uploaded; it is dropped if it cannot be edited at all."""
+        """A video was uploaded; it is removed if it cannot be edited at all."""
         if path is None:
-            return None, told(""), ""
+            return None, message(""), ""
         try:
-            info = inspect(Path(path), self._desk.limits)
+            info = inspect(Path(path), self._queue.limits)
         except UserError as error:
-            too_long = "set start and end" in str(error)
-            return (gr.skip() if too_long else None), problem(str(error)), ""
-        return gr.skip(), told(f"{info.frames} frames, {info.width}×{info.height}, {info.duration:.1f} s"), ""
+            return (gr.skip() if isinstance(error, TooLong) else None), problem(str(error)), ""
+        return gr.skip(), message(f"{info.frames} frames, {info.width}×{info.height}, {info.duration:.1f} s"), ""
 
     def pick(self, event: gr.SelectData) -> tuple[str, str, str, str, Any]:
         """A sample was clicked."""
         sample = SAMPLES[event.index]
         examples = gr.Dataset(samples=[[text] for text in sample.instructions])
-        return str(self._samples[event.index]), told("A sample."), sample.prompt, sample.instructions[0], examples
+        return str(self._samples[event.index]), message("A sample."), sample.prompt, sample.instructions[0], examples
 
     def preset(self, quality: str) -> list[float]:
-        """The numbers of a quality."""
-        chosen = PRESETS[quality](self._desk.pipeline.defaults)
-        return [getattr(chosen, name) for name in NUMBERS]
+        """The settings of a quality."""
+        config = self._queue.pipeline.config.preset(quality)
+        return [getattr(config, name) for name in SETTINGS]
 
-    async def edit(self, request: gr.Request, browser: str | None, prompt: str | None, *said: Any) -> AsyncIterator:
-        """Make an edit and show how it goes; without ``prompt``, one is made from the instruction."""
+    async def edit(self, request: gr.Request, browser: str | None, prompt: str | None, *inputs: Any) -> AsyncIterator:
+        """Submit an edit and show its progress; without ``prompt``, one is made from the instruction."""
         tab = str(request.session_hash)
         try:
-            job = await asyncio.to_thread(self._job, prompt, *said)
+            job = await asyncio.to_thread(self._job, prompt, *inputs)
             edit = Edit(job, tab, browser or tab)
-            self._desk.submit(edit)
+            self._queue.submit(edit)
         except (UserError, OSError) as error:
             yield {self._parts.status: problem(str(error))}
             return
         yield {**self._buttons(busy=True), self._parts.result: gr.Column(visible=False)}
-        seen = None
+        shown = None
         while not edit.finished.is_set():
-            news: dict[Any, Any] = {self._parts.status: running(edit, self._desk.before(edit))}
-            if edit.preview is not seen and edit.preview is not None:
-                seen = edit.preview
-                news[self._parts.preview] = gr.Image(enlarged(seen), visible=True)
-            yield news
+            changes: dict[Any, Any] = {self._parts.status: progress(edit, self._queue.before(edit))}
+            if edit.preview is not shown and edit.preview is not None:
+                shown = edit.preview
+                changes[self._parts.preview] = gr.Image(enlarged(shown), visible=True)
+            yield changes
             await asyncio.sleep(POLL_SECONDS)
-        ended = {**self._buttons(busy=False), self._parts.preview: gr.Image(None, visible=False)}
+        end = {**self._buttons(busy=False), self._parts.preview: gr.Image(None, visible=False)}
         if edit.state != "done":
-            yield {**ended, self._parts.status: problem(edit.problem) if edit.problem else told("Cancelled.")}
+            yield {**end, self._parts.status: problem(edit.problem) if edit.problem else message("Cancelled.")}
             return
-        history = await asyncio.to_thread(self._pictures, edit.browser)
-        yield {**ended, **await asyncio.to_thread(self._show, edit), self._parts.history: history}
+        history = await asyncio.to_thread(self._history, edit.browser)
+        yield {**end, **await asyncio.to_thread(self._show, edit), self._parts.history: history}
 
     def cancel(self, request: gr.Request) -> Any:
-        """Stop this tab's edit."""
-        self._desk.cancel(str(request.session_hash))
+        """Cancel this tab's edit."""
+        self._queue.cancel(str(request.session_hash))
         return gr.Button(interactive=False)
 
     def leave(self, request: gr.Request) -> None:
         """The tab was closed."""
-        self._desk.cancel(str(request.session_hash))
+        self._queue.cancel(str(request.session_hash))
 
     def frame(self, shown: Edit | None, index: float) -> tuple[Any, Any]:
-        """Another frame of the result that is shown."""
+        """The slider was moved: another frame of the result."""
         if shown is None:
             return gr.skip(), gr.skip()
         try:
             return frame_pair(shown.job, int(index)), gr.skip()
         except UserError as error:
-            return gr.skip(), problem(named(error, shown.job))
+            return gr.skip(), problem(without_folders(error, shown.job))
 
     def show_again(self, browser: str | None, event: gr.SelectData, request: gr.Request) -> dict[Any, Any]:
         """A result of the history was clicked."""
-        edits = self._desk.history(browser or str(request.session_hash))
+        edits = self._queue.history(browser or str(request.session_hash))
         if event.index >= len(edits):
             return {self._parts.status: problem("that result is not kept any more")}
         try:
             return self._show(edits[event.index])
         except UserError as error:
-            return {self._parts.status: problem(named(error, edits[event.index].job))}
+            return {self._parts.status: problem(without_folders(error, edits[event.index].job))}
 
     def welcome(self, browser: str | None) -> tuple[str, Any]:
-        """The page was opened: who is it, and what did they make before?"""
+        """The page was opened: the browser's id, and its history."""
         browser = browser or secrets.token_hex(16)
-        return browser, self._pictures(browser)
+        return browser, self._history(browser)
 
     def _job(self, prompt: str | None, path: str | None, instruction: str, source_prompt: str, *settings: Any) -> Job:
-        """What the page says, checked.
+        """The job that the page describes.
 
         Raises:
             UserError: something is missing, out of its range or beyond the limits.
         """
-        quality, seed, start, end, *numbers = settings
+        quality, seed, start, end, *values = settings
         if path is None:
             raise UserError("there is no video; upload one or click a sample")
         if not instruction.strip():
             raise UserError("there is no instruction; say what to change")
         if prompt is not None and not prompt.strip():
             raise UserError("the prompt is empty; describe the video as it should be, or press Edit")
-        chosen = PRESETS[quality](self._desk.pipeline.defaults)
-        said = {name: number for name, number in zip(NUMBERS, numbers, strict=True) if number is not None}
-        given = {name: number for name, number in said.items() if number != getattr(chosen, name)}
-        chosen.with_given(**given)
+        config = self._queue.pipeline.config.preset(quality)
+        boxes = zip(SETTINGS, values, strict=True)
+        given = {name: number for name, number in boxes if number not in (None, getattr(config, name))}
+        config.override(**given)
         start, end = start or None, end or None
-        inspect(Path(path), self._desk.limits, start, end)
+        inspect(Path(path), self._queue.limits, start, end)
         output = self._results / uuid.uuid4().hex / f"{Path(path).stem}_edited.mp4"
         output.parent.mkdir(parents=True)
         return Job(
@@ -202,29 +200,29 @@ class Page:
         }
 
     def _show(self, edit: Edit) -> dict[Any, Any]:
-        """A result in its place.
+        """Show a result.
 
         Raises:
             UserError: a file is gone.
         """
         on, job = self._parts, edit.job
-        assert edit.texts is not None
+        assert edit.prompts is not None
         frames = len(Clip(job.output))
         middle = frames // 2
-        note = f" Note: {edit.texts.note}." if edit.texts.note else ""
+        note = f" Note: {edit.prompts.note}." if edit.prompts.note else ""
         return {
-            on.status: told(f"“{job.instruction}”: {frames} frames, done.{note}"),
+            on.status: message(f"“{job.instruction}”: {frames} frames, done.{note}"),
             on.result: gr.Column(visible=True),
             on.slider: frame_pair(job, middle),
             on.frame: gr.Slider(0, max(frames - 1, 1), middle, interactive=frames > 1),
             on.both: str(edit.comparison),
             on.download: str(job.output),
-            on.prompt: edit.texts.prompt,
+            on.prompt: edit.prompts.prompt,
             on.shown: edit,
         }
 
-    def _pictures(self, browser: str) -> Any:
+    def _history(self, browser: str) -> Any:
         """The history, the latest result first."""
-        edits = self._desk.history(browser)
-        pictures = [(edit.thumbnail, edit.job.instruction) for edit in edits]
-        return gr.Gallery(pictures, visible=bool(pictures))
+        edits = self._queue.history(browser)
+        images = [(edit.thumbnail, edit.job.instruction) for edit in edits]
+        return gr.Gallery(images, visible=bool(images))

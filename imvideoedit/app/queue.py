@@ -1,14 +1,12 @@
-"""Edits for the page: one at a time, in the order they came, within its limits."""
+"""The page's queue of edits: one at a time, first in first out, within limits."""
 
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from imvideoedit.app.frames import frame_pair, write_comparison
-from imvideoedit.app.live import Cancelled, Edit, Watched
+from imvideoedit.app.live import Cancelled, Edit, LivePreview
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.web import MEGABYTE
 from imvideoedit.editing.edit_file import edit_file
@@ -17,91 +15,92 @@ from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.video.display import thumbnail
 from imvideoedit.video.reader import Clip, VideoInfo
 
-LINE = 20  # edits that wait or run, at most
-KEPT = 100  # results that are kept, over all browsers
+MOST_WAITING = 20  # edits, with the running one
+MOST_KEPT = 100  # results, of all browsers
+
+
+class TooLong(UserError):
+    """The range to edit is beyond the limit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes."""
+    """The largest uploaded file and the longest range to edit."""
 
     megabytes: float
-    """Of a file, at most."""
     seconds: float
-    """Of the part of a video that is edited, at most."""
 
 
-class Desk:
-    """Takes edits and makes them one at a time, in a thread of its own.
+class EditQueue:
+    """Runs edits one at a time, in a thread of its own.
 
     Args:
-        pipeline: that edits; used by one edit at a time.
-        identity: of the model it was loaded from.
-        limits: of what is taken.
+        pipeline: used by one edit at a time.
+        limits: for :func:`inspect`.
     """
 
-    def __init__(self, pipeline: EditPipeline, identity: str, limits: Limits) -> None:
-        self.pipeline, self.identity, self.limits = pipeline, identity, limits
-        self._line: list[Edit] = []
+    def __init__(self, pipeline: EditPipeline, limits: Limits) -> None:
+        self.pipeline, self.limits = pipeline, limits
+        self._waiting: list[Edit] = []  # the first one runs
         self._results: list[Edit] = []
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def submit(self, edit: Edit) -> None:
-        """Put an edit at the end of the line.
+        """Append an edit.
 
         Raises:
-            UserError: the line is full, or the same tab's last edit is in it.
+            UserError: the queue is full, or holds an edit of the same tab.
         """
         with self._changed:
-            if any(other.tab == edit.tab for other in self._line):
+            if any(other.tab == edit.tab for other in self._waiting):
                 raise UserError("an edit of yours is running or waiting; cancel it, or wait for its end")
-            if len(self._line) >= LINE:
+            if len(self._waiting) >= MOST_WAITING:
                 raise UserError("too many edits are waiting; try again in a while")
-            self._line.append(edit)
+            self._waiting.append(edit)
             self._changed.notify_all()
 
     def before(self, edit: Edit) -> int:
-        """Edits that come before this one."""
+        """Number of edits before this one."""
         with self._changed:
-            return self._line.index(edit) if edit in self._line else 0
+            return self._waiting.index(edit) if edit in self._waiting else 0
 
     def cancel(self, tab: str | None) -> None:
-        """Stop what a tab has running or waiting; of all tabs if None."""
+        """Cancel the edit of a tab; of all tabs if None."""
         with self._changed:
-            for edit in self._line:
+            for edit in self._waiting:
                 if tab in (None, edit.tab):
                     edit.cancel.set()
-            for edit in [edit for edit in self._line[1:] if edit.cancel.is_set()]:  # the first is the worker's
-                self._line.remove(edit)
+            for edit in [edit for edit in self._waiting[1:] if edit.cancel.is_set()]:  # the thread removes the first
+                self._waiting.remove(edit)
                 edit.state = "cancelled"
                 edit.finished.set()
 
     def history(self, browser: str) -> list[Edit]:
-        """A browser's results, the latest first."""
+        """Results of a browser, the latest first."""
         with self._changed:
             return [edit for edit in reversed(self._results) if edit.browser == browser]
 
     def close(self) -> None:
-        """Cancel everything and wait some seconds for the thread's end."""
+        """Cancel all edits and wait some seconds for the thread to end."""
         self.cancel(None)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(timeout=10)
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._line or self._closed)
+                self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
                     return
-                edit = self._line[0]
-            state = self._outcome(edit)
+                edit = self._waiting[0]
+            state = self._run(edit)
             with self._changed:
-                self._line.remove(edit)
+                self._waiting.remove(edit)
                 if state == "done":
                     self._keep(edit)
                 edit.state = state
@@ -109,17 +108,18 @@ class Desk:
 
     def _keep(self, edit: Edit) -> None:
         self._results.append(edit)
-        for old in self._results[:-KEPT]:
+        for old in self._results[:-MOST_KEPT]:
             old.comparison.unlink(missing_ok=True)
             old.job.output.unlink(missing_ok=True)
-        self._results = self._results[-KEPT:]
+        self._results = self._results[-MOST_KEPT:]
 
-    def _outcome(self, edit: Edit) -> str:
-        """Make an edit; the state it ends in."""
+    def _run(self, edit: Edit) -> str:
+        """Make an edit; returns its final state."""
         edit.state = "running"
         try:
             edit.check()
-            edit.texts = edit_file(Watched(self.pipeline, edit), edit.job, self.identity, edit.progress)
+            preview = LivePreview(edit, self.pipeline.backbone)
+            edit.prompts = edit_file(self.pipeline, edit.job, edit.progress, preview, edit.on_frame)
             edit.phase = "Preparing the comparison"
             edit.thumbnail = thumbnail(frame_pair(edit.job, len(Clip(edit.job.output)) // 2)[1])
             write_comparison(edit.job, edit.comparison, edit.check)
@@ -127,12 +127,9 @@ class Desk:
             edit.job.output.unlink(missing_ok=True)
             return "cancelled"
         except UserError as error:
-            edit.problem = named(error, edit.job)
+            edit.problem = without_folders(error, edit.job)
             return "failed"
-        except torch.OutOfMemoryError:
-            edit.problem = "the device's memory does not hold this edit; choose a shorter range"
-            return "failed"
-        except Exception as error:  # the page and the edits after this one go on
+        except Exception as error:  # the page and the next edits must survive it
             edit.problem = f"the edit failed ({type(error).__name__}: {error})"
             print(f"error: {edit.problem}", file=sys.stderr)
             return "failed"
@@ -140,13 +137,10 @@ class Desk:
 
 
 def inspect(path: Path, limits: Limits, start: float | None = None, end: float | None = None) -> VideoInfo:
-    """What a range of an uploaded video is.
-
-    Args:
-        start, end: seconds; all of it where None.
+    """Check a range of an uploaded video, in seconds; all of it where None.
 
     Raises:
-        UserError: it is no video, or beyond the limits; only the file's name is told.
+        UserError: it is no video, or beyond the limits; names the file without its folder.
     """
     if not path.is_file():
         raise UserError(f"{path.name} is not here any more; upload it again")
@@ -160,14 +154,14 @@ def inspect(path: Path, limits: Limits, start: float | None = None, end: float |
     except UserError as error:
         raise UserError(str(error).replace(str(path), path.name)) from error
     if info.duration > limits.seconds:
-        raise UserError(
-            f"{path.name} lasts {info.duration:.1f} s; at most {limits.seconds:g} s are edited here at a time: "
+        raise TooLong(
+            f"{path.name} lasts {info.duration:.1f} s; at most {limits.seconds:g} s are edited here: "
             "set start and end under Settings"
         )
     return info
 
 
-def named(error: Exception, job: Job) -> str:
-    """A message in one line, with the files' names in place of their paths."""
+def without_folders(error: Exception, job: Job) -> str:
+    """An error in one line, with the files' names for their paths."""
     text = str(error).replace(str(job.input), job.input.name).replace(str(job.output), job.output.name)
     return " ".join(text.split())

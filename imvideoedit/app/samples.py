@@ -14,7 +14,7 @@ FPS = 8
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip and what may be asked of it."""
+    """A clip and instructions for it."""
 
     name: str
     scene: Scene

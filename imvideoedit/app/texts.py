@@ -1,4 +1,4 @@
-"""The page's words and looks."""
+"""The page's texts and style."""
 
 import html
 
@@ -23,13 +23,13 @@ CSS = """
 #samples .grid-container { grid-template-columns: repeat(auto-fill, 90px) !important; }
 #history .grid-container { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)) !important; }
 #samples .pt-6, #history .pt-6 { padding-top: 0; }
-/* Its code would come from elsewhere; start and end are under Settings. */
+/* Trimming would load code from elsewhere; start and end are under Settings. */
 #video button[aria-label^="Trim"], #video button[aria-label^="Reset"] { display: none; }
 footer { display: none !important; }
 """
 
 
-def told(text: str) -> str:
+def message(text: str) -> str:
     """A line of the status, as HTML."""
     return f"<p>{html.escape(text)}</p>"
 
@@ -39,18 +39,14 @@ def problem(text: str) -> str:
     return f'<p class="problem" role="alert">{html.escape(" ".join(text.split()))}</p>'
 
 
-def running(edit: Edit, before: int) -> str:
-    """How far an edit is, as HTML.
-
-    Args:
-        before: edits that come first.
-    """
+def progress(edit: Edit, before: int) -> str:
+    """The progress of an edit, as HTML; ``before`` is the number of edits before it."""
     if edit.cancel.is_set():
-        return told("Cancelling …")
+        return message("Cancelling …")
     if before:
-        return told(f"Waiting: {before} edit{'s' if before > 1 else ''} before yours.")
+        return message(f"Waiting: {before} edit{'s' if before > 1 else ''} before yours.")
     words = edit.phase
     if edit.phase == "Editing":
         left = edit.left()
         words += f": {edit.share:.0%}" + ("" if left is None else f", about {max(left, 1):.0f} s left")
-    return f'<progress max="1" value="{edit.share:.3f}"></progress>{told(words)}'
+    return f'<progress max="1" value="{edit.share:.3f}"></progress>{message(words)}'

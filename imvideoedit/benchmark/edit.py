@@ -10,8 +10,7 @@ import torch
 
 from imvideoedit.benchmark.block import CLIP, Block, Grid, edit_step, plain_step, prepare_step
 from imvideoedit.common.machine import fastest
-from imvideoedit.editing.presets import PRESETS
-from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.editing.sampling_config import QUALITIES, SamplingConfig
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -40,14 +39,14 @@ def measure(
     own = SamplingConfig()
     whole = passes(own) * plain
     figures: dict[str, Any] = {"seconds": seconds, "naive_vs_t2v": seconds["naive"] / plain}
-    for name, preset in PRESETS.items():
-        chosen = preset(own)
+    for name in QUALITIES:
+        sampling = own.preset(name)
         for kind in METHODS:
-            figures[f"{name}_vs_t2v_{kind}"] = (passes(chosen) * seconds[kind] + seconds[f"{kind}_source"]) / whole
+            figures[f"{name}_vs_t2v_{kind}"] = (passes(sampling) * seconds[kind] + seconds[f"{kind}_source"]) / whole
         figures[f"{name}_vs_t2v"] = figures[f"{name}_vs_t2v_{BUNDLED}"]
     return figures
 
 
-def passes(chosen: SamplingConfig) -> float:
+def passes(config: SamplingConfig) -> float:
     """Of the transformer for one video: the steps, and those of them that have guidance once more."""
-    return chosen.steps + (round(chosen.steps * chosen.guided_share) if chosen.guidance != 1 else 0)
+    return config.steps + (round(config.steps * config.guided_share) if config.guidance != 1 else 0)

@@ -75,7 +75,7 @@ def measure(small: bool = False) -> dict[str, Any]:
 
 def composed(overrides: tuple[str, ...], small: bool) -> DictConfig:
     """The experiment with those changes."""
-    tiny = ["backbone=nano", "sampler.max_area=4096", "global_batch=16", "trainer.precision=32-true"] if small else []
+    tiny = ["backbone=nano", "sampling.max_area=4096", "global_batch=16", "trainer.precision=32-true"] if small else []
     GlobalHydra.instance().clear()
     with initialize_config_dir(CONF, version_base="1.3"):
         return compose("train", ["+experiment=13k", *tiny, *overrides])

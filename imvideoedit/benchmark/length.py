@@ -62,7 +62,7 @@ def _in_several_windows(pipeline: EditPipeline, frames: int) -> np.ndarray:
     group = pipeline.backbone.vae_temporal
     latent_frames = -(-(frames - 1) // group) + 1
     count = np.zeros(latent_frames, dtype=int)
-    for window in windows_of(latent_frames, pipeline.defaults, group):
+    for window in windows_of(latent_frames, pipeline.config, group):
         count[window] += 1
     return count[-(-np.arange(frames) // group)] > 1
 

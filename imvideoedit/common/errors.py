@@ -13,10 +13,10 @@ class UserError(Exception):
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A parser that raises a ``UserError`` for what it cannot read, where argparse would print all there is."""
+    """A parser that raises a ``UserError`` where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help says what there is")
+        raise UserError(f"{message}; {self.prog} --help lists the options")
 
 
 def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:

@@ -1,66 +1,75 @@
 """Gradio pages on this machine: nothing is loaded from elsewhere, and no telemetry is sent."""
 
+import contextlib
 import importlib.util
 import os
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
 
-# The page's own files, and what its scripts and styles need; a browser asks nobody else for anything.
+# The page's own files, and what its scripts and styles need; the browser requests nothing from other hosts.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
 CLOSING_SECONDS = 2  # for open connections when the server ends
-MEGABYTE = 2**20  # bytes, as the upload counts too
+MEGABYTE = 2**20  # bytes, as in gradio's upload limit
 
 
-def require_gradio() -> None:
-    """Raise a ``UserError`` where gradio is not installed."""
+@contextlib.contextmanager
+def page_server(host: str, port: int, stopped: str = "stopped") -> Iterator[tuple[socket.socket, Path]]:
+    """A listening socket, and a folder for temporary files that goes when the block ends; import gradio inside.
+
+    Ctrl-C or SIGTERM ends the block and prints ``stopped``.
+
+    Raises:
+        UserError: gradio is not installed, the port is taken, or the address does not exist here.
+    """
     if importlib.util.find_spec("gradio") is None:
         raise UserError("gradio is not installed; pip install 'imvideoedit[app]'")
-
-
-def end_on_terminate() -> None:
-    """Make SIGTERM end the program as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
+    with (
+        listening(host, port) as listener,
+        tempfile.TemporaryDirectory(prefix="imvideoedit-", ignore_cleanup_errors=True) as folder,
+    ):
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        try:
+            yield listener, Path(folder)
+        except KeyboardInterrupt:
+            print(stopped)
 
 
-def keep_to_itself(folder: Path) -> None:
-    """Before gradio is imported: its files go into ``folder``, and it tells nobody that it is used."""
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-
-
-def serve(page: Any, listener: socket.socket, **looks: Any) -> None:
-    """Serve a ``gr.Blocks`` until Ctrl-C, after a line with its address.
+def serve(page: Any, listener: socket.socket, **options: Any) -> None:
+    """Print the address of a ``gr.Blocks`` and serve it until Ctrl-C.
 
     Args:
-        page: to serve.
-        listener: see ``listening``.
-        looks: of ``gradio.mount_gradio_app``, as ``css``, ``max_file_size`` and ``allowed_paths``.
+        listener: from :func:`page_server`.
+        options: of ``gradio.mount_gradio_app``, such as ``css``, ``max_file_size`` and ``allowed_paths``.
     """
     import gradio
     import uvicorn
     from fastapi import FastAPI
 
     server = FastAPI(openapi_url=None)
-    # Fonts of the reader's own system: none is loaded.
+    # The system's own fonts: none is loaded.
     theme = gradio.themes.Default(
         font=("ui-sans-serif", "system-ui", "sans-serif"), font_mono=("ui-monospace", "Consolas", "monospace")
     )
-    gradio.mount_gradio_app(server, page, "/", footer_links=[], show_error=True, ssr_mode=False, theme=theme, **looks)
+    gradio.mount_gradio_app(server, page, "/", footer_links=[], show_error=True, ssr_mode=False, theme=theme, **options)
     config = uvicorn.Config(
-        _Policed(server), log_level="error", lifespan="on", timeout_graceful_shutdown=CLOSING_SECONDS
+        _WithPolicy(server), log_level="error", lifespan="on", timeout_graceful_shutdown=CLOSING_SECONDS
     )
     host, port = listener.getsockname()[:2]
     print(f"open http://{f'[{host}]' if ':' in host else host}:{port} in a browser; Ctrl-C ends it", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 
-class _Policed:
-    """An ASGI app whose pages let a browser load from nowhere else."""
+class _WithPolicy:
+    """An ASGI app with the content security policy in every response."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -75,7 +84,7 @@ class _Policed:
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Raises:
         UserError: the port is taken, or there is no such address here.

@@ -1,4 +1,4 @@
-"""Give back the source's own pixels where an edit changed nothing: an autoencoder and a sampler never copy exactly.
+"""Composite the source's pixels where an edit changed nothing: autoencoder and solver never copy exactly.
 
 Shapes: F frames, H W pixels, C colours.
 """
@@ -12,22 +12,20 @@ from scipy.ndimage import gaussian_filter
 
 from imvideoedit.video.geometry import resized
 
-BLUR = 1 / 21  # of the frame's mean side: what is smaller than that does not decide on its own
+BLUR = 1 / 21  # of the frame's mean side: smaller differences do not decide on their own
 BLUR_FRAMES = 1.0  # in time, so that the border does not flicker
-RAMP = 1.7  # times the level: from there on the edit stands alone
-REACH = 4  # frames before and after that count, which is where the filter is cut off
-BLOCK = 16  # frames mixed at a time
+RAMP = 1.7  # times the level: above it, only the edit counts
+REACH = 4  # frames before and after that the temporal blur reads: its filter is cut off there
+BLOCK = 16  # frames composited at a time
 
-Views = tuple[
-    np.ndarray, np.ndarray, np.ndarray
-]  # one frame: the source, the source at the model's size, the edit there
+Views = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A frame of the source, of the source at the model's size, and of the edit at the model's size."""
 
 
 def change_mask(source_FHWC: np.ndarray, edited_FHWC: np.ndarray, level: float) -> np.ndarray:
-    """Where an edit changed something: ``[F, H, W]`` float32, 0 keeps the source, 1 takes the edit.
+    """Where an edit changed something: ``[F, H, W]`` float32, 0 for the source, 1 for the edit.
 
-    The root mean square difference of the colours is blurred; it counts 0 up to ``level`` and 1 from ``RAMP`` times
-    ``level`` on, with a smooth step between.
+    Smoothstep, from ``level`` to ``RAMP * level``, of the blurred root mean square difference of the colours.
 
     Args:
         source_FHWC, edited_FHWC: uint8, of one shape.
@@ -43,11 +41,11 @@ def change_mask(source_FHWC: np.ndarray, edited_FHWC: np.ndarray, level: float) 
 
 
 def blend(source_FHWC: np.ndarray, edited_FHWC: np.ndarray, mask_FHW: np.ndarray) -> np.ndarray:
-    """The source where the mask is 0, the edit where it is 1, a mixture between.
+    """Alpha-blend: the source where the mask is 0, the edit where it is 1.
 
     Args:
         source_FHWC, edited_FHWC: uint8, of one shape.
-        mask_FHW: float32 in [0, 1], of any height and width; stretched over the frame.
+        mask_FHW: float32 in [0, 1], of any height and width; resized to the frame.
 
     Returns:
         uint8, of the shape of the source.
@@ -61,28 +59,28 @@ def blend(source_FHWC: np.ndarray, edited_FHWC: np.ndarray, mask_FHW: np.ndarray
     return mixed
 
 
-def keep_source(frames: Iterable[Views], level: float) -> Iterator[np.ndarray]:
-    """Frames of an edit with the source's own pixels where nothing changed, a few in memory at a time.
+def composite_source(frames: Iterable[Views], level: float) -> Iterator[np.ndarray]:
+    """:func:`blend` of a video by its :func:`change_mask`, with a few frames in memory at a time.
 
     Args:
-        frames: source uint8 ``[H, W, 3]``, source and edit as the model sees them, uint8 ``[h, w, 3]``.
+        frames: source uint8 ``[H, W, 3]``; source and edit at the model's size, uint8 ``[h, w, 3]``.
         level: grey levels, above 0.
 
     Returns:
-        uint8 ``[H, W, 3]`` each, as :func:`change_mask` and :func:`blend` make them of the whole video.
+        Frames, uint8 ``[H, W, 3]``.
     """
     held: list[Views] = []
-    before = 0  # of the held frames, that are done already
+    before = 0  # held frames that are done already
     for views in frames:
         held.append(views)
         if len(held) == before + BLOCK + REACH:
-            yield from _mixed(held, before, before + BLOCK, level)
+            yield from _blended(held, before, before + BLOCK, level)
             held, before = held[before + BLOCK - REACH :], REACH
     if len(held) > before:
-        yield from _mixed(held, before, len(held), level)
+        yield from _blended(held, before, len(held), level)
 
 
-def _mixed(held: list[Views], first: int, last: int, level: float) -> np.ndarray:
+def _blended(held: list[Views], first: int, last: int, level: float) -> np.ndarray:
     source, fitted, edited = (np.stack(views) for views in zip(*held, strict=True))
     mask_FHW = change_mask(fitted, edited, level)[first:last]
     larger = np.stack(list(resized(edited[first:last], source.shape[1:3])))

@@ -1,4 +1,4 @@
-"""From noise to the latents of an edited video: windows, guidance, and what need not be computed again.
+"""From noise to the latents of an edited video: windows, guidance, caching.
 
 Shapes: B batch (one), C channels, F latent frames, H W latent pixels, T text tokens, D text width.
 """
@@ -23,29 +23,28 @@ from imvideoedit.flow.solvers import SOLVERS, Velocity, shifted_sigmas
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.forward import denoise
 
-KEPT_SHARE = 0.5  # of the free memory that may hold what the source left in the windows
+KEPT_SHARE = 0.5  # of the free memory, for the source's features of all windows
 Progress = Callable[[int, int], None]
-"""Called with (passes done, passes in all): one for each window at each solver step."""
-Watch = Callable[[Tensor, float, Tensor], None]
-"""Called at each solver step with the state, its noise level and its velocity, all of the whole video."""
+"""Called with (passes done, passes in all): a pass for each window at each solver step."""
+StepCallback = Callable[[Tensor, float, Tensor], None]
+"""Called at each solver step with the video's state, noise level and velocity."""
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """Makes edited latents with a method that is installed in a transformer.
+    """Samples edited latents with a method that is installed in a transformer.
 
     Args:
         transformer, method: frozen.
-        shift: flow shift of the backbone, where the settings have none of their own.
+        shift: flow shift of the backbone, for a config that has none.
         group: frames of a latent frame, after the first.
-        chosen: settings.
     """
 
     transformer: WanTransformer3DModel
     method: Method
     shift: float
     group: int
-    chosen: SamplingConfig
+    config: SamplingConfig
 
     @torch.no_grad()
     def __call__(
@@ -54,7 +53,7 @@ class Denoiser:
         texts_BTD: Tensor,
         seed: int,
         progress: Progress | None = None,
-        watch: Watch | None = None,
+        on_step: StepCallback | None = None,
     ) -> Tensor:
         """Edited latents of a source of any length.
 
@@ -62,22 +61,22 @@ class Denoiser:
             texts_BTD: the edited prompt and, for guidance, the empty text, a row each.
             seed: of the noise.
         """
-        chosen = self.chosen
-        sigmas = shifted_sigmas(chosen.steps, self.shift if chosen.shift is None else chosen.shift, chosen.strength)
-        windows = windows_of(source_BCFHW.shape[2], chosen, self.group)
+        config = self.config
+        sigmas = shifted_sigmas(config.steps, self.shift if config.shift is None else config.shift, config.strength)
+        windows = windows_of(source_BCFHW.shape[2], config, self.group)
         sources = [source_BCFHW[:, :, window] for window in windows]
         known = self._conditions(sources, texts_BTD)
         parts = [
-            partial(self._velocity, index, source, known and known[index], texts_BTD, _lowest(sigmas, chosen))
+            partial(self._velocity, index, source, known and known[index], texts_BTD, _lowest(sigmas, config))
             for index, source in enumerate(sources)
         ]
-        velocity = blended(parts, windows, _counter(progress, chosen.steps * len(windows)))
+        velocity = blended(parts, windows, _counter(progress, config.steps * len(windows)))
         generator = torch.Generator().manual_seed(seed)
         noise_BCFHW = torch.randn(source_BCFHW.shape, generator=generator).to(source_BCFHW)
         start = FlowMatching.path(source_BCFHW, noise_BCFHW, sigmas[:1].to(noise_BCFHW.device))
         # Where the source is encoded anew at each step, its passes would be taken for further steps.
-        with _first_block_cache(self.transformer, chosen.cache if known else 0.0):
-            return SOLVERS[chosen.solver](_watched(velocity, watch), start.x_BCFHW, sigmas)
+        with _first_block_cache(self.transformer, config.cache if known else 0.0):
+            return SOLVERS[config.solver](_with_callback(velocity, on_step), start.x_BCFHW, sigmas)
 
     def _conditions(self, sources: Sequence[Tensor], texts_BTD: Tensor) -> list[Any] | None:
         """The method's condition of each window; None where they would not fit."""
@@ -105,36 +104,36 @@ class Denoiser:
         branches = [self.method.velocity(self.transformer, batch, known) for batch in batches]
         branches.append(partial(_text_alone, self.transformer, texts_BTD[:1]))
         named = [
-            _remembering(self.transformer, f"window {window} branch {branch}", velocity)
+            _cached_by_name(self.transformer, f"window {window} branch {branch}", velocity)
             for branch, velocity in enumerate(branches)
         ]
-        by_text = guided(named[0], named[-2], self.chosen.guidance, lowest)
-        return guided(by_text, named[-1], self.chosen.source_guidance, lowest)(x_BCFHW, sigma_B)
+        by_text = guided(named[0], named[-2], self.config.guidance, lowest)
+        return guided(by_text, named[-1], self.config.source_guidance, lowest)(x_BCFHW, sigma_B)
 
 
-def windows_of(latent_frames: int, chosen: SamplingConfig, group: int) -> list[slice]:
+def windows_of(latent_frames: int, config: SamplingConfig, group: int) -> list[slice]:
     """Windows of a video's latent frames.
 
     Args:
         group: frames of a latent frame, after the first.
     """
-    length, overlap = -(-(chosen.max_frames - 1) // group) + 1, -(-chosen.overlap // group)
+    length, overlap = -(-(config.max_frames - 1) // group) + 1, -(-config.overlap // group)
     return plan_windows(latent_frames, length, overlap)
 
 
-def _lowest(sigmas: Tensor, chosen: SamplingConfig) -> float:
+def _lowest(sigmas: Tensor, config: SamplingConfig) -> float:
     """The lowest noise level that has guidance."""
-    return float(sigmas[round(chosen.guided_share * chosen.steps) - 1]) if chosen.guided_share else 2.0
+    return float(sigmas[round(config.guided_share * config.steps) - 1]) if config.guided_share else 2.0
 
 
 def _text_alone(transformer: Any, text_BTD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-    """What the frozen model makes without a source."""
+    """The frozen model's velocity, without a source."""
     return denoise(transformer, x_BCFHW, sigma_B, text_BTD)
 
 
 @contextlib.contextmanager
 def _first_block_cache(transformer: WanTransformer3DModel, threshold: float):
-    """Inside, a pass whose first block changes less than ``threshold`` since the last whole one skips the others."""
+    """Turn on diffusers' First Block Cache inside, if the threshold is above 0."""
     if threshold == 0:
         yield
         return
@@ -145,8 +144,8 @@ def _first_block_cache(transformer: WanTransformer3DModel, threshold: float):
         transformer.disable_cache()
 
 
-def _remembering(transformer: WanTransformer3DModel, name: str, velocity: Velocity) -> Velocity:
-    """The same velocity; its passes are compared with earlier ones of the same name only."""
+def _cached_by_name(transformer: WanTransformer3DModel, name: str, velocity: Velocity) -> Velocity:
+    """The same velocity, with a First Block Cache of its own."""
 
     def named(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
         if not transformer.is_cache_enabled:
@@ -157,14 +156,14 @@ def _remembering(transformer: WanTransformer3DModel, name: str, velocity: Veloci
     return named
 
 
-def _watched(velocity: Velocity, watch: Watch | None) -> Velocity:
-    def seen(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
+def _with_callback(velocity: Velocity, on_step: StepCallback | None) -> Velocity:
+    def called(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
         v_BCFHW = velocity(x_BCFHW, sigma_B)
-        if watch is not None:
-            watch(x_BCFHW, float(sigma_B[0]), v_BCFHW)
+        if on_step is not None:
+            on_step(x_BCFHW, float(sigma_B[0]), v_BCFHW)
         return v_BCFHW
 
-    return seen
+    return called
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None:

@@ -1,35 +1,37 @@
-"""Edit a file: any video in, the same video out, edited; what it was made with is written into it."""
+"""Edit a file: any video in, the same video out, edited; its metadata says how it was made."""
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from transformers.utils import logging as transformers_logging
 
 import imvideoedit
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
-from imvideoedit.editing.jobs import STILLS, Job, check_job
-from imvideoedit.editing.model_options import Model
+from imvideoedit.editing.denoiser import Progress, StepCallback
+from imvideoedit.editing.jobs import STILLS, Job
+from imvideoedit.editing.model_options import ModelOptions
 from imvideoedit.editing.offload import is_out_of_memory
-from imvideoedit.editing.pipeline import EditPipeline, Progress
-from imvideoedit.editing.presets import PRESETS
-from imvideoedit.editing.prompts import Expansion, expand, sample_frames
+from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.editing.prompts import Expansion, expand
+from imvideoedit.video.pngs import save_png
 from imvideoedit.video.reader import Clip, VideoWriter, read_metadata
 
 METADATA_KEY = "imvideoedit"
-LESS = "give a smaller --max-area, fewer --max-frames, or --memory low"
+REMEDY = "give a smaller --max-area, fewer --max-frames, or --memory low"
+FrameCallback = Callable[[str, int], None]
+"""Called with ``reading`` or ``writing`` and the number of frames so far; may raise to stop."""
 
 
-def load(model: Model, device: str | None) -> EditPipeline:
+def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
     """A pipeline without the libraries' own progress bars.
 
     Raises:
@@ -41,86 +43,109 @@ def load(model: Model, device: str | None) -> EditPipeline:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
-    return EditPipeline.from_pretrained(
-        adapter=dict(model.adapters),
+    pipeline = EditPipeline.from_pretrained(
+        adapter=dict(options.adapters),
         device=device,
-        memory=model.memory,
-        loras=dict(model.loras),
-        attention=model.attention,
-        compile=model.compile,
+        memory=options.memory,
+        loras=dict(options.loras),
+        attention=options.attention,
+        compile=options.compile,
     )
+    pipeline.identity = options.identity
+    return pipeline
 
 
-def edit_file(pipeline: EditPipeline, job: Job, identity: str, progress: Progress | None = None) -> Expansion:
-    """Edit ``job.input`` into ``job.output``, and beside the source if it asks so; files appear whole or not at all.
-
-    Args:
-        identity: of the model that the pipeline was loaded from.
+def edit_file(
+    pipeline: EditPipeline,
+    job: Job,
+    progress: Progress | None = None,
+    on_step: StepCallback | None = None,
+    on_frame: FrameCallback | None = None,
+) -> Expansion:
+    """Edit ``job.input`` into ``job.output``; files appear complete or not at all.
 
     Returns:
-        The texts that were used.
+        The prompts that were used.
 
     Raises:
-        UserError: the input cannot be read or the output not written, a setting is out of its range, or memory ran out
-            twice.
+        UserError: the input cannot be read or the output not written, a setting is out of its range, or memory ran
+            out, also at the next lower offload level.
     """
-    check_job(job)
-    clip = Clip(job.input, job.start, job.end, job.fps)
-    texts = expansion_of(pipeline, job, clip)
+    clip = job.open()
+    prompts = expand(
+        job.instruction,
+        clip,
+        job.expand,
+        job.source_prompt,
+        prompt=job.prompt,
+        nano=pipeline.backbone.is_nano,
+        local_model=job.expand_model,
+    )
     try:
-        _write(pipeline, job, clip, texts, identity, progress)
-        return texts
+        _write(pipeline, job, clip, prompts, progress, on_step, on_frame)
+        return prompts
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    # Here the error is gone, and with it what its frames held.
+    # The error is gone here, and with it what its stack frames held.
     if not pipeline.placement.lower():
-        raise UserError(f"{job.input} does not fit into memory; {LESS}")
+        raise UserError(f"{job.input} does not fit into memory; {REMEDY}")
     try:
-        _write(pipeline, job, clip, texts, identity, progress)
+        _write(pipeline, job, clip, prompts, progress, on_step, on_frame)
+        return prompts
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(f"{job.input} does not fit into memory, also a notch lower; {LESS}") from error
-    return texts
+        raise UserError(f"{job.input} does not fit into memory, also one offload level lower; {REMEDY}") from error
 
 
-def _write(
-    pipeline: EditPipeline, job: Job, clip: Clip, texts: Expansion, identity: str, progress: Progress | None
-) -> None:
-    chosen = PRESETS[job.quality](pipeline.defaults).with_given(**job.settings)
-    chosen = pipeline.fit_memory(chosen, clip.info.height, clip.info.width)
-    facts = {**job.facts(), "adapter_hash": identity}
-    facts |= {"used": {"prompt": texts.prompt, "source_prompt": texts.source_prompt, **vars(chosen)}}
-    facts |= {"backbone": pipeline.backbone.name, "versions": _versions()}
-    edited = pipeline.stream(lambda: iter(clip), texts.prompt, chosen, job.seed, progress)
+def _write(pipeline: EditPipeline, job: Job, clip: Clip, prompts: Expansion, progress, on_step, on_frame) -> None:
+    config = pipeline.config.preset(job.quality).override(**job.settings)
+    config = pipeline.fit_memory(config, clip.info.height, clip.info.width)
+    facts = {**job.facts(), "adapter_hash": pipeline.identity, "backbone": pipeline.backbone.name}
+    facts |= {"used": {"prompt": prompts.prompt, "source_prompt": prompts.source_prompt, **vars(config)}}
+    facts |= {"versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}}}
+    texts = {METADATA_KEY: json.dumps(facts), "comment": f"imvideoedit: {job.instruction}"}
+    edited = pipeline.stream(
+        lambda: _counted(clip, "reading", on_frame), prompts.prompt, config, job.seed, progress, on_step
+    )
     with contextlib.ExitStack() as stack:
-        sinks = [stack.enter_context(_sink(job.output, clip, job, facts))]
+        write = stack.enter_context(_frame_writer(job.output, clip, job.codec, texts))
         if job.side_by_side:
-            sinks.append(stack.enter_context(_sink(beside(job.output), clip, job, facts)))
-        for source_HWC, edited_HWC in zip(clip if job.side_by_side else _nothing(), edited, strict=False):
-            sinks[0](edited_HWC)
-            if job.side_by_side:
-                sinks[1](np.concatenate([source_HWC, edited_HWC], axis=1))
+            write_both = stack.enter_context(_frame_writer(side_by_side_path(job.output), clip, job.codec, texts))
+        sources = clip if job.side_by_side else repeat(None)
+        for source_HWC, edited_HWC in zip(sources, _counted(edited, "writing", on_frame), strict=False):
+            write(edited_HWC)
+            if source_HWC is not None:
+                write_both(np.concatenate([source_HWC, edited_HWC], axis=1))
 
 
-def expansion_of(pipeline: EditPipeline, job: Job, clip: Clip) -> Expansion:
-    """The prompt of a job: as given, or made from the instruction the way it says."""
-    if job.prompt is not None:
-        return Expansion(job.source_prompt, job.prompt, "none")
-    how = job.expand or ("grammar" if pipeline.backbone.name == "nano" else "none")
-    looks = how in ("endpoint", "local")
-    frames = sample_frames(clip, len(clip)) if looks else []
-    return expand(job.instruction, frames, how, job.source_prompt, local_model=job.expand_model)
+def _counted(frames, phase: str, on_frame: FrameCallback | None) -> Iterator[np.ndarray]:
+    for count, frame_HWC in enumerate(frames, 1):
+        if on_frame is not None:
+            on_frame(phase, count)
+        yield frame_HWC
 
 
-def beside(output: Path) -> Path:
-    """Where source and edit go beside each other."""
+@contextlib.contextmanager
+def _frame_writer(path: Path, clip: Clip, codec: str | None, texts: dict[str, str]) -> Iterator[Any]:
+    """A function that writes the next frame of an output."""
+    if path.suffix.lower() in STILLS:
+        with replacing(path) as temporary:
+            yield lambda frame_HWC: save_png(temporary, frame_HWC, texts)
+        return
+    sound = clip.path if clip.info.has_audio else None
+    with VideoWriter(path, clip.info, sound=sound, metadata=texts, codec=codec) as writer:
+        yield writer.add
+
+
+def side_by_side_path(output: Path) -> Path:
+    """The file with source and edit side by side."""
     return output.with_name(f"{output.stem}_side_by_side{output.suffix}")
 
 
 def is_made(job: Job, identity: str) -> bool:
-    """Whether the output is there and was made from this very job with the model of that identity.
+    """Whether the output exists and was made from this job with the model of that identity.
 
     Raises:
         UserError: another file is in the output's place.
@@ -129,44 +154,15 @@ def is_made(job: Job, identity: str) -> bool:
         return False
     facts = read_facts(job.output)
     if facts is None:
-        raise UserError(f"{job.output} is there and was not made here; move it, or give another output")
+        raise UserError(f"{job.output} exists and was not made here; move it, or give another output")
     wanted = json.loads(json.dumps({**job.facts(), "adapter_hash": identity}))
     return all(facts.get(key) == value for key, value in wanted.items())
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """What an edited file says it was made with; None where it says nothing."""
+    """What an edited file's metadata says of how it was made; None where it says nothing."""
     try:
-        if path.suffix.lower() == ".png" and path.is_file():
-            with Image.open(path) as picture:
-                text = picture.info.get(METADATA_KEY)
-        else:
-            text = read_metadata(path).get(METADATA_KEY)
+        text = read_metadata(path).get(METADATA_KEY)
         return json.loads(text) if text else None
     except (OSError, UserError, json.JSONDecodeError):
         return None
-
-
-@contextlib.contextmanager
-def _sink(path: Path, clip: Clip, job: Job, facts: dict[str, Any]) -> Iterator[Any]:
-    """A function that takes the frames of an output in turn."""
-    texts = {METADATA_KEY: json.dumps(facts), "comment": f"imvideoedit: {job.instruction}"}
-    if path.suffix.lower() in STILLS:
-        with replacing(path) as temporary:
-            info = PngInfo()
-            for key, text in texts.items():
-                info.add_itxt(key, text)
-            yield lambda frame_HWC: Image.fromarray(frame_HWC).save(temporary, "PNG", pnginfo=info)
-        return
-    sound = job.input if clip.info.has_audio else None
-    with VideoWriter(path, clip.info, sound=sound, metadata=texts, codec=job.codec) as writer:
-        yield writer.add
-
-
-def _nothing() -> Iterator[None]:
-    while True:
-        yield None
-
-
-def _versions() -> dict[str, str]:
-    return {"imvideoedit": imvideoedit.__version__, **{name: version(name) for name in ("torch", "diffusers")}}

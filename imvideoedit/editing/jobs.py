@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.editing.presets import check_quality
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.video.encoder import choose_codec
+from imvideoedit.video.reader import Clip
 
 LISTS = (".jsonl", ".csv")
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif")
 STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-NUMBERS = ("seed", "start", "end", "fps")
 SETTINGS = tuple(f.name for f in fields(SamplingConfig))
-WHOLE = ("seed", "steps", "max_area", "max_frames", "overlap")
+NUMBERS = ("seed", "start", "end", "fps")
+INTEGERS = ("seed", "steps", "max_area", "max_frames", "overlap")
+FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,16 @@ class Job:
     Attributes:
         input, output: files.
         instruction: what to change.
-        prompt, source_prompt: full descriptions after and before the edit; made or not needed where None.
-        expand: how the prompt is made from the instruction, see :func:`imvideoedit.editing.prompts.expand`; on nano by
-            its grammar, elsewhere not at all, where None.
+        prompt, source_prompt: full descriptions after and before the edit; None where there is none.
+        expand: how the prompt is made from the instruction, see :func:`imvideoedit.editing.prompts.expand`.
         expand_model: folder or hub id of the model for ``expand: local``.
-        quality: one of :data:`imvideoedit.editing.presets.PRESETS`, under the settings.
-        start, end: seconds of the input that are edited; all of it where None.
+        quality: see :meth:`SamplingConfig.preset`.
+        start, end: range of the input to edit, in seconds; all of it where None.
         fps: frames per second of the output; the input's own times where None.
         codec: of the output, see ``VideoWriter``; by its name where None.
-        side_by_side: also write source and edit beside each other.
+        side_by_side: also write source and edit side by side.
         seed: of the noise.
-        settings: of :class:`SamplingConfig`, in place of the adapter's own.
+        settings: values of :class:`SamplingConfig` that override the adapter's own.
     """
 
     input: Path
@@ -57,9 +57,26 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
-        """All that decides the result, but for the adapter; JSON-able and without the folders' names."""
+        """All that decides the result except the model, JSON-able and without the folders' names."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("input", "output")}
         return {"input": self.input.name, **own}
+
+    def open(self) -> Clip:
+        """The part of the input that is edited.
+
+        Raises:
+            UserError: the input is missing or cannot be read, the range is empty, the output is the input, or its
+                name does not fit the codec.
+        """
+        if not self.input.is_file():
+            raise UserError(f"there is no video at {self.input}; check the path")
+        if self.input.stat().st_size == 0:
+            raise UserError(f"{self.input} is empty; give a video")
+        if self.output.resolve() == self.input.resolve():
+            raise UserError(f"the output {self.output} is the input; give another output")
+        if self.output.suffix.lower() not in STILLS:
+            choose_codec(self.output, self.codec)
+        return Clip(self.input, self.start, self.end, self.fps)
 
 
 @dataclass(frozen=True)
@@ -71,20 +88,24 @@ class Entry:
     problem: str = ""
 
 
+def edited_name(path: Path) -> str:
+    """The output's name where none is given."""
+    return f"{path.stem}_edited{'.png' if path.suffix.lower() in STILLS else '.mp4'}"
+
+
 def read_jobs(given: Path, instruction: str | None, output: Path | None, like: Job) -> list[Entry]:
     """The jobs of a list or a folder, in order; a row that is wrong is an entry that says so.
 
     Args:
-        given: a ``.jsonl`` or ``.csv`` list, a row a job with the names of :class:`Job` and of the settings, paths
-            relative to the list; or a folder, all of whose videos and images are edited.
+        given: a ``.jsonl`` or ``.csv`` list, a row for each job with the names of :class:`Job` and of the settings,
+            paths relative to the list; or a folder, all of whose videos and images are edited.
         instruction: for rows that have none, and for a folder.
-        output: folder of the edited files; ``edited`` beside the list or in the folder if None.
-        like: what rows do not say.
+        output: folder of the edited files; ``edited`` next to the list or in the folder if None.
+        like: values for what rows leave out.
 
     Raises:
-        UserError: the list cannot be read at all, or nothing is in it.
+        UserError: the list cannot be read, or is empty.
     """
-    folder = output or (given if given.is_dir() else given.parent) / "edited"
     base = given if given.is_dir() else given.parent
     entries: list[Entry] = []
     taken: dict[Path, str] = {}
@@ -93,7 +114,7 @@ def read_jobs(given: Path, instruction: str | None, output: Path | None, like: J
         try:
             if isinstance(row, str):
                 raise UserError(row)
-            job = parse_row(row, base, folder, instruction, like)
+            job = parse_row(row, base, output or base / "edited", instruction, like)
             first = taken.setdefault(job.output, where)
             if first != where:
                 raise UserError(f"{job.output} is the output of {first} too; give each its own")
@@ -109,7 +130,7 @@ def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | 
     """A job from a row of texts or values.
 
     Raises:
-        UserError: names the field and the mend.
+        UserError: names the field and how to fix it.
     """
     values = {key: value for key, value in row.items() if value not in (None, "")}
     known = {f.name for f in fields(Job)} - {"settings"} | set(SETTINGS)
@@ -118,20 +139,16 @@ def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | 
         raise UserError(f"there is no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
     if "input" not in values:
         raise UserError("it has no input; name the video to edit")
-    text = values.pop("instruction", instruction)
-    if not text:
+    if not values.setdefault("instruction", instruction):
         raise UserError("it has no instruction; say what to change")
     source = base / str(values.pop("input"))
     name = values.pop("output", None)
-    suffix = ".png" if source.suffix.lower() in STILLS else ".mp4"
-    target = folder / f"{source.stem}_edited{suffix}" if name is None else base / str(name)
-    settings = {key: _number(values.pop(key), key) for key in list(values) if key in SETTINGS}
-    SamplingConfig().with_given(**settings)
-    numbers = {key: _number(values.pop(key), key) for key in NUMBERS if key in values}
-    flags = {"side_by_side": _flag(values.pop("side_by_side"))} if "side_by_side" in values else {}
-    given: dict[str, Any] = {**{key: str(value) for key, value in values.items()}, **numbers, **flags}
-    given["settings"] = {**like.settings, **settings}
-    return replace(like, input=source, instruction=str(text), output=target, **given)
+    parsed = {key: _parse(key, value) for key, value in values.items()}
+    settings = like.settings | {key: parsed.pop(key) for key in SETTINGS if key in parsed}
+    output = folder / edited_name(source) if name is None else base / str(name)
+    job = replace(like, input=source, output=output, settings=settings, **parsed)
+    SamplingConfig().preset(job.quality).override(**settings)
+    return job
 
 
 def _rows_of_folder(folder: Path) -> list[dict[str, Any]]:
@@ -161,39 +178,20 @@ def read_rows(path: Path) -> Iterator[dict[str, Any] | str]:
         yield row if isinstance(row, dict) else "it is no JSON object; give one object a line"
 
 
-def _number(value: Any, key: str) -> Any:
-    if key == "solver":
+def _parse(key: str, value: Any) -> Any:
+    """A value of a row as its field's type."""
+    if key == "side_by_side":
+        if str(value).lower() not in FLAGS:
+            raise UserError(f"{key} is {value!r}; say true or false")
+        return FLAGS[str(value).lower()]
+    if key == "solver" or key not in (*SETTINGS, *NUMBERS):
         return str(value)
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise UserError(f"{key} is {value!r}; it must be a number") from error
-    if key not in WHOLE:
+    if key not in INTEGERS:
         return number
     if not number.is_integer():
         raise UserError(f"{key} is {value!r}; it must be a whole number")
     return int(number)
-
-
-def _flag(value: Any) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if str(value).lower() not in known:
-        raise UserError(f"side_by_side is {value!r}; say true or false")
-    return known[str(value).lower()]
-
-
-def check_job(job: Job) -> None:
-    """What the file system can tell before any work is done.
-
-    Raises:
-        UserError: the input is missing or empty, or the output is the input or of a name that its codec does not have.
-    """
-    if not job.input.is_file():
-        raise UserError(f"there is no video at {job.input}; check the path")
-    if job.input.stat().st_size == 0:
-        raise UserError(f"{job.input} is empty; give a video")
-    if job.output.resolve() == job.input.resolve():
-        raise UserError(f"the output {job.output} is the input; give another output")
-    check_quality(job.quality)
-    if job.output.suffix.lower() not in STILLS:
-        choose_codec(job.output, job.codec)

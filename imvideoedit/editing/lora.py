@@ -1,4 +1,4 @@
-"""LoRAs of others, such as few-step distillations of Wan, added to the frozen weights under an adapter."""
+"""Published LoRAs, such as few-step distillations of Wan, added to the frozen weights under an adapter."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ DOWN, UP, BIAS = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
 def fuse_lora(transformer: WanTransformer3DModel, path: Path | str, weight: float = 1.0) -> None:
     """Add ``weight * B A`` to every linear map that a file has a pair (A, B) for, and its biases.
 
-    Call it after an adapter is loaded, which wants to find the weights it was trained in.
+    Call it after an adapter is loaded, which checks for the weights it was trained in.
 
     Args:
         path: safetensors with the keys of diffusers, or of the original model as CausVid, self-forcing and LightX2V
-            publish them, or of musubi; their alphas are heeded.
+            publish them, or of musubi; their alphas are applied.
 
     Raises:
         UserError: missing or damaged file, or one that is not for this transformer. The transformer is then as it was.

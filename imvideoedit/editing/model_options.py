@@ -1,47 +1,49 @@
-"""What edits: adapters and LoRAs, each with a weight, from the command line on."""
+"""The model's command-line options: adapters and LoRAs, each with a weight, and how they run."""
 
 import argparse
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 from imvideoedit.common.bundled import ADAPTER
 from imvideoedit.common.errors import CommandLine, UserError
 
-MEMORY = ("auto", "full", "model", "group", "low")
-Weighted = tuple[Path, float]
+OFFLOAD_LEVELS = ("full", "model", "group", "low")
+WeightedFile = tuple[Path, float]
 
 
 @dataclass(frozen=True)
-class Model:
-    """Files and how they are used; nothing is loaded.
+class ModelOptions:
+    """Files and how they run; nothing is loaded.
 
     Attributes:
-        adapters: at least one; the first one's settings count.
+        adapters: at least one; the sampling config is the first one's.
         loras: of the backbone, under the adapters.
         memory, attention, compile: as in ``EditPipeline.from_pretrained``.
     """
 
-    adapters: tuple[Weighted, ...]
-    loras: tuple[Weighted, ...] = ()
+    adapters: tuple[WeightedFile, ...]
+    loras: tuple[WeightedFile, ...] = ()
     memory: str = "auto"
     attention: str = "native"
     compile: bool = False
 
+    @functools.cached_property
     def identity(self) -> str:
-        """Names the tensors of all files and their weights; of a single adapter, its hash alone.
+        """Hashes of all files' tensors, with the weights; of a single adapter, its hash alone.
 
         Raises:
             UserError: a file is missing or damaged.
         """
         from imvideoedit.methods.adapter_file import adapter_hash
 
-        def named(files: tuple[Weighted, ...]) -> str:
+        def named(files: tuple[WeightedFile, ...]) -> str:
             return " + ".join(adapter_hash(path) + (f" x {weight:g}" if weight != 1 else "") for path, weight in files)
 
         return named(self.adapters) + (f" on {named(self.loras)}" if self.loras else "")
 
 
-def parse_weighted(text: str) -> Weighted:
+def parse_weighted(text: str) -> WeightedFile:
     """``FILE`` or ``FILE=WEIGHT``.
 
     Raises:
@@ -56,23 +58,21 @@ def parse_weighted(text: str) -> Weighted:
         raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5") from error
 
 
-def add_model(parser: CommandLine) -> None:
-    """The options that :func:`given_model` reads."""
+def add_model_options(parser: CommandLine) -> None:
+    """Add the options that :func:`parse_model_options` reads."""
     add, weighted = parser.add_argument, "FILE[=WEIGHT]"
-    add(
-        "--adapter", action="append", metavar=weighted, help="trained adapter, or several; the bundled nano one if none"
-    )
+    add("--adapter", action="append", metavar=weighted, help="trained adapter; repeat to mix; default: bundled (nano)")
     add("--lora", action="append", metavar=weighted, help="LoRA of the backbone, such as a few-step distillation")
-    add("--memory", choices=MEMORY, default="auto", help="how much is on the device at a time; auto takes what fits")
+    add("--memory", choices=("auto", *OFFLOAD_LEVELS), default="auto", help="offload level; auto: the first that fits")
     add("--attention", metavar="KERNEL", default="native", help="flash, _flash_3, sage, xformers, ..., where installed")
-    add("--compile", action="store_true", help="by torch.compile: minutes at first for each size, less for each pass")
+    add("--compile", action="store_true", help="torch.compile: the first pass of each size takes minutes")
 
 
-def given_model(arguments: argparse.Namespace) -> Model:
-    """The model that a command line names.
+def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
+    """The options of a command line.
 
     Raises:
-        UserError: a file is missing, or a weight no number.
+        UserError: a file is missing, or a weight is no number.
     """
     adapters = tuple(parse_weighted(text) for text in arguments.adapter or [str(ADAPTER)])
     loras = tuple(parse_weighted(text) for text in arguments.lora or ())
@@ -80,4 +80,4 @@ def given_model(arguments: argparse.Namespace) -> Model:
         for path, _ in files:
             if not path.is_file():
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
-    return Model(adapters, loras, arguments.memory, arguments.attention, arguments.compile)
+    return ModelOptions(adapters, loras, arguments.memory, arguments.attention, arguments.compile)

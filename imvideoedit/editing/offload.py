@@ -1,4 +1,4 @@
-"""What fits into this machine, and where the parts of a backbone are while they work."""
+"""Offloading: which parts of a backbone are on the device, and when, by what fits into memory."""
 
 import contextlib
 import logging
@@ -12,82 +12,82 @@ from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.editing.model_options import OFFLOAD_LEVELS
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import Backbone
 
 LOG = logging.getLogger(__name__)
-NOTCHES = ("full", "model", "group", "low")
-WORDS = {
+DESCRIPTIONS = {
     "full": "all of the model on the device",
-    "model": "text encoder, transformer and autoencoder take turns on the device",
-    "group": "the transformer's blocks and the text encoder's layers come to the device one after the other",
-    "low": "as group, and short windows",
+    "model": "text encoder, transformer and autoencoder on the device in turn",
+    "group": "the transformer's blocks and the text encoder's layers on the device one by one",
+    "low": "as group, with short windows",
 }
 LOW_FRAMES, LOW_OVERLAP = 17, 8  # of a window
-SHARE = 0.85  # of the free memory that is planned with
-WORK_WIDTHS, WORK_HIDDEN = 12, 2  # model widths and hidden widths that a token takes while a block works
+SHARE = 0.85  # of the free memory that may be planned for
+WORK_WIDTHS, WORK_HIDDEN = 12, 2  # activations of a token inside a block, in model widths and feed-forward widths
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes of an edit: weights of each part, the largest block, and the work on the longest window."""
+    """Bytes of an edit: weights of each part, the largest block, and activations of the longest window."""
 
     weights: dict[str, int]
     block: int
     work: int
 
-    def of(self, notch: str) -> int:
-        """What the device must hold at most."""
-        if notch == "full":
+    def of(self, level: str) -> int:
+        """Peak bytes on the device."""
+        if level == "full":
             return sum(self.weights.values()) + self.work
-        transformer = self.weights["transformer"] if notch == "model" else 2 * self.block
-        others = [size for name, size in self.weights.items() if name == "vae" or notch == "model"]
+        transformer = self.weights["transformer"] if level == "model" else 2 * self.block
+        others = [size for name, size in self.weights.items() if name == "vae" or level == "model"]
         return max(transformer + self.work, *others)
 
 
 class Placement:
-    """Puts the parts of a backbone where they are needed, when an edit first asks for it.
+    """Places the parts of a backbone by an offload level, which is chosen at the first edit.
 
     Args:
         method: installed in the backbone.
-        device: where the work is done.
-        asked: ``auto``, or one of :data:`NOTCHES`.
+        device: of the computation.
+        requested: ``auto``, or one of :data:`OFFLOAD_LEVELS`.
     """
 
-    def __init__(self, backbone: Backbone, method: Method, device: torch.device, asked: str) -> None:
-        self.device, self.asked = device, asked
-        self.notch: str | None = None
+    def __init__(self, backbone: Backbone, method: Method, device: torch.device, requested: str) -> None:
+        self.device, self.requested = device, requested
+        self.level: str | None = None
         self._backbone, self._method = backbone, method
-        self._turns: tuple[Any, ...] = ()
+        self._swapped: tuple[Any, ...] = ()
 
-    def fit(self, chosen: SamplingConfig, tokens: int) -> SamplingConfig:
-        """The settings on this machine; at the first call, the parts are put in their places.
+    def fit(self, config: SamplingConfig, tokens: int) -> SamplingConfig:
+        """The config for this machine; the first call places the parts.
 
         Args:
             tokens: of the longest window.
 
         Raises:
-            UserError: ``asked`` is none of its choices.
+            UserError: there is no such level.
         """
-        if self.notch is None:
-            self._put(choose_notch(self.asked, needs(self._backbone, self._method, tokens), self.device))
-        if self.notch != NOTCHES[-1]:
-            return chosen
-        frames, overlap = min(chosen.max_frames, LOW_FRAMES), min(chosen.overlap, LOW_OVERLAP)
-        return replace(chosen, max_frames=frames, overlap=overlap, cache=0.0)
+        if self.level is None:
+            self._place(choose_level(self.requested, needs(self._backbone, self._method, tokens), self.device))
+        if self.level != OFFLOAD_LEVELS[-1]:
+            return config
+        frames, overlap = min(config.max_frames, LOW_FRAMES), min(config.overlap, LOW_OVERLAP)
+        return replace(config, max_frames=frames, overlap=overlap, cache=0.0)
 
     def lower(self) -> bool:
-        """After memory ran out: take one notch less from now on. False where there is none."""
-        notch = next_notch(self.notch or NOTCHES[0], self.device)
-        if notch is not None:
-            self._put(notch)
-        return notch is not None
+        """After memory ran out: go to the next lower level for good. False where there is none."""
+        level = next_level(self.level or OFFLOAD_LEVELS[0], self.device)
+        if level is not None:
+            self._place(level)
+        return level is not None
 
     @contextlib.contextmanager
     def working(self, part: nn.Module | None) -> Iterator[None]:
         """Inside, the part can be called."""
-        if part is None or not any(part is each for each in self._turns):
+        if part is None or not any(part is each for each in self._swapped):
             yield
             return
         part.to(self.device)
@@ -96,24 +96,24 @@ class Placement:
         finally:
             part.to("cpu")
 
-    def _put(self, notch: str) -> None:
-        backbone, before = self._backbone, self.notch
-        self.notch, self._turns = notch, ()
+    def _place(self, level: str) -> None:
+        backbone, before = self._backbone, self.level
+        self.level, self._swapped = level, ()
         parts = [part for part in (backbone.transformer, backbone.text_encoder, backbone.vae) if part is not None]
-        if notch != "full":
-            LOG.warning("memory: %s; %s", notch, WORDS[notch])
-        if before in NOTCHES[2:]:  # they come block by block already
-            self._turns = (backbone.vae,)
+        if level != "full":
+            LOG.warning("memory: %s; %s", level, DESCRIPTIONS[level])
+        if before in OFFLOAD_LEVELS[2:]:  # their hooks move block by block already
+            self._swapped = (backbone.vae,)
             return
         for part in parts:
-            part.to(self.device if notch == "full" else "cpu")
-        if notch == "model":
-            self._turns = tuple(parts)
-        elif notch != "full":
-            self._turns = (backbone.vae,)
-            self._come_in_groups()
+            part.to(self.device if level == "full" else "cpu")
+        if level == "model":
+            self._swapped = tuple(parts)
+        elif level != "full":
+            self._swapped = (backbone.vae,)
+            self._offload_in_groups()
 
-    def _come_in_groups(self) -> None:
+    def _offload_in_groups(self) -> None:
         stream = self.device.type == "cuda"
         for name, part in self._method.named_children():
             if name != "blocks":  # those are in the transformer
@@ -132,7 +132,7 @@ class Placement:
 
 
 def needs(backbone: Backbone, method: Method, tokens: int) -> Needs:
-    """What an edit needs.
+    """Bytes that an edit needs.
 
     Args:
         tokens: of the longest window.
@@ -148,39 +148,39 @@ def needs(backbone: Backbone, method: Method, tokens: int) -> Needs:
     return Needs(weights, max(_weights(block) for block in transformer.blocks), work)
 
 
-def choose_notch(asked: str, needed: Needs, device: torch.device) -> str:
-    """The first notch that fits into what is free; the last one if none does.
+def choose_level(requested: str, needed: Needs, device: torch.device) -> str:
+    """The first level that fits into free memory; the last one if none does.
 
     Args:
-        asked: ``auto``, or the notch itself.
+        requested: ``auto``, or a level.
 
     Raises:
-        UserError: there is no such notch.
+        UserError: there is no such level.
     """
-    if asked != "auto":
-        if asked not in NOTCHES:
-            raise UserError(f"memory is {asked!r}; choose auto, {', '.join(NOTCHES)}")
-        return asked
+    if requested != "auto":
+        if requested not in OFFLOAD_LEVELS:
+            raise UserError(f"memory is {requested!r}; choose auto, {', '.join(OFFLOAD_LEVELS)}")
+        return requested
     room = SHARE * free_bytes(device)
-    if device.type == "cpu":  # nothing to take turns on
+    if device.type == "cpu":  # nothing to offload to
         return "full" if needed.work <= room else "low"
-    return next((notch for notch in NOTCHES if needed.of(notch) <= room), NOTCHES[-1])
+    return next((level for level in OFFLOAD_LEVELS if needed.of(level) <= room), OFFLOAD_LEVELS[-1])
 
 
-def next_notch(notch: str, device: torch.device) -> str | None:
-    """The next notch that needs less; None below the last."""
-    if notch == NOTCHES[-1]:
+def next_level(level: str, device: torch.device) -> str | None:
+    """The next level that needs less memory; None after the last."""
+    if level == OFFLOAD_LEVELS[-1]:
         return None
-    return NOTCHES[-1] if device.type == "cpu" else NOTCHES[NOTCHES.index(notch) + 1]
+    return OFFLOAD_LEVELS[-1] if device.type == "cpu" else OFFLOAD_LEVELS[OFFLOAD_LEVELS.index(level) + 1]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    """Whether memory ran out, on a GPU or on the CPU, whose allocator has no error type of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses."""
+    """Free memory of a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available

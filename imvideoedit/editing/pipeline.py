@@ -1,10 +1,11 @@
-"""Edit a video: fit it to the model, encode, sample, decode, and give it back at its own size and length.
+"""Edit a video: resize to the model's size, encode, denoise, decode, and return it at its own size and length.
 
 Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text width.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +14,34 @@ import torch
 from torch import Tensor
 
 from imvideoedit.common.bundled import adapter_path
-from imvideoedit.editing.compositing import keep_source
-from imvideoedit.editing.denoiser import Denoiser, Progress, Watch
+from imvideoedit.editing.compositing import composite_source
+from imvideoedit.editing.denoiser import Denoiser, Progress, StepCallback
 from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.editing.offload import Placement
+from imvideoedit.editing.prompts import expand
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import load_adapter, read_header
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.mixture import Mixture
-from imvideoedit.video.geometry import (
-    Counted,
-    fit_size,
-    from_model,
-    in_parts,
-    peeked,
-    resized,
-    to_model,
-    whole_groups,
-)
+from imvideoedit.video.geometry import fit_size, from_model, in_parts, pad_to_groups, resized, to_model
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
 from imvideoedit.wan.locations import default_device, default_dtype
-from imvideoedit.world.grammar import apply_instruction
 
 PART = 2  # latent frames encoded or decoded at a time
-Opener = Callable[[], Iterable[np.ndarray]]
-"""Gives a video's frames from the first on, uint8 ``[H, W, 3]``, as often as it is called."""
+FrameSource = Callable[[], Iterable[np.ndarray]]
+"""Gives a video's frames from the first on, uint8 ``[H, W, 3]``, at every call."""
 
 
 @dataclass(frozen=True)
 class EditResult:
-    """An edited video ``[F, H, W, 3]`` uint8, of the source's shape, and what it was made with."""
+    """An edited video ``[F, H, W, 3]`` uint8, of the source's shape, and how it was made."""
 
     frames: np.ndarray
     prompt: str
     source_prompt: str | None
     seed: int
-    settings: SamplingConfig
+    config: SamplingConfig
 
 
 class EditPipeline:
@@ -63,19 +55,23 @@ class EditPipeline:
     Args:
         backbone: loaded with all its parts.
         method: installed in the backbone's transformer.
-        defaults: used where a call does not say.
+        config: used where a call does not override it.
         placement: where the backbone's parts are while they work; all where they are now if None.
+
+    Attributes:
+        identity: hash of the adapter for edited files' metadata, see ``ModelOptions.identity``.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         method: Method,
-        defaults: SamplingConfig | None = None,
+        config: SamplingConfig | None = None,
         placement: Placement | None = None,
     ) -> None:
-        self.backbone, self.method, self.defaults = backbone, method, defaults or SamplingConfig()
+        self.backbone, self.method, self.config = backbone, method, config or SamplingConfig()
         self.placement = placement or Placement(backbone, method, backbone.device, "full")
+        self.identity = ""
 
     @classmethod
     def from_pretrained(
@@ -93,12 +89,12 @@ class EditPipeline:
         Args:
             backbone: loaded already, or its name or folder; the one that the adapter names if None.
             adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
-                see :class:`imvideoedit.methods.mixture.Mixture`. The first one's settings are the pipeline's.
+                see :class:`imvideoedit.methods.mixture.Mixture`. The sampling config is the first one's.
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already.
-            memory: ``auto`` takes what fits when the first edit begins; or one of
-                :data:`imvideoedit.editing.offload.NOTCHES`.
+            memory: ``auto`` for the first offload level that fits when the first edit begins; or one of
+                :data:`imvideoedit.editing.model_options.OFFLOAD_LEVELS`.
             loras: of the backbone, with a weight each, such as few-step distillations.
-            attention: back-end by its name in diffusers, such as ``flash`` or ``sage``.
+            attention: backend by its name in diffusers, such as ``flash`` or ``sage``.
             compile: the blocks, by ``torch.compile``; the first pass of each size then takes minutes.
 
         Raises:
@@ -111,7 +107,7 @@ class EditPipeline:
             name, revision = header.backbone["name"], header.backbone.get("revision")
             where = default_device(device)
             revision = revision if backbone in (None, name) else None
-            # On the CPU first: whether it fits the device as a whole is not known yet.
+            # On the CPU first: whether all of it fits on the device is not known yet.
             backbone = load_backbone(backbone or name, revision, "cpu", default_dtype(where))
         else:
             where = backbone.device
@@ -121,7 +117,8 @@ class EditPipeline:
         choose_attention(backbone.transformer, attention, where)
         if compile:
             compile_blocks(backbone.transformer)
-        return cls(backbone, method, SamplingConfig.read(header.training), Placement(backbone, method, where, memory))
+        config = SamplingConfig(**header.training.get("sampler", {}))
+        return cls(backbone, method, config, Placement(backbone, method, where, memory))
 
     def __call__(
         self,
@@ -138,92 +135,88 @@ class EditPipeline:
         Args:
             video_FHWC: uint8 RGB, any size and length.
             instruction: what to change.
-            prompt: full description after the edit; made from the instruction if None.
+            prompt: full description after the edit; made from the instruction if None, see
+                :func:`imvideoedit.editing.prompts.expand`.
             source_prompt: full description before the edit, which helps to make the prompt.
             seed: of the noise.
-            progress: told how far it is.
-            settings: fields of :class:`SamplingConfig` in place of the adapter's own, such as ``steps`` or ``keep``.
+            settings: values of :class:`SamplingConfig` that override the adapter's own, such as ``steps`` or ``keep``.
 
         Raises:
-            UserError: a number is out of its range.
+            UserError: a value is out of its range.
             ValueError: the video is not uint8 ``[F, H, W, 3]``.
         """
         if video_FHWC.dtype != np.uint8 or video_FHWC.ndim != 4 or video_FHWC.shape[3] != 3 or not video_FHWC.size:
             raise ValueError(f"need a uint8 video [F, H, W, 3]; got {video_FHWC.dtype} {video_FHWC.shape}")
-        chosen = self.defaults.with_given(**settings)
-        prompt = self.expand(instruction, source_prompt) if prompt is None else prompt
-        frames = np.stack(list(self.stream(lambda: iter(video_FHWC), prompt, chosen, seed, progress)))
-        return EditResult(frames, prompt, source_prompt, seed, chosen)
+        config = self.fit_memory(self.config.override(**settings), *video_FHWC.shape[1:3])
+        nano = self.backbone.is_nano
+        prompt = expand(instruction, video_FHWC, None, source_prompt, prompt=prompt, nano=nano).prompt
+        frames = np.stack(list(self.stream(lambda: video_FHWC, prompt, config, seed, progress)))
+        return EditResult(frames, prompt, source_prompt, seed, config)
 
-    def expand(self, instruction: str, source_prompt: str | None = None) -> str:
-        """The edited prompt: by the nano world's grammar on a nano backbone, where it knows the instruction.
-
-        Elsewhere, and for instructions that the grammar does not know, it is the text as typed.
-        """
-        prompt = apply_instruction(instruction, source_prompt) if self.backbone.name == "nano" else None
-        return instruction if prompt is None else prompt
-
-    def stream(
-        self,
-        open_frames: Opener,
-        prompt: str,
-        chosen: SamplingConfig | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-        watch: Watch | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Edited frames of a video of any length, a few in memory at a time; only its latents are held throughout.
-
-        Args:
-            open_frames: called once to encode the video, and once more if the source's own pixels are to be kept.
-            prompt: full description after the edit.
-            chosen: the adapter's own if None.
-            watch: shown every step's latents.
-
-        Returns:
-            uint8 ``[H, W, 3]`` frames, as many and as large as the source's.
-        """
-        first, frames = peeked(open_frames())
-        own = first.shape[0], first.shape[1]
-        chosen = self.fit_memory(chosen or self.defaults, *own)
-        size = fit_size(*own, chosen.max_area, self.backbone.pixel_multiple)
-        counted = Counted(frames)
-        with self.placement.working(self.backbone.vae):
-            source_BCFHW = torch.cat(list(self._encode(resized(counted, size))), dim=2)
-        latents_BCFHW = self._denoised(source_BCFHW, prompt, chosen, seed, progress, watch)
-        with self.placement.working(self.backbone.vae):
-            edited = self._decode(latents_BCFHW, counted.count)
-            if chosen.keep == 0:
-                yield from resized(edited, own)
-                return
-            fitted = resized(open_frames(), size)
-            yield from keep_source(zip(open_frames(), fitted, edited, strict=True), chosen.keep)
-
-    def fit_memory(self, chosen: SamplingConfig, height: int, width: int) -> SamplingConfig:
-        """The settings for a video of that size on this machine.
+    def fit_memory(self, config: SamplingConfig, height: int, width: int) -> SamplingConfig:
+        """The config for a video of that size on this machine; at the first call, places the backbone's parts.
 
         Raises:
             UserError: ``memory`` is none of its choices.
         """
         backbone = self.backbone
-        tall, wide = fit_size(height, width, chosen.max_area, backbone.pixel_multiple)
-        length = -(-(chosen.max_frames - 1) // backbone.vae_temporal) + 1
-        return self.placement.fit(chosen, length * tall * wide // backbone.pixel_multiple**2)
+        tall, wide = fit_size(height, width, config.max_area, backbone.pixel_multiple)
+        length = -(-(config.max_frames - 1) // backbone.vae_temporal) + 1
+        return self.placement.fit(config, length * tall * wide // backbone.pixel_multiple**2)
 
-    def _denoised(
-        self, source_BCFHW: Tensor, prompt: str, chosen: SamplingConfig, seed: int, progress, watch
-    ) -> Tensor:
-        backbone, device = self.backbone, self.placement.device
-        with self.placement.working(backbone.text_encoder):
-            texts_BTD = backbone.encode_text([prompt, ""] if chosen.guidance != 1 else [prompt])
-        denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, chosen)
-        with self.placement.working(backbone.transformer):
-            return denoiser(source_BCFHW.to(device), texts_BTD.to(device), seed, progress, watch)
+    def stream(
+        self,
+        open_frames: FrameSource,
+        prompt: str,
+        config: SamplingConfig,
+        seed: int = 0,
+        progress: Progress | None = None,
+        on_step: StepCallback | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Edited frames of a video of any length, a few in memory at a time; only its latents are held throughout.
+
+        Args:
+            open_frames: called once to encode the video, and twice more where the source's pixels are composited.
+            prompt: full description after the edit.
+            config: from :meth:`fit_memory`.
+            progress, on_step: called after each pass and at each solver step; may raise to stop.
+
+        Returns:
+            uint8 ``[H, W, 3]`` frames, as many and as large as the source's.
+        """
+        backbone, placement = self.backbone, self.placement
+        frames = iter(open_frames())
+        first_HWC = next(frames)
+        own = first_HWC.shape[0], first_HWC.shape[1]
+        size = fit_size(*own, config.max_area, backbone.pixel_multiple)
+        count = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal count
+            for frame_HWC in chain([first_HWC], frames):
+                count += 1
+                yield frame_HWC
+
+        with placement.working(backbone.vae):
+            source_BCFHW = torch.cat(list(self._encode(resized(counted(), size))), dim=2)
+        with placement.working(backbone.text_encoder):
+            texts_BTD = backbone.encode_text([prompt, ""] if config.guidance != 1 else [prompt])
+        denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
+        with placement.working(backbone.transformer):
+            source_BCFHW, texts_BTD = source_BCFHW.to(placement.device), texts_BTD.to(placement.device)
+            latents_BCFHW = denoiser(source_BCFHW, texts_BTD, seed, progress, on_step)
+        with placement.working(backbone.vae):
+            edited = self._decode(latents_BCFHW, count)
+            if config.keep == 0:
+                yield from resized(edited, own)
+                return
+            views = zip(open_frames(), resized(open_frames(), size), edited, strict=True)
+            yield from composite_source(views, config.keep)
 
     def _encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
         group = self.backbone.vae_temporal
         parts = in_parts(frames, 1 + PART * group, PART * group)
-        return self.backbone.encode_parts(to_model(whole_groups(part, group, n == 0)) for n, part in enumerate(parts))
+        return self.backbone.encode_parts(to_model(pad_to_groups(part, group, n == 0)) for n, part in enumerate(parts))
 
     def _decode(self, latents_BCFHW: Tensor, frames: int) -> Iterator[np.ndarray]:
         done = 0

@@ -1,14 +1,13 @@
-"""From what a user types to what the model wants: the description of the whole scene after the edit.
+"""From an instruction to a prompt: the description of the full scene after the edit.
 
-The edit never waits for a description that cannot be had: where a way fails, the text is used as typed, and a note
-says so.
+An edit never fails for lack of a description: where a way fails, the instruction is the prompt, and a note says so.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -17,22 +16,28 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.world.grammar import apply_instruction
 
 if TYPE_CHECKING:
-    from imvideoedit.clients.endpoint import Endpoint
-    from imvideoedit.clients.local import LocalModel
+    from imvideoedit.clients.prompts import Prompts
     from imvideoedit.clients.settings import EndpointSettings
 
 WAYS = ("none", "grammar", "endpoint", "local")
-FRAME_SIDE = 768  # pixels of a frame's longer side that a model sees, at most
+FRAME_SIDE = 768  # most pixels of the longer side of a frame that a model is sent
 NOTE_LENGTH = 400  # characters
+
+
+class Frames(Protocol):
+    """A video as frames, uint8 ``[H, W, 3]``: an array, a list or a ``Clip``."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """A prompt and where it comes from.
+    """A prompt and its origin.
 
     Attributes:
         source_prompt: description of the scene before the edit, if there is one.
-        prompt: description of the scene after the edit, or the text as typed.
+        prompt: description of the scene after the edit, or the instruction.
         how: the way that made the prompt; ``none`` where another failed.
         note: one line for the user about a way that failed; empty otherwise.
     """
@@ -45,61 +50,67 @@ class Expansion:
 
 def expand(
     instruction: str,
-    frames: Sequence[np.ndarray] = (),
-    how: str = "none",
+    video: Frames = (),
+    how: str | None = None,
     source_prompt: str | None = None,
     settings: "EndpointSettings | None" = None,
     local_model: str | None = None,
     device: str | None = None,
+    *,
+    prompt: str | None = None,
+    nano: bool = False,
 ) -> Expansion:
-    """The full edited prompt that an instruction asks for.
+    """The prompt of an edit, for the command line and the Python API alike.
 
     Args:
-        instruction: as the user typed it.
-        frames: a few of the source video, uint8 ``[H, W, 3]``, in order of time; only ``endpoint`` and ``local`` look.
-        how: ``none`` for the text as typed, ``grammar`` for the nano world's own, ``endpoint`` for a vision-language
-            model behind an OpenAI-compatible endpoint, ``local`` for one in this process.
+        video: the source; only ``endpoint`` and ``local`` look at a few of its frames.
+        how: ``none`` for the instruction itself, ``grammar`` for the nano world's grammar, ``endpoint`` for a
+            vision-language model behind an OpenAI-compatible endpoint, ``local`` for one in this process; ``grammar``
+            on nano, ``none`` elsewhere if None.
         source_prompt: description of the scene before the edit; ``endpoint`` and ``local`` write one where it is None.
-        settings: of the endpoint, and the folder where answers are kept; as the environment says if None.
-        local_model: folder of the model for ``local``, or its id on the hub.
+        settings: of the endpoint, and the folder of cached answers; from the environment if None.
+        local_model: folder of the model for ``local``, or its hub id.
         device: of the model for ``local``; the GPU if there is one.
+        prompt: used as it is, where given.
+        nano: see ``Backbone.is_nano``.
 
     Raises:
-        UserError: no such way, a setting out of its range, or ``local`` without a model that could be one.
-        ValueError: a frame is not uint8 ``[H, W, 3]``, or a model is to look and there is none.
+        UserError: no such way, a setting out of its range, or ``local`` without a model.
+        ValueError: a frame is not uint8 ``[H, W, 3]``, or a model needs frames and there are none.
     """
+    how = how or ("grammar" if nano else "none")
     if how not in WAYS:
         raise UserError(f"there is no way {how!r} to expand an instruction; choose one of {', '.join(WAYS)}")
-    if how == "none":
-        return Expansion(source_prompt, instruction, how)
+    if how == "none" or prompt is not None:
+        return Expansion(source_prompt, instruction if prompt is None else prompt, "none")
     if how == "grammar":
-        return _by_grammar(instruction, source_prompt)
-    shown = shrunk(frames)
+        edited = apply_instruction(instruction, source_prompt)
+        if edited is None:
+            return _as_typed(instruction, source_prompt, "the nano world's grammar does not know this instruction")
+        return Expansion(source_prompt, edited, how)
+    frames = shrunk(sample_frames(video, len(video)))
     if how == "local":
         _check_local(local_model)
-    try:
-        from imvideoedit.clients.prompts import SYSTEM, Prompts, question
+    if settings is None:
         from imvideoedit.clients.settings import EndpointSettings
-    except ImportError as error:
-        return _as_typed(instruction, source_prompt, _missing(error))
-    settings = settings or EndpointSettings()
+
+        settings = EndpointSettings()
     try:
-        model = _model(how, settings, local_model, device)
-        prompts = model.ask(question(instruction, shown, source_prompt), Prompts, SYSTEM)
-    except ImportError as error:
-        return _as_typed(instruction, source_prompt, _missing(error))
+        prompts = _ask(how, instruction, frames, source_prompt, settings, local_model, device)
     except Exception as error:  # of the network, the disk, a model's files or its code: none may cost the user the edit
-        return _as_typed(instruction, source_prompt, str(error) or type(error).__name__)
+        missing = isinstance(error, ImportError) and error.name in ("openai", "pydantic")
+        install = f"{getattr(error, 'name', '')} is not installed; pip install 'imvideoedit[models]'"
+        return _as_typed(instruction, source_prompt, install if missing else str(error) or type(error).__name__)
     return Expansion(source_prompt or prompts.source_prompt, prompts.prompt, how)
 
 
 def sample_frames(frames: Iterable[np.ndarray], length: int, count: int = 4) -> list[np.ndarray]:
-    """Evenly spaced frames, the first and the last among them; all of them where there are no more than ``count``.
+    """Evenly spaced frames, with the first and the last; all of them where there are at most ``count``.
 
     Args:
         frames: a video, frame by frame; read once and not beyond the last frame wanted.
-        length: number of its frames, at least 0; where there are fewer after all, those wanted so far are returned.
-        count: of frames wanted, at least 1; a single one is the middle one.
+        length: number of its frames, at least 0; where there are fewer after all, those found are returned.
+        count: number of frames wanted, at least 1; a single one is the middle one.
     """
     if length < 0 or count < 1:
         raise ValueError(f"need a length of at least 0 and a count of at least 1; got {length} and {count}")
@@ -111,21 +122,18 @@ def sample_frames(frames: Iterable[np.ndarray], length: int, count: int = 4) -> 
     return [np.array(frame) for index, frame in enumerate(read) if index in wanted]
 
 
-def _by_grammar(instruction: str, source_prompt: str | None) -> Expansion:
-    prompt = apply_instruction(instruction, source_prompt)
-    if prompt is None:
-        return _as_typed(instruction, source_prompt, "the nano world's grammar does not know this instruction")
-    return Expansion(source_prompt, prompt, "grammar")
+def _ask(how, instruction, frames, source_prompt, settings, local_model, device) -> "Prompts":
+    from imvideoedit.clients.prompts import SYSTEM, Prompts, question
 
-
-def _model(how: str, settings: "EndpointSettings", local_model, device) -> "Endpoint | LocalModel":
     if how == "endpoint":
         from imvideoedit.clients.endpoint import Endpoint
 
-        return Endpoint(settings)
-    from imvideoedit.clients.local import LocalModel
+        model: Any = Endpoint(settings)
+    else:
+        from imvideoedit.clients.local import LocalModel
 
-    return LocalModel(local_model, settings.cache, device)
+        model = LocalModel(local_model, settings.cache, device)
+    return model.ask(question(instruction, frames, source_prompt), Prompts, SYSTEM)
 
 
 def _check_local(name: str | None) -> None:
@@ -138,7 +146,7 @@ def _check_local(name: str | None) -> None:
 
 
 def shrunk(frames: Sequence[np.ndarray], side: int = FRAME_SIDE) -> list[np.ndarray]:
-    """Frames that are no larger than a model needs: at most ``side`` pixels on the longer side.
+    """Frames scaled down to at most ``side`` pixels on the longer side.
 
     Raises:
         ValueError: there is none, or one is not uint8 ``[H, W, 3]``.
@@ -153,12 +161,6 @@ def shrunk(frames: Sequence[np.ndarray], side: int = FRAME_SIDE) -> list[np.ndar
         image.thumbnail((side, side))
         shown.append(np.array(image))
     return shown
-
-
-def _missing(error: ImportError) -> str:
-    if error.name in ("openai", "pydantic"):
-        return f"{error.name} is not installed; pip install 'imvideoedit[models]'"
-    return str(error)
 
 
 def _as_typed(instruction: str, source_prompt: str | None, reason: str) -> Expansion:

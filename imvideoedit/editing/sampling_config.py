@@ -1,4 +1,4 @@
-"""How an edit is made: sizes, solver, guidance, and what is kept of the source."""
+"""How an edit is sampled: sizes, solver, guidance, caching, compositing."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from imvideoedit.common.errors import UserError
 
+QUALITIES = ("draft", "standard", "best")
 SOLVERS = ("euler", "unipc")
 _MOST = sys.float_info.max
 _LEAST = sys.float_info.min
@@ -26,28 +27,28 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How an adapter wants to be run, from the training summary of its header.
+    """How an adapter is sampled; an adapter file's header holds its own (``training.sampler``).
 
     Attributes:
-        max_area: pixels of a frame that the model sees, at most.
-        max_frames: frames that the model sees at a time, at most; of the form 4k + 1 for Wan. A longer video is edited
-            in windows of that length, which are blended at every step.
-        overlap: frames that neighbouring windows share at least, below ``max_frames``.
-        steps: of the solver.
+        max_area: most pixels of a frame at the model's size.
+        max_frames: most frames of a window; of the form 4k + 1 for Wan. A longer video is edited in windows of that
+            length, which are blended at every step.
+        overlap: least frames that neighbouring windows share, below ``max_frames``.
+        steps: solver steps.
         solver: ``euler``, or ``unipc`` of second order.
-        guidance: scale of classifier-free guidance by the text; 1 skips the branch without text.
-        guided_share: share of the steps, the first ones, that have guidance, in [0, 1].
-        source_guidance: scale of guidance by the source, from what the frozen model makes of the text alone: above 1
-            holds on to the source more, below 1 less, 0 ignores it; 1 skips that branch.
-        strength: share of the way from noise that is run, in (0, 1]; below 1 it starts from the noised source, whose
+        guidance: scale of classifier-free guidance by the text; 1 skips the unconditional branch.
+        guided_share: share of the steps, from the first on, that use guidance, in [0, 1].
+        source_guidance: scale of guidance by the source, against the frozen model's velocity from the text alone:
+            above 1 follows the source more, below 1 less, 0 ignores it; 1 skips that branch.
+        strength: share of the way from noise that is sampled, in (0, 1]; below 1 starts from the noised source, whose
             layout then stays.
-        shift: flow shift of the sampler; None for the backbone's own.
-        cache: relative change of what the first block adds, since the last whole pass, below which a step takes from
-            that pass what the other blocks add (First Block Cache, diffusers' implementation); 0 for never.
-        keep: grey levels of difference below which the source's own pixels are given back; 0 for never.
+        shift: flow shift of the schedule; None for the backbone's own.
+        cache: threshold of First Block Cache (diffusers' implementation): where the first block's residual changes
+            less than this since the last full pass, the other blocks' residual is reused; 0 turns it off.
+        keep: difference in grey levels below which the source's pixels are composited back; 0 turns it off.
 
     Raises:
-        UserError: a number is out of its range.
+        UserError: a value is out of its range.
     """
 
     max_area: int = 480 * 832
@@ -71,15 +72,24 @@ class SamplingConfig:
         if self.solver not in SOLVERS:
             raise UserError(f"solver is {self.solver!r}; choose {' or '.join(SOLVERS)}")
 
-    @classmethod
-    def read(cls, training: dict[str, Any]) -> "SamplingConfig":
-        """From a header's training summary; what it does not say keeps the default."""
-        return cls(**training.get("sampler", {}))
-
-    def with_given(self, **given: Any) -> "SamplingConfig":
-        """A copy in which every value that is not None replaces the own one.
+    def override(self, **values: Any) -> "SamplingConfig":
+        """A copy with the values that are not None.
 
         Raises:
-            UserError: a number is out of its range.
+            UserError: a value is out of its range.
         """
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+    def preset(self, quality: str) -> "SamplingConfig":
+        """``best`` is this config; ``standard`` has half the steps, ``draft`` a fifth of them and no guidance.
+
+        Raises:
+            UserError: there is no such quality.
+        """
+        if quality == "best":
+            return self
+        if quality == "standard":  # guidance in the first half of the steps, where the layout is decided
+            return replace(self, steps=max(self.steps // 2, 1), solver="unipc", guided_share=0.5)
+        if quality == "draft":
+            return replace(self, steps=max(self.steps // 5, 1), solver="unipc", guidance=1.0, source_guidance=1.0)
+        raise UserError(f"quality is {quality!r}; choose {', '.join(QUALITIES)}")

@@ -1,6 +1,6 @@
 """Long videos in windows: each step's velocity is that of overlapping windows, blended, so that no seam can form.
 
-Shapes: B batch, C channels, F latent frames of the whole video, H W latent pixels.
+Shapes: B batch, C channels, F latent frames of the video, H W latent pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def plan_windows(frames: int, length: int, overlap: int) -> list[slice]:
 
 
 def blend_weights(windows: Sequence[slice]) -> list[Tensor]:
-    """How much each window says about each of its frames: ``[length]`` float32 a window.
+    """The weight of each window at each of its frames: ``[length]`` float32 a window.
 
     Where two windows overlap one fades out while the other fades in; at every frame the weights add up to 1.
     """
@@ -53,7 +53,7 @@ def blend_weights(windows: Sequence[slice]) -> list[Tensor]:
 def blended(
     velocities: Sequence[Velocity], windows: Sequence[slice], done: Callable[[], None] | None = None
 ) -> Velocity:
-    """The velocity of a whole video from those of its windows.
+    """The velocity of a video from those of its windows.
 
     Args:
         velocities: one a window, each called with its part of the state.
@@ -62,15 +62,15 @@ def blended(
     weights = blend_weights(windows)
 
     def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-        whole_BCFHW = torch.zeros_like(x_BCFHW) if len(windows) > 1 else None
+        sum_BCFHW = torch.zeros_like(x_BCFHW) if len(windows) > 1 else None
         for of_window, window, weight_F in zip(velocities, windows, weights, strict=True):
             part_BCFHW = of_window(x_BCFHW[:, :, window], sigma_B)
             if done is not None:
                 done()
-            if whole_BCFHW is None:
+            if sum_BCFHW is None:
                 return part_BCFHW
-            whole_BCFHW[:, :, window] += weight_F.to(x_BCFHW)[:, None, None] * part_BCFHW
-        assert whole_BCFHW is not None
-        return whole_BCFHW
+            sum_BCFHW[:, :, window] += weight_F.to(x_BCFHW)[:, None, None] * part_BCFHW
+        assert sum_BCFHW is not None
+        return sum_BCFHW
 
     return velocity

@@ -95,7 +95,7 @@ def _plan(config: DictConfig) -> _Plan:
 
 
 def _pairs(config: DictConfig, count: int | None = None) -> Pairs:
-    height, width = fit_size(*WIDE[::-1], config.sampler.max_area, VAE * 2)
+    height, width = fit_size(*WIDE[::-1], config.sampling.max_area, VAE * 2)
     return Pairs(count or config.data.batch_size, height // VAE, width // VAE)
 
 

@@ -16,20 +16,20 @@ class ExportAdapter(Callback):
 
     Args:
         path: of the file.
-        defaults: how the adapter is to be run; goes into its header.
+        sampling: the adapter's own, written into its header.
         dtype: name of the stored type: ``float32``, ``bfloat16`` or ``float16``.
     """
 
     def __init__(
-        self, path: Path | str, defaults: SamplingConfig, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+        self, path: Path | str, sampling: SamplingConfig, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     ) -> None:
-        self.path, self.defaults, self.dtype = Path(path), defaults, dtype
+        self.path, self.sampling, self.dtype = Path(path), sampling, dtype
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        export_average(trainer, pl_module, self.path, self.defaults, self.dtype)
+        export_average(trainer, pl_module, self.path, self.sampling, self.dtype)
 
 
-def export_average(trainer: Trainer, task: Any, path: Path, defaults: SamplingConfig, dtype: str) -> None:
+def export_average(trainer: Trainer, task: Any, path: Path, sampling: SamplingConfig, dtype: str) -> None:
     """Write the moving average as an adapter file; all processes must call."""
     state: dict[str, torch.Tensor] = {}
     with task.averaged():
@@ -38,5 +38,5 @@ def export_average(trainer: Trainer, task: Any, path: Path, defaults: SamplingCo
             if trainer.is_global_zero:
                 state[name] = complete.to("cpu", getattr(torch, dtype), copy=True)
     if trainer.is_global_zero:
-        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(defaults)}
+        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(sampling)}
         save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)

@@ -22,7 +22,7 @@ class BackgroundEdits(Callback):
         folder: where to.
         jobs: a list of edits, .jsonl or .csv, as the command takes it; None for no videos.
         every_n_steps: optimizer steps between lists, at least 1.
-        defaults: how the adapter is to be run.
+        sampling: the adapter's own.
         device: of the edits, such as ``cpu`` or a GPU that does not train.
 
     Raises:
@@ -34,7 +34,7 @@ class BackgroundEdits(Callback):
         folder: Path | str,
         jobs: Path | str | None,
         every_n_steps: int,
-        defaults: SamplingConfig,
+        sampling: SamplingConfig,
         device: str = "cpu",
     ) -> None:
         if every_n_steps < 1:
@@ -42,7 +42,7 @@ class BackgroundEdits(Callback):
         if jobs is not None and not Path(jobs).is_file():
             raise UserError(f"there is no list of edits at {jobs}; mend callbacks.videos.jobs, or set it to null")
         self.folder, self.jobs, self.every_n_steps = Path(folder), jobs, every_n_steps
-        self.defaults, self.device = defaults, device
+        self.sampling, self.device = sampling, device
         self._latest = 0
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -55,7 +55,7 @@ class BackgroundEdits(Callback):
         if trainer.strategy.reduce_boolean_decision(busy, all=False):
             return
         adapter = self.folder / f"step-{step:06d}.safetensors"
-        export_average(trainer, pl_module, adapter, self.defaults, "bfloat16")
+        export_average(trainer, pl_module, adapter, self.sampling, "bfloat16")
         if trainer.is_global_zero:
             self._running = self._start(adapter)
 

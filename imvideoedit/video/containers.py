@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from imvideoedit.common.errors import UserError
 
-# Formats that ffmpeg would "play" although no camera writes them: text as characters, lists of other files.
+# Formats that ffmpeg would play although they hold no video: text drawn as characters, lists of other files.
 _REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "ffmetadata"}
 _Item = TypeVar("_Item")
 
@@ -23,7 +23,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     """Open a media file for reading; only local files are ever touched.
 
     Raises:
-        UserError: the file is missing, unreadable, empty, or holds neither picture nor sound.
+        UserError: the file is missing, unreadable, empty, or has neither video nor sound.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
@@ -35,12 +35,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
     with container:
         known = container.format.name not in _REFUSED_FORMATS
         if not known or not (container.streams.video or container.streams.audio):
-            raise UserError(f"{path} is no video: it holds neither picture nor sound; give a video or image file")
+            raise UserError(f"{path} is no video: it has neither video nor sound; give a video or image file")
         yield container
 
 
-def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is not a cover picture, or None."""
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is not a cover image, or None."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
@@ -54,7 +54,7 @@ def is_still(container: InputContainer) -> bool:
 
 
 def checked(path: Path, items: Iterator[_Item]) -> Iterator[_Item]:
-    """Pass decoded frames or packets on; damage becomes a ``UserError`` that says how far the file is good."""
+    """Yield decoded frames or packets; damage raises a ``UserError`` that says how far the file is good."""
     count = 0
     try:
         for item in items:
@@ -67,26 +67,26 @@ def checked(path: Path, items: Iterator[_Item]) -> Iterator[_Item]:
 
 
 def decoded(path: Path, container: InputContainer) -> Iterator[VideoFrame]:
-    """The pictures of an opened video in the order of showing.
+    """The frames of an opened video in the order of showing.
 
     Raises:
-        UserError: the file holds only sound; while iterating: it is damaged, or gives no picture at all.
+        UserError: the file holds only sound; while iterating: it is damaged, or holds no frame.
     """
-    stream = picture_stream(container)
+    stream = video_stream(container)
     if stream is None:
-        raise UserError(f"{path} holds no picture, only sound; give a video or image file")
+        raise UserError(f"{path} holds no frames, only sound; give a video or image file")
     stream.thread_type = "AUTO"
     empty = True
     for frame in checked(path, container.decode(stream)):
         yield frame
         empty = False
     if empty:
-        raise UserError(f"{path} holds no picture that can be decoded; give another video")
+        raise UserError(f"{path} holds no frame that can be decoded; give another video")
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a disk's or encoder's refusal into a ``UserError`` that names the output."""
+    """Turn an error of the disk or the encoder into a ``UserError`` that names the output."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:

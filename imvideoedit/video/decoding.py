@@ -1,4 +1,4 @@
-"""Decoding a listed video from any of its pictures on, each in its place."""
+"""Decode a listed video from any of its frames on."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -6,26 +6,26 @@ from pathlib import Path
 
 from av.video.frame import VideoFrame
 
-from imvideoedit.video.containers import decoded, opened, picture_stream
+from imvideoedit.video.containers import decoded, opened, video_stream
 from imvideoedit.video.listing import Listing
 
 
 def decoded_from(path: Path, listing: Listing, first: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield each picture from index ``first`` on, or from an earlier one, with its index in the listing.
+    """Yield each frame from index ``first`` on, or from an earlier one, with its index in the listing.
 
-    Where the decoder gives no picture for a place in the listing, the one before stands in for it, as in a player.
+    Where the decoder gives no frame for an index, the frame before is repeated, as in a player.
 
     Raises:
-        UserError: while iterating: the file is damaged, or gives no picture at all.
+        UserError: while iterating: the file is damaged, or holds no frame.
     """
     seek = listing.seek_for(first)
     if seek is not None:
         key, wanted = seek
         with opened(path) as container:
-            container.seek(key, stream=picture_stream(container))
+            container.seek(key, stream=video_stream(container))
             frames = decoded(path, container)
             reached = next(frames)
-            # Not every file's index leads where it should; then all is read from the beginning instead.
+            # Where a file's seek index is wrong, all is read from the beginning instead.
             if reached.pts is not None and reached.pts <= wanted:
                 yield from _placed(chain([reached], frames), listing, first)
                 return

@@ -1,9 +1,9 @@
-"""Frames at the size they are shown at: small ones enlarged without blur, large ones reduced."""
+"""Frames at display size: small ones enlarged without blur, large ones reduced."""
 
 import numpy as np
 from PIL import Image
 
-SMALL, LARGE = 320, 720  # pixels of the longer side: below, it is enlarged; a video above is made smaller
+SMALL, LARGE = 320, 720  # pixels of the longer side: smaller frames are enlarged, larger videos reduced
 
 
 def enlarged(frame_HWC: np.ndarray) -> np.ndarray:
@@ -14,9 +14,9 @@ def enlarged(frame_HWC: np.ndarray) -> np.ndarray:
 
 def thumbnail(frame_HWC: np.ndarray, side: int = 160) -> np.ndarray:
     """The frame with a longer side of at most ``side`` pixels, or of a small one an enlarged copy."""
-    picture = Image.fromarray(enlarged(frame_HWC))
-    picture.thumbnail((side, side))
-    return np.array(picture)
+    image = Image.fromarray(enlarged(frame_HWC))
+    image.thumbnail((side, side))
+    return np.array(image)
 
 
 def shown_size(height: int, width: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The codecs videos are written with, and encoding of pictures into an open container."""
+"""The codecs videos are written with, and encoding of frames into an open container."""
 
 import os
 from collections.abc import Iterable
@@ -14,14 +14,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.video.picture import FULL, Colour
+from imvideoedit.video.colour import FULL, Colour
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to write videos; without an encoder, as numbered PNG files."""
+    """A codec videos are written with; without an encoder, numbered PNG files."""
 
     suffixes: tuple[str, ...]
     encoder: str | None = None
@@ -33,7 +33,7 @@ class Kind:
 
 KINDS = {
     "h264": Kind((".mp4", ".mov", ".mkv"), "libx264", crf=18, worst_crf=51),
-    # With pictures stored out of order x265 gives videos shorter than its delay stamps at random.
+    # With B-frames, x265 gives videos shorter than its delay random time stamps.
     "h265": Kind(
         (".mp4", ".mov", ".mkv"), "libx265", {"x265-params": "log-level=error", "bf": "0"}, crf=20, worst_crf=51
     ),
@@ -41,7 +41,7 @@ KINDS = {
     "lossless": Kind((".mp4", ".mov", ".mkv"), "libx264rgb", {"qp": "0"}),
     "png": Kind(()),
 }
-# Frames a second that SVT-AV1 wants to hear of; times are kept whatever it hears.
+# The most frames a second that SVT-AV1 accepts; times are kept whatever rate it is given.
 _SVT_FASTEST = Fraction(240)
 # Below it x265's assembler writes past its buffers.
 _X265_NARROWEST = 64
@@ -80,7 +80,7 @@ def choose_codec(path: Path | str, codec: str | None = None) -> str:
     return codec
 
 
-class PictureEncoder:
+class FrameEncoder:
     """Encodes RGB frames into a new video stream of ``output``.
 
     Args:
@@ -113,7 +113,7 @@ class PictureEncoder:
         if kind.crf is not None:
             options["crf"] = str(kind.crf if crf is None else crf)
         if not constant and codec != "av1":
-            # mp4 keeps how long a picture lasts only for pictures stored in the order of showing.
+            # mp4 keeps a frame's duration only without B-frames.
             options["bf"] = "0"
         self._output, self._base, self._durations = output, base, dict[int, int]()
         self._colour = Colour(FULL, 0, colour.primaries, colour.transfer) if codec == "lossless" else colour

@@ -1,4 +1,4 @@
-"""From a video's own size to one the model takes, and back."""
+"""Between a video's own size and the model's, and between frames and tensors."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ RESIZE_CHUNK = 8  # frames resized at a time
 
 
 def fit_size(height: int, width: int, max_area: int, multiple: int) -> tuple[int, int]:
-    """The (height, width) closest to a picture's aspect ratio among those the model takes.
+    """The (height, width) closest to a frame's aspect ratio among those the model takes.
 
     Both are multiples of ``multiple``, their product is at most ``max_area`` and, as far as the ratio allows, near it.
 
@@ -24,7 +24,7 @@ def fit_size(height: int, width: int, max_area: int, multiple: int) -> tuple[int
         UserError: ``max_area`` is below one square of ``multiple`` pixels.
     """
     if max_area < multiple * multiple:
-        raise UserError(f"an area of {max_area} pixels is less than the smallest picture, {multiple}x{multiple}")
+        raise UserError(f"an area of {max_area} pixels is less than the smallest frame, {multiple}x{multiple}")
     aspect = width / height
     choices = []
     for tall in range(multiple, max_area // multiple + 1, multiple):
@@ -48,12 +48,12 @@ def resized(frames: Iterable[np.ndarray], size: tuple[int, int]) -> Iterator[np.
 
 
 def in_parts(frames: Iterable[np.ndarray], first: int, others: int) -> Iterator[list[np.ndarray]]:
-    """Lists of ``first``, then of ``others`` frames; the last one has what is left."""
-    left = iter(frames)
-    part = list(islice(left, first))
+    """Lists of ``first``, then of ``others`` frames; the last one may be shorter."""
+    remaining = iter(frames)
+    part = list(islice(remaining, first))
     while part:
         yield part
-        part = list(islice(left, others))
+        part = list(islice(remaining, others))
 
 
 def to_model(part: list[np.ndarray]) -> Tensor:
@@ -66,25 +66,6 @@ def from_model(video_BCFHW: Tensor) -> np.ndarray:
     return ((video_BCFHW[0] + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0).cpu().numpy()
 
 
-class Counted:
-    """Passes frames on and knows how many there were."""
-
-    def __init__(self, frames: Iterable[np.ndarray]) -> None:
-        self.frames, self.count = frames, 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in self.frames:
-            self.count += 1
-            yield frame
-
-
-def peeked(frames: Iterable[np.ndarray]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """The first frame, and all of them."""
-    left = iter(frames)
-    first = next(left)
-    return first, (frame for part in ([first], left) for frame in part)
-
-
-def whole_groups(part: list[np.ndarray], group: int, with_first: bool) -> list[np.ndarray]:
-    """Filled up with its last frame to whole groups, after the video's first frame, which is by itself."""
+def pad_to_groups(part: list[np.ndarray], group: int, with_first: bool) -> list[np.ndarray]:
+    """Repeat the last frame until the groups are complete; the video's first frame is a group of its own."""
     return part + part[-1:] * (-(len(part) - with_first) % group)

@@ -28,7 +28,7 @@ def load_rgb(image: ImageSource, name: str | None = None) -> np.ndarray:
         name: what to call the image in an error; the path by default.
 
     Raises:
-        UserError: the file is missing, no image, damaged, too large to be honest, or holds float values.
+        UserError: the file is missing, no image, damaged, implausibly large, or holds float values.
     """
     name = name or _name(image)
     opened = _open(image, name)
@@ -45,7 +45,7 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
     """``(height, width)`` of the upright image, read from the header alone.
 
     Raises:
-        UserError: the file is missing, no image, or too large to be honest.
+        UserError: the file is missing, no image, or implausibly large.
     """
     name = name or _name(image)
     opened = _open(image, name)
@@ -58,13 +58,13 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
 
 
 def _exif(opened: Image.Image) -> Image.Exif:
-    """Without decoding the picture, as a PNG's own ``getexif`` does because something may be told after the pixels."""
-    if isinstance(opened, PngImageFile) and opened.fp is not None and not _tells_after_pixels(opened):
+    """Without decoding the pixels, as a PNG's own ``getexif`` does since metadata may follow them."""
+    if isinstance(opened, PngImageFile) and opened.fp is not None and not _has_metadata_after_pixels(opened):
         return Image.Image.getexif(opened)
     return opened.getexif()
 
 
-def _tells_after_pixels(opened: PngImageFile) -> bool:
+def _has_metadata_after_pixels(opened: PngImageFile) -> bool:
     """Whether a PNG has any chunk but the end after its first pixels."""
     assert opened.fp is not None
     place = opened.fp.tell()

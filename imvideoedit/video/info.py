@@ -1,25 +1,25 @@
-"""What a video is apart from its pictures."""
+"""A video's size, timing, colour and sound."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
-from imvideoedit.video.picture import Colour
+from imvideoedit.video.colour import Colour
 from imvideoedit.video.timing import Timing
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video or a part of one, as it is read; sizes are those of the upright picture."""
+    """A video or a part of one, as it is read; sizes are those of the upright frame."""
 
     width: int
     height: int
     has_audio: bool
     rotation: int
-    """Degrees, counter-clockwise, by which the stored picture was turned to stand upright: 0, 90, 180 or 270."""
+    """Degrees, counter-clockwise, by which the stored frame was turned to stand upright: 0, 90, 180 or 270."""
     timing: Timing
-    """When each picture is shown."""
+    """When each frame is shown."""
     colour: Colour = field(default_factory=Colour)
     """As the file stores it; frames are always read as RGB."""
     aspect: Fraction = Fraction(1)
@@ -27,25 +27,25 @@ class VideoInfo:
 
     @property
     def frames(self) -> int:
-        """Number of pictures, at least 1."""
+        """Number of frames, at least 1."""
         return len(self.timing)
 
     @property
     def fps(self) -> Fraction:
-        """Pictures a second: the exact rate where it is constant, otherwise the average."""
+        """Frames a second: the exact rate where it is constant, otherwise the average."""
         return self.timing.fps
 
     @property
     def duration(self) -> float:
-        """Seconds from the first picture's appearance to the last one's end."""
+        """Seconds from the first frame's appearance to the last one's end."""
         return float(self.timing.duration)
 
     @property
     def times(self) -> np.ndarray:
-        """float64 ``[F]``: seconds from the first picture's appearance to each one's; exact in ``timing``."""
+        """float64 ``[F]``: seconds from the first frame's appearance to each one's; exact in ``timing``."""
         return self.timing.seconds
 
     @property
     def stored_height(self) -> int:
-        """Lines of the picture before it was turned upright."""
+        """Lines of the frame before it was turned upright."""
         return self.width if self.rotation % 180 else self.height

@@ -1,4 +1,4 @@
-"""The pictures of a video file as it stores them: how many, when, and where decoding can begin."""
+"""The frames of a video file: how many, their time stamps, and where decoding can begin."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,39 +11,39 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.video.containers import checked, decoded, opened, picture_stream
+from imvideoedit.video.containers import checked, decoded, opened, video_stream
 from imvideoedit.video.timing import Timing
 
 _FALLBACK_FPS = Fraction(25)
-# Of these a packet is a picture and its stamp can be believed; of others only decoding tells what will be shown.
+# Of these each packet is a frame with a reliable time stamp; others must be decoded to be listed.
 _PLAIN_CODECS = {"h264", "hevc", "vp9", "av1", "prores", "mjpeg"}
 _PLAIN_CONTAINERS = ("mov", "matroska", "avi")
 
 Stamp = tuple[int | None, int]
-"""When a picture appears and for how long, in the stream's own ticks; None and 0 if the file does not say."""
+"""When a frame appears and for how long, in the stream's own ticks; None and 0 if the file does not say."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of a stream in the order of showing."""
+    """The frames of a stream in the order of showing."""
 
     count: int
     base: Fraction
     """Seconds of a tick."""
     stamps: np.ndarray | None
-    """int64 ``[F]``, never falling, in ticks of the file's own clock; None where pictures carry no usable ones."""
+    """int64 ``[F]``, never falling, in ticks of the file's own clock; None where frames carry no usable ones."""
     last: int
-    """Ticks for which the last picture is shown; 0 if unknown."""
+    """Ticks for which the last frame is shown; 0 if unknown."""
     rates: tuple[Fraction, ...]
-    """Rates that the file states or its first pictures suggest."""
+    """Rates that the file states or its first frames suggest."""
     keys: np.ndarray
-    """int64, rising: stamps of pictures that decoding can begin with; empty if that is not known."""
+    """int64, rising: stamps of frames that decoding can begin with; empty if that is not known."""
 
     def timing(self) -> Timing:
-        """When each picture is shown.
+        """When each frame is shown.
 
         A stated rate is taken for exact where every stamp is that rate's, rounded to the container's ticks, and
-        pictures without stamps are spaced by it. Otherwise the stamps hold; those that coincide are pulled apart.
+        frames without stamps are spaced by it. Otherwise the stamps hold; those that coincide are pulled apart.
         """
         if self.stamps is None:
             return Timing.constant(self.rates[0] if self.rates else _FALLBACK_FPS, self.count)
@@ -57,7 +57,7 @@ class Listing:
         return Timing(self.base, ticks, int(ticks[-1]) + max(1, self.last or self._usual(ticks)), origin)
 
     def seek_for(self, index: int) -> tuple[int, int] | None:
-        """The stamp to seek so that decoding gives the picture ``index``, and that picture's own.
+        """The stamp to seek so that decoding gives the frame ``index``, and that frame's own.
 
         None where decoding must begin, or may as well, at the beginning of the file.
         """
@@ -73,18 +73,18 @@ class Listing:
         return round(1 / ((self.rates[0] if self.rates else _FALLBACK_FPS) * self.base))
 
 
-def list_pictures(path: Path) -> Listing | None:
-    """Find a video's pictures, without decoding where its packets tell all; None if it holds only sound.
+def list_frames(path: Path) -> Listing | None:
+    """Find a video's frames, without decoding where its packets suffice; None if it has only sound.
 
     Raises:
         UserError: it is no video, cannot be decoded, or is damaged.
     """
     with opened(path) as container:
-        stream = picture_stream(container)
+        stream = video_stream(container)
         if stream is None:
             return None
         if stream.codec_context is None:
-            raise UserError(f"{path} holds pictures of a kind that cannot be decoded here; convert it first")
+            raise UserError(f"{path} has a video codec that cannot be decoded here; convert it first")
         if _is_plain(container, stream):
             listing = _from_packets(stream, checked(path, container.demux(stream)))
             if listing is not None:
@@ -92,7 +92,7 @@ def list_pictures(path: Path) -> Listing | None:
     # Opened anew, as not every format can seek back.
     with opened(path) as container:
         counted = [(frame.pts, frame.duration or 0) for frame in decoded(path, container)]
-        stream = picture_stream(container)
+        stream = video_stream(container)
         assert stream is not None
         return _listing(stream, counted, [])
 
@@ -111,13 +111,13 @@ def _from_packets(stream: VideoStream, packets: Iterable[Packet]) -> Listing | N
             keys.append(packet.pts)
         if not packet.is_discard:
             shown.append((packet.pts, packet.duration or 0))
-    # Pictures that come before the first whole one lean on others that were cut away.
-    whole = bool(shown) and min(shown)[0] >= keys[0]
-    return _listing(stream, sorted(shown), sorted(keys)) if whole else None
+    # Frames before the first keyframe depend on others that were cut away.
+    complete = bool(shown) and min(shown)[0] >= keys[0]
+    return _listing(stream, sorted(shown), sorted(keys)) if complete else None
 
 
 def _is_plain(container: InputContainer, stream: VideoStream) -> bool:
-    # AVI has no stamps for showing: where the codec reorders pictures, ffmpeg's are in the order of decoding.
+    # AVI has no presentation stamps: where the codec reorders frames, ffmpeg's are in decoding order.
     reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
     known = stream.codec_context.codec.canonical_name in _PLAIN_CODECS
     return known and container.format.name.startswith(_PLAIN_CONTAINERS) and not reordered
@@ -129,7 +129,7 @@ def _listing(stream: VideoStream, shown: Sequence[Stamp], keys: list[int]) -> Li
     stated = [stream.average_rate, stream.guessed_rate, stream.base_rate]
     if stamped:  # of several rates that fit, cameras mean a standard one
         stated.sort(key=lambda fps: fps is None or fps.denominator not in (1, 1001))
-    else:  # bare streams of pictures have no rate but the one inside the codec, which ffmpeg guesses by
+    else:  # elementary streams have only the codec's own rate, which ffmpeg guesses by
         stated.insert(0, stream.guessed_rate)
     return Listing(
         count=len(shown),

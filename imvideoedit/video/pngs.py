@@ -1,4 +1,4 @@
-"""A folder of numbered PNG files that appears whole or not at all."""
+"""PNG files with texts: one, or a folder of numbered ones that appears complete or not at all."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ _NAME = "{:06d}.png"
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a fresh folder beside ``path``; rename it to ``path`` when the block succeeds, else remove it.
+    """Yield a new folder next to ``path``; rename it to ``path`` when the block succeeds, else remove it.
 
     Raises:
         UserError: there is something at ``path`` already, other than an empty folder.
@@ -44,27 +44,33 @@ class PngFolder:
     """
 
     def __init__(self, folder: Path, metadata: dict[str, str]) -> None:
-        self._folder, self._count, self._texts = folder, 0, PngInfo()
-        for key, text in metadata.items():
-            self._texts.add_itxt(key, text)
+        self._folder, self._count, self._metadata = folder, 0, metadata
 
     def add(self, frame_HWC: np.ndarray) -> None:
         """Write the next frame, uint8 ``[H, W, 3]``."""
-        Image.fromarray(frame_HWC).save(self._folder / _NAME.format(self._count), pnginfo=self._texts)
+        save_png(self._folder / _NAME.format(self._count), frame_HWC, self._metadata)
         self._count += 1
 
     def finish(self) -> None:
-        """Nothing is held back."""
+        """Nothing is buffered."""
 
 
-def folder_texts(folder: Path) -> dict[str, str]:
-    """The texts that ``PngFolder`` wrote.
+def save_png(path: Path, frame_HWC: np.ndarray, texts: dict[str, str]) -> None:
+    """Write a uint8 ``[H, W, 3]`` frame with texts."""
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_itxt(key, text)
+    Image.fromarray(frame_HWC).save(path, "PNG", pnginfo=info)
+
+
+def png_texts(path: Path) -> dict[str, str]:
+    """The texts of a PNG, or of the first frame in a folder of them.
 
     Raises:
-        UserError: something else filled the folder.
+        UserError: there is no such image.
     """
     try:
-        with Image.open(folder / _NAME.format(0)) as image:
+        with Image.open(path / _NAME.format(0) if path.is_dir() else path) as image:
             return {str(key): text for key, text in image.info.items() if isinstance(text, str)}
     except OSError as error:
-        raise UserError(f"{folder} is neither a video nor a folder of frames; give one") from error
+        raise UserError(f"{path} is neither a video nor a folder of frames; give one") from error

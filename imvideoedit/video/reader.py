@@ -1,6 +1,6 @@
-"""Video files in, as upright uint8 RGB frames with the time each is shown at; ``VideoWriter`` takes them out again.
+"""Read video files as upright uint8 RGB frames with the time each is shown at; ``VideoWriter`` writes them.
 
-Every picture of a file is read once, whatever its rate does; a constant rate is made only where one is asked for.
+Every frame of a file is read once, also at a variable rate; a constant rate is made only on request.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from imvideoedit.video.containers import decoded, is_still, opened, picture_stream
+from imvideoedit.video.colour import frame_format
+from imvideoedit.video.containers import decoded, is_still, opened, video_stream
 from imvideoedit.video.decoding import decoded_from
 from imvideoedit.video.images import load_rgb
 from imvideoedit.video.info import VideoInfo
-from imvideoedit.video.listing import list_pictures
-from imvideoedit.video.picture import look_of
-from imvideoedit.video.pngs import folder_texts
+from imvideoedit.video.listing import list_frames
+from imvideoedit.video.pngs import png_texts
 from imvideoedit.video.timing import Timing, rate
 from imvideoedit.video.writer import VideoWriter, write_video
 
@@ -26,9 +26,6 @@ __all__ = [
     "Clip",
     "VideoInfo",
     "VideoWriter",
-    "iter_frames",
-    "open_video",
-    "probe",
     "read_metadata",
     "read_video",
     "write_video",
@@ -37,7 +34,7 @@ __all__ = [
 STILL_FPS = Fraction(1)
 
 _Indexed = tuple[int, "partial[np.ndarray]"]
-"""A picture's index in its file, and a call that gives its pixels."""
+"""A frame's index in its file, and a call that gives its pixels."""
 
 
 class Clip:
@@ -48,9 +45,9 @@ class Clip:
 
     Args:
         path: any video or image file.
-        start: seconds from the file's first picture; pictures that appear earlier are left out.
-        end: seconds from the file's first picture; pictures that appear then or later are left out.
-        fps: show the pictures at this constant rate instead of at their own times; some may repeat or drop out.
+        start: seconds from the file's first frame; frames that appear earlier are left out.
+        end: seconds from the file's first frame; frames that appear then or later are left out.
+        fps: show the frames at this constant rate instead of at their own times; some may repeat or drop out.
 
     Raises:
         UserError: the file is missing, is no video, or its first frame cannot be decoded; the range is empty or wrong.
@@ -68,7 +65,7 @@ class Clip:
         wanted_rate = rate(fps) if fps is not None else None
         with opened(self.path) as container:
             still = is_still(container)
-        self._source = _Still(self.path) if still else _Film(self.path)
+        self._source = _StillSource(self.path) if still else _VideoSource(self.path)
         first, timing = self._source.info.timing.cut(start, end, str(self.path))
         self._picked = np.arange(first, first + len(timing))
         if wanted_rate is not None:
@@ -81,15 +78,15 @@ class Clip:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         taken = 0
-        for index, picture in self._source.pictures(int(self._picked[0])):
+        for index, frame in self._source.frames(int(self._picked[0])):
             while taken < len(self) and self._picked[taken] == index:
-                yield picture()
+                yield frame()
                 taken += 1
             if taken == len(self):
                 return
 
 
-class _Still:
+class _StillSource:
     """One image, as the source of a clip."""
 
     def __init__(self, path: Path) -> None:
@@ -97,58 +94,32 @@ class _Still:
         height, width = load_rgb(path).shape[:2]
         self.info = VideoInfo(width, height, False, 0, Timing.constant(STILL_FPS, 1))
 
-    def pictures(self, first: int) -> Iterator[_Indexed]:
+    def frames(self, first: int) -> Iterator[_Indexed]:
         yield first, partial(load_rgb, self._path)
 
 
-class _Film:
-    """All pictures of a video, as the source of a clip."""
+class _VideoSource:
+    """All frames of a video, as the source of a clip."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        listing = list_pictures(path)
+        listing = list_frames(path)
         with opened(path) as container:
             first = next(decoded(path, container))
-            stream = picture_stream(container)
+            stream = video_stream(container)
             assert listing is not None and stream is not None
-            self._look = look_of(first, stream.sample_aspect_ratio)
+            self._format = frame_format(first, stream.sample_aspect_ratio)
             has_audio = bool(container.streams.audio)
         self._listing = listing
-        height, width = self._look.size
+        height, width = self._format.size
         timing = listing.timing()
         self.info = VideoInfo(
-            width, height, has_audio, self._look.rotation, timing, self._look.colour, self._look.aspect
+            width, height, has_audio, self._format.rotation, timing, self._format.colour, self._format.aspect
         )
 
-    def pictures(self, first: int) -> Iterator[_Indexed]:
+    def frames(self, first: int) -> Iterator[_Indexed]:
         for index, frame in decoded_from(self._path, self._listing, first):
-            yield index, partial(self._look.rgb, frame)
-
-
-def probe(
-    path: Path | str,
-    start: float | None = None,
-    end: float | None = None,
-    fps: Fraction | float | None = None,
-) -> VideoInfo:
-    """Describe a video, a range of one or a still image; the arguments and errors are those of ``Clip``."""
-    return Clip(path, start, end, fps).info
-
-
-def iter_frames(
-    path: Path | str,
-    start: float | None = None,
-    end: float | None = None,
-    fps: Fraction | float | None = None,
-) -> Iterator[np.ndarray]:
-    """Yield uint8 ``[H, W, 3]`` frames, holding one at a time; the arguments and errors are those of ``Clip``."""
-    return iter(Clip(path, start, end, fps))
-
-
-def open_video(path: Path | str) -> tuple[VideoInfo, Iterator[np.ndarray]]:
-    """``probe`` and ``iter_frames`` at once."""
-    clip = Clip(path)
-    return clip.info, iter(clip)
+            yield index, partial(self._format.rgb, frame)
 
 
 def read_video(
@@ -169,16 +140,16 @@ def read_video(
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """The key-value texts of a video or a folder of PNGs, those of ``VideoWriter`` among them.
+    """The key-value texts of a video, a PNG or a folder of PNGs, those of ``VideoWriter`` among them.
 
-    Keys are in small letters in .mkv and .webm, which do not tell them from capitals.
+    In .mkv and .webm all keys are in small letters.
 
     Raises:
         UserError: the file is missing or no video.
     """
     path = Path(path)
-    if path.is_dir():
-        return folder_texts(path)
+    if path.is_dir() or path.suffix.lower() == ".png":
+        return png_texts(path)
     with opened(path) as container:
-        shouted = container.format.name.startswith("matroska")
-        return {key.lower() if shouted else key: text for key, text in container.metadata.items()}
+        capitals = container.format.name.startswith("matroska")
+        return {key.lower() if capitals else key: text for key, text in container.metadata.items()}

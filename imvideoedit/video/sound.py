@@ -1,4 +1,4 @@
-"""Carrying the sound of one file over to another while its picture is written anew."""
+"""Copy the sound of one file to another whose frames are encoded anew."""
 
 import io
 import warnings
@@ -20,15 +20,15 @@ _COMMON_RATE = 48_000
 
 
 class SoundCopy:
-    """Feeds all sound tracks of ``source`` into ``output``, a little at a time as the picture grows.
+    """Feeds all sound tracks of ``source`` into ``output``, in step with the frames.
 
     Tracks are copied packet for packet where the output's format takes their codec, and encoded anew where not.
     Make it before the first packet is written.
 
     Args:
         source: just opened; its packets are read from here.
-        output: where a picture stream has been added already.
-        zero: seconds of the source's clock that are 0 in the output, so that sound and picture stay together.
+        output: with its video stream added already.
+        zero: seconds of the source's clock that are 0 in the output, so that sound and frames stay in sync.
         begin: seconds of the source's clock; packets that end by then are left out. None for all.
         encoder: for tracks that cannot be copied, ``aac`` or ``libopus``.
     """
@@ -50,7 +50,7 @@ class SoundCopy:
         self._pending: Packet | None = next(self._packets, None)
 
     def advance(self, seconds: Fraction) -> None:
-        """Write the sound that starts before ``seconds`` of the output's clock, as far as it comes in order."""
+        """Write the sound that starts before ``seconds`` of the output's clock, as far as packets are in order."""
         while self._pending is not None and self._starts(self._pending) < seconds:
             self._write(self._pending)
             self._pending = next(self._packets, None)
@@ -68,7 +68,7 @@ class SoundCopy:
             track.write(None)
 
     def _starts(self, packet: Packet) -> Fraction:
-        """Second of the output's clock; packets that do not say count as due."""
+        """Second of the output's clock; packets without one count as due."""
         return packet.dts * packet.time_base - self._zero if packet.dts is not None else Fraction(0)
 
     def _write(self, packet: Packet) -> None:

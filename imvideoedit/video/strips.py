@@ -1,4 +1,4 @@
-"""Frames side by side: for the eye that judges an edit."""
+"""Frames of videos side by side, as images."""
 
 from pathlib import Path
 
@@ -29,20 +29,20 @@ def write_strip(path: Path | str, rows: dict[str, np.ndarray], columns: int = 6,
         path: the PNG; appears only once complete.
         rows: label -> uint8 ``[F, H, W, 3]``; e.g. source, exact, edit.
         columns: the most frames shown of a video.
-        scale: whole factor each pixel is enlarged by.
+        scale: integer factor that each pixel is enlarged by.
     """
     drawn = [_row(label, video, columns, scale) for label, video in rows.items()]
     _write(path, [[row] for row in drawn])
 
 
 def write_sheet(path: Path | str, cells: dict[str, np.ndarray], across: int = 2, columns: int = 2) -> None:
-    """Write a PNG with labelled videos, ``across`` beside each other, ``columns`` frames of each, enlarged twice."""
+    """Write a PNG with labelled videos, ``across`` in a row, ``columns`` frames of each, enlarged twice."""
     drawn = [_row(label, video, columns, 2) for label, video in cells.items()]
     _write(path, [drawn[i : i + across] for i in range(0, len(drawn), across)])
 
 
 def _write(path: Path | str, grid: list[list[Image.Image]]) -> None:
-    """Paste pictures row by row, each row as high as its highest, with gaps between its pictures."""
+    """Paste images row by row, each row as high as its highest, with gaps between them."""
     wide = max(sum(cell.width + 2 * _GAP for cell in row) - 2 * _GAP for row in grid)
     sheet = Image.new("RGB", (wide, sum(max(cell.height for cell in row) for row in grid)), "white")
     top = 0

@@ -1,4 +1,4 @@
-"""When the pictures of a video are shown: exact whole ticks, ranges of them, and a constant rate on request."""
+"""When the frames of a video are shown, in exact integer ticks; ranges, and a constant rate on request."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,24 +9,24 @@ import numpy as np
 from imvideoedit.common.errors import UserError
 
 _LARGEST_DENOMINATOR = 1001  # that of NTSC's rates
-_A_MICROSECOND = Fraction(1, 1_000_000)  # lets a range given as floats begin on a picture of that very time
+_A_MICROSECOND = Fraction(1, 1_000_000)  # lets a range given as floats begin on a frame of that very time
 
 
 @dataclass(frozen=True, eq=False)
 class Timing:
-    """When each picture is shown, in ticks of ``base`` seconds counted from the first one's appearance."""
+    """When each frame is shown, in ticks of ``base`` seconds counted from the first one's appearance."""
 
     base: Fraction
     ticks: np.ndarray
     """int64 ``[F]``, at least one, strictly rising from 0."""
     end: int
-    """Tick at which the last picture's show ends."""
+    """Tick at which the last frame ends."""
     origin: Fraction = Fraction(0)
-    """Seconds of the file's own clock at tick 0, which its sound is told by too."""
+    """Seconds of the file's own clock, which its sound has too, at tick 0."""
     from_first: bool = True
-    """Whether these begin with the file's first picture, so that sound before it belongs to them."""
+    """Whether these begin with the file's first frame, so that sound before it belongs to them."""
     to_last: bool = True
-    """Whether these go on to the end of the file's last picture, so that sound after it belongs to them."""
+    """Whether these end with the file's last frame, so that sound after it belongs to them."""
 
     @classmethod
     def constant(
@@ -37,7 +37,7 @@ class Timing:
         from_first: bool = True,
         to_last: bool = True,
     ) -> "Timing":
-        """``count`` pictures, ``fps`` a second."""
+        """``count`` frames, ``fps`` a second."""
         return cls(1 / fps, np.arange(count, dtype=np.int64), count, origin, from_first, to_last)
 
     def __len__(self) -> int:
@@ -51,32 +51,32 @@ class Timing:
 
     @property
     def durations(self) -> np.ndarray:
-        """int64 ``[F]``: for how many ticks each picture is shown."""
+        """int64 ``[F]``: for how many ticks each frame is shown."""
         return np.diff(self.ticks, append=self.end)
 
     @property
     def seconds(self) -> np.ndarray:
-        """float64 ``[F]``: seconds from the first picture's appearance to each one's."""
+        """float64 ``[F]``: seconds from the first frame's appearance to each one's."""
         return self.ticks * float(self.base)
 
     @property
     def duration(self) -> Fraction:
-        """Seconds from the first picture's appearance to the last one's end."""
+        """Seconds from the first frame's appearance to the last one's end."""
         return self.end * self.base
 
     @property
     def is_constant(self) -> bool:
-        """Whether all pictures are shown equally long."""
+        """Whether all frames are shown equally long."""
         return bool((self.durations == self.end // len(self)).all())
 
     @property
     def fps(self) -> Fraction:
-        """Pictures a second: the exact rate where it is constant, otherwise the average, a fraction as of ``rate``."""
+        """Frames a second: the exact rate where it is constant, otherwise the average, a fraction as of ``rate``."""
         average = len(self) / self.duration
         return average if self.is_constant else _simple(average)
 
     def part(self, first: int, stop: int) -> "Timing":
-        """That of the pictures ``first`` to ``stop - 1``, each shown as long as before."""
+        """The timing of the frames ``first`` to ``stop - 1``."""
         begun = int(self.ticks[first])
         return replace(
             self,
@@ -88,12 +88,12 @@ class Timing:
         )
 
     def cut(self, start: float | None, end: float | None, name: str) -> tuple[int, "Timing"]:
-        """Keep the pictures whose time ``t`` has ``start <= t < end``, in seconds from the first; None is no bound.
+        """Keep the frames whose time ``t`` has ``start <= t < end``, in seconds from the first; None is no bound.
 
-        The last one's show ends with the range, if ticks are fine enough to tell. Also gives the index of the first.
+        The last frame ends with the range, as far as ticks allow. Also returns the index of the first.
 
         Raises:
-            UserError: a bound is negative or no number, or no picture lies between them; ``name`` says whose.
+            UserError: a bound is negative or no number, or no frame lies between them; ``name`` says whose.
         """
         low, high = _bound("start", start, name), _bound("end", end, name)
         if low is not None and low + _A_MICROSECOND > self.duration:
@@ -103,7 +103,7 @@ class Timing:
         first = self._index(low) if low is not None else 0
         stop = self._index(high) if high is not None else len(self)
         if first >= stop:
-            raise UserError(f"no picture of {name} begins in the range that was asked for; widen start and end")
+            raise UserError(f"no frame of {name} begins in the range; widen start and end")
         kept = self.part(first, stop)
         if high is None or high >= self.duration:
             return first, kept
@@ -112,9 +112,9 @@ class Timing:
         return first, replace(kept, end=shown_till, to_last=kept.to_last and shown_till == kept.end)
 
     def resampled(self, fps: Fraction) -> tuple[np.ndarray, "Timing"]:
-        """At a constant rate: int64 ``[G]``, which picture is shown at each moment, and when the moments are.
+        """At a constant rate: int64 ``[G]``, which frame is shown at each moment, and when the moments are.
 
-        A moment shows the latest picture due within half a period.
+        A moment shows the latest frame due within half a period.
         """
         count = max(1, round(self.duration * fps))
         grid = Timing.constant(fps, count, self.origin, self.from_first, self.to_last)
@@ -130,7 +130,7 @@ class Timing:
 
 
 def rate(fps: Fraction | float) -> Fraction:
-    """A number of pictures a second as a fraction with denominator at most 1001, as those of all standards.
+    """A number of frames a second as a fraction with denominator at most 1001, as those of all standards.
 
     Raises:
         UserError: it is not a number above 0.

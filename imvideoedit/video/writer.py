@@ -12,8 +12,8 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.video.containers import writing
 from imvideoedit.video.encoder import KINDS, choose_codec
-from imvideoedit.video.film import Film, Order
 from imvideoedit.video.info import VideoInfo
+from imvideoedit.video.muxer import Muxer, OutputSpec
 from imvideoedit.video.pngs import PngFolder, new_folder
 from imvideoedit.video.timing import rate
 
@@ -22,16 +22,16 @@ class VideoWriter:
     """Writes frames one at a time into a file that appears when the ``with`` block ends, or not at all.
 
     Their size is kept, whatever it is. Even sizes are stored with the source's chroma (as yuv420p by default, which
-    plays everywhere), odd ones as yuv444p, the only way most codecs keep them. In .mp4 and .mov every picture's time
+    plays everywhere), odd ones as yuv444p, the only way most codecs keep them. In .mp4 and .mov every frame's time
     is kept exactly; .mkv and .webm round times to milliseconds. A folder of PNGs has neither times nor sound.
 
     Args:
-        path: .mp4, .mov, .mkv or .webm, or a folder, as ``choose_codec`` wants it.
+        path: .mp4, .mov, .mkv or .webm, or a folder, see ``choose_codec``.
         like: ``info`` of the video the frames belong to, one frame for each of its: their times, how colour is coded,
             the bit depth (where the codec has it) and the shape of a pixel are kept. The size may differ.
         fps: without ``like``, frames a second; rounded to a fraction with denominator <= 1001.
-        sound: a file whose sound is carried over, packet for packet where the format takes the codec, else as AAC, in
-            .webm as Opus. Of a range only what is heard during it, to the packet; for ``like`` the very file it is of.
+        sound: a file whose sound is copied, packet for packet where the format takes the codec, else as AAC, in .webm
+            as Opus. Of a range only the sound during it, to the packet; with ``like``, the file that it describes.
         metadata: texts for ``read_metadata``.
         codec: ``h264``, ``h265``, ``av1``, ``lossless`` or ``png``; by the name if None.
         crf: quality in the codec's own scale, 0 the best; the codec's usual one if None. Not for lossless and png.
@@ -60,7 +60,7 @@ class VideoWriter:
         self.count = 0
         """Frames added so far."""
         self._like = like
-        self._order = Order(
+        self._spec = OutputSpec(
             suffix=self.path.suffix.lower(),
             codec=choose_codec(self.path, codec),
             fps=like.fps if like is not None else rate(fps or 0),
@@ -69,20 +69,20 @@ class VideoWriter:
             metadata=metadata or {},
             crf=crf,
         )
-        _check(self.path, self._order)
+        _check(self.path, self._spec)
         self._shape: tuple[int, ...] | None = None
 
     def __enter__(self) -> "VideoWriter":
         self._stack = stack = contextlib.ExitStack()
         with writing(self.path), contextlib.ExitStack() as failing:
             failing.push(stack)
-            if KINDS[self._order.codec].encoder is None:
+            if KINDS[self._spec.codec].encoder is None:
                 folder = stack.enter_context(new_folder(self.path))
-                self._sink: Film | PngFolder = PngFolder(folder, self._order.metadata)
+                self._sink: Muxer | PngFolder = PngFolder(folder, self._spec.metadata)
             else:
                 target = stack.enter_context(replacing(self.path))
-                target.touch()  # a folder that cannot be written to is found out before any work is done
-                self._sink = Film(target, self._order, stack)
+                target.touch()  # fails now where the folder cannot be written to
+                self._sink = Muxer(target, self._spec, stack)
             failing.pop_all()
         return self
 
@@ -129,19 +129,19 @@ def write_video(
 ) -> None:
     """Write frames, an array ``[F, H, W, 3]`` or one at a time; arguments and errors are those of ``VideoWriter``.
 
-    With ``fps``, sound of a source whose picture goes on longer than the frames is cut at the last of them.
+    With ``fps``, sound of a source longer than the frames is cut at the last of them.
     """
     with VideoWriter(path, like, fps=fps, sound=audio_from, metadata=metadata, codec=codec, crf=crf) as writer:
         for frame_HWC in frames:
             writer.add(frame_HWC)
 
 
-def _check(path: Path, order: Order) -> None:
-    worst = KINDS[order.codec].worst_crf
-    if order.crf is not None and worst is None:
-        raise UserError(f"{order.codec} loses nothing, so it takes no crf; leave it out")
-    if order.crf is not None and worst is not None and not 0 <= order.crf <= worst:
-        raise UserError(f"crf is {order.crf}; for {order.codec} it lies between 0 and {worst}")
-    # The muxer tells a pixel's shape only for streams that tell it themselves, as all but AV1's encoder do.
-    if order.codec == "av1" and order.suffix != ".mp4" and order.like is not None and order.like.aspect != 1:
+def _check(path: Path, spec: OutputSpec) -> None:
+    worst = KINDS[spec.codec].worst_crf
+    if spec.crf is not None and worst is None:
+        raise UserError(f"{spec.codec} loses nothing, so it takes no crf; leave it out")
+    if spec.crf is not None and worst is not None and not 0 <= spec.crf <= worst:
+        raise UserError(f"crf is {spec.crf}; for {spec.codec} it lies between 0 and {worst}")
+    # ffmpeg's muxers write a pixel's shape only where the stream has it, which AV1's encoder does not set.
+    if spec.codec == "av1" and spec.suffix != ".mp4" and spec.like is not None and spec.like.aspect != 1:
         raise UserError(f"{path} cannot hold pixels that are not square as av1; name it {path.with_suffix('.mp4')}")

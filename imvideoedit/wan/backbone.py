@@ -56,6 +56,11 @@ class Backbone:
         return self.transformer.patch_embedding.weight.dtype
 
     @property
+    def is_nano(self) -> bool:
+        """Whether this is a backbone of the nano world, whose grammar its prompts follow, by its autoencoder."""
+        return isinstance(_present(self.vae, "vae"), NanoAutoencoder)
+
+    @property
     def vae_spatial(self) -> int:
         """Pixels of a latent pixel's side."""
         return _present(self.vae, "vae").config.scale_factor_spatial

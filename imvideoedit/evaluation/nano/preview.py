@@ -29,7 +29,7 @@ class NanoPreview(Callback):
     Args:
         folder: where to.
         every_n_steps: optimizer steps between previews, at least 1.
-        defaults: of the sampler.
+        sampling: of the edits.
         tasks: the tasks to show, one video each.
         frames: of each video; training has seen single frames only.
         seed: of the videos.
@@ -39,12 +39,12 @@ class NanoPreview(Callback):
         self,
         folder: Path | str,
         every_n_steps: int,
-        defaults: SamplingConfig,
+        sampling: SamplingConfig,
         tasks: Sequence[str] = TASKS[:4],
         frames: int = 17,
         seed: int = 2026,
     ) -> None:
-        self.folder, self.every_n_steps, self.defaults, self.frames = Path(folder), every_n_steps, defaults, frames
+        self.folder, self.every_n_steps, self.sampling, self.frames = Path(folder), every_n_steps, sampling, frames
         self.edits = held_out_edits(1, seed, tuple(tasks))
         self.latest = 0
 
@@ -54,7 +54,7 @@ class NanoPreview(Callback):
         if step % self.every_n_steps or step == self.latest or not trainer.is_global_zero:
             return
         self.latest = step
-        pipeline = EditPipeline(task.backbone, task.method, self.defaults)
+        pipeline = EditPipeline(task.backbone, task.method, self.sampling)
         with task.averaged():
             rows = [preview_row(pipeline, edit, self.frames) for edit in self.edits]
         write_preview(self.folder / f"step-{step:06d}", np.concatenate(rows, axis=1))

@@ -21,7 +21,6 @@ from rich.table import Table
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.editing.pipeline import EditPipeline
-from imvideoedit.editing.presets import PRESETS, check_quality
 from imvideoedit.evaluation.nano.editors import Text, adapter_editor, ceiling, copy_source
 from imvideoedit.evaluation.nano.exact import Editor, held_out_edits
 from imvideoedit.evaluation.nano.measures import REGIONS, measure
@@ -53,7 +52,7 @@ def run(
 
     Args:
         text: as in :func:`adapter_editor`.
-        quality: one of :data:`PRESETS`.
+        quality: see :meth:`SamplingConfig.preset`.
         settings: of the pipeline, in place of what that preset makes of the adapter's own.
 
     Returns:
@@ -62,10 +61,10 @@ def run(
     Raises:
         UserError: the adapter's backbone is not the nano one, or a number is out of its range.
     """
-    _check(pipeline, per_task, frames, quality)
-    chosen = PRESETS[quality](pipeline.defaults).with_given(**settings)
+    _check(pipeline, per_task, frames)
+    config = pipeline.config.preset(quality).override(**settings)
     editors = {
-        "adapter": adapter_editor(pipeline, text, **vars(chosen)),
+        "adapter": adapter_editor(pipeline, text, **vars(config)),
         "copy": copy_source,
         "ceiling": ceiling(pipeline.backbone),
     }
@@ -88,14 +87,13 @@ def run(
     return result
 
 
-def _check(pipeline: EditPipeline, per_task: int, frames: Sequence[int], quality: str) -> None:
-    if pipeline.backbone.name != "nano":
+def _check(pipeline: EditPipeline, per_task: int, frames: Sequence[int]) -> None:
+    if not pipeline.backbone.is_nano:
         raise UserError(
             f"the nano suite needs an adapter of the nano backbone; this one is of {pipeline.backbone.name}"
         )
     if per_task < 1 or not frames or min(frames) < 1:
         raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
-    check_quality(quality)
 
 
 def examine(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.web import MEGABYTE, end_on_terminate, keep_to_itself, listening, require_gradio, serve
+from imvideoedit.common.web import MEGABYTE, page_server, serve
 from imvideoedit.evaluation.edits.manifest import read_methods
 from imvideoedit.evaluation.edits.scored import write_scored
 from imvideoedit.evaluation.page.page import About, write_page
@@ -48,7 +48,7 @@ def run(
     if not desk.items:
         raise UserError("no two methods have an edit in common, so there is no pair to choose from")
     if page:
-        _ask(desk, out, host, port)
+        _ask(desk, host, port)
     ratings = desk.ratings.read(desk.items)
     if not ratings:
         raise UserError(f"nothing was rated yet in {out / 'ratings'}; run with suite.page=true and rate")
@@ -73,21 +73,10 @@ def _facts(desk: Desk, ratings: Sequence[Rating], alpha: float) -> list[str]:
     ]
 
 
-def _ask(desk: Desk, out: Path, host: str, port: int) -> None:
-    require_gradio()
-    end_on_terminate()
-    with listening(host, port) as listener:
-        keep_to_itself(out / "media")
+def _ask(desk: Desk, host: str, port: int) -> None:
+    with page_server(host, port) as (listener, _):
         desk.prepare()
         from imvideoedit.evaluation.study.form import CSS, build_form
 
-        try:
-            serve(
-                build_form(desk),
-                listener,
-                css=CSS,
-                max_file_size=MEGABYTE,
-                allowed_paths=[str(Path(desk.media).absolute())],
-            )
-        except KeyboardInterrupt:
-            print("stopped")
+        media = [str(Path(desk.media).absolute())]
+        serve(build_form(desk), listener, css=CSS, max_file_size=MEGABYTE, allowed_paths=media)

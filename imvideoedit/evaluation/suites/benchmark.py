@@ -9,8 +9,8 @@ from rich.progress import Progress
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.jobs import Entry, Job
-from imvideoedit.editing.model_options import Model
-from imvideoedit.editing.run_jobs import run_batch, show
+from imvideoedit.editing.model_options import ModelOptions
+from imvideoedit.editing.run_jobs import print_summary, run_jobs
 from imvideoedit.evaluation.edits.manifest import EditRow, read_manifest, read_methods, write_manifest
 from imvideoedit.evaluation.edits.scores import Scorer
 from imvideoedit.evaluation.suites.edits import score
@@ -39,7 +39,7 @@ def run_benchmark(
         method: name of the adapter's edits in the report.
         compare: folders of other methods' videos, named by the ids, or manifests.
         limit: edits at most, from the first.
-        quality: of the edits, see :mod:`imvideoedit.editing.presets`.
+        quality: of the edits, see :meth:`SamplingConfig.preset`.
 
     Returns:
         The report's page.
@@ -52,8 +52,11 @@ def run_benchmark(
     entries = [_entry(row, out / "edits", quality) for row in rows]
     with Progress(transient=True) as progress:
         bar = progress.add_task(f"{len(entries)} edits", total=len(entries))
-        outcomes = run_batch(entries, Model(((path, 1.0),)), [device], lambda outcome: progress.advance(bar))
-    show(outcomes)
+        outcomes = []
+        for outcome in run_jobs(entries, ModelOptions(((path, 1.0),)), [device]):
+            outcomes.append(outcome)
+            progress.advance(bar)
+    print_summary(outcomes)
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
         replace(row, edited=entry.job.output, method=method)

@@ -1,5 +1,6 @@
-"""The web page's desk: one edit at a time, previews, cancelling, limits, and what the page says about them."""
+"""The web page's queue: one edit at a time, previews, cancelling, limits, and what the page says about them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,13 +11,13 @@ pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvi
 
 from imvideoedit.app.frames import frame_pair, write_comparison
 from imvideoedit.app.live import Edit
-from imvideoedit.app.queue import Desk, Limits, inspect
+from imvideoedit.app.queue import EditQueue, Limits, inspect
 from imvideoedit.app.samples import SAMPLES, render_samples
-from imvideoedit.app.texts import problem, running
+from imvideoedit.app.texts import problem, progress
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.jobs import Job
 from imvideoedit.video.display import enlarged, shown_size, thumbnail
-from imvideoedit.video.reader import probe, read_video, write_video
+from imvideoedit.video.reader import Clip, read_video, write_video
 from imvideoedit.world.grammar import apply_instruction
 from tests.processes import PATIENCE
 
@@ -31,10 +32,10 @@ def clip(tmp_path) -> Path:
 
 
 @pytest.fixture
-def desk(bundled_pipeline):
-    desk = Desk(bundled_pipeline, "bundled", LIMITS)
-    yield desk
-    desk.close()
+def queue(bundled_pipeline):
+    queue = EditQueue(bundled_pipeline, LIMITS)
+    yield queue
+    queue.close()
 
 
 def edit_of(clip: Path, tab: str = "tab", **given) -> Edit:
@@ -58,7 +59,7 @@ def wrong_files(folder: Path) -> dict[str, Path]:
 
 def test_samples_are_videos_whose_examples_the_grammar_knows(tmp_path):
     for sample, path in zip(SAMPLES, render_samples(tmp_path), strict=True):
-        assert probe(path).frames == 17
+        assert Clip(path).info.frames == 17
         for instruction in sample.instructions:
             assert apply_instruction(instruction, sample.prompt) not in (None, sample.prompt), instruction
 
@@ -107,51 +108,50 @@ def test_frame_pairs_of_a_range_belong_together(tmp_path):
     assert np.abs(both.mean((1, 2, 3)) - levels[4:8]).max() < 3
 
 
-def test_an_edit_shows_its_middle_frame_and_ends_in_the_history(desk, clip):
+def test_an_edit_shows_its_middle_frame_and_ends_in_the_history(queue, clip):
     edit = edit_of(clip, steps=4)
-    desk.submit(edit)
+    queue.submit(edit)
     with pytest.raises(UserError, match="cancel it"):
-        desk.submit(edit_of(clip))
+        queue.submit(edit_of(clip))
     assert edit.finished.wait(PATIENCE) and edit.state == "done", edit.problem
     assert edit.preview is not None and edit.preview.shape == (64, 64, 3) and edit.share == 1
-    assert probe(edit.job.output).frames == probe(edit.comparison).frames == 17
-    assert edit.texts is not None and "no red box" in edit.texts.prompt
-    assert desk.history("browser of tab") == [edit] and desk.history("another") == []
+    assert Clip(edit.job.output).info.frames == Clip(edit.comparison).info.frames == 17
+    assert edit.prompts is not None and "no red box" in edit.prompts.prompt
+    assert queue.history("browser of tab") == [edit] and queue.history("another") == []
     assert edit.thumbnail is not None and max(edit.thumbnail.shape) == 160
 
 
-def test_a_watched_edit_is_the_very_same_edit(desk, clip, bundled_pipeline):
-    edit = edit_of(clip)
-    edit.job.settings["keep"] = 0.0
-    desk.submit(edit)
-    assert edit.finished.wait(PATIENCE) and edit.texts is not None
-    plain = bundled_pipeline(read_video(clip)[0], "", prompt=edit.texts.prompt, keep=0.0, **FAST).frames
-    write_video(clip.parent / "plain.mp4", plain, fps=8)
-    assert np.array_equal(read_video(clip.parent / "plain.mp4")[0], read_video(edit.job.output)[0])
+def test_an_edit_with_a_preview_is_the_very_same_edit(queue, clip, bundled_pipeline):
+    edit = edit_of(clip, keep=0.0)
+    edit.job = replace(edit.job, codec="lossless")
+    queue.submit(edit)
+    assert edit.finished.wait(PATIENCE) and edit.prompts is not None and edit.preview is not None
+    plain = bundled_pipeline(read_video(clip)[0], "", prompt=edit.prompts.prompt, keep=0.0, **FAST).frames
+    assert np.array_equal(plain, read_video(edit.job.output)[0])
 
 
-def test_edits_wait_for_each_other_and_can_be_cancelled_at_any_time(desk, clip):
+def test_edits_wait_for_each_other_and_can_be_cancelled_at_any_time(queue, clip):
     first, second, third = edit_of(clip, "a", steps=2000), edit_of(clip, "b"), edit_of(clip, "c")
     for edit in (first, second, third):
-        desk.submit(edit)
-    assert [desk.before(edit) for edit in (first, second, third)] == [0, 1, 2]
-    assert "Waiting: 2 edits" in running(third, 2)
-    desk.cancel("b")
-    assert second.finished.wait(PATIENCE) and second.state == "cancelled" and desk.before(third) == 1
+        queue.submit(edit)
+    assert [queue.before(edit) for edit in (first, second, third)] == [0, 1, 2]
+    assert "Waiting: 2 edits" in progress(third, 2)
+    queue.cancel("b")
+    assert second.finished.wait(PATIENCE) and second.state == "cancelled" and queue.before(third) == 1
     while first.share == 0:
         assert not first.finished.wait(0.05), first.problem
-    desk.cancel("a")
+    queue.cancel("a")
     assert first.finished.wait(PATIENCE) and first.state == "cancelled" and not first.job.output.exists()
     assert third.finished.wait(PATIENCE) and third.state == "done", third.problem
-    assert desk.history("browser of a") == []
+    assert queue.history("browser of a") == []
 
 
-def test_a_failing_edit_is_told_in_one_line_and_the_next_one_runs(desk, clip, capsys):
+def test_a_failing_edit_is_told_in_one_line_and_the_next_one_runs(queue, clip, capsys):
     damaged = clip.with_name("damaged.mp4")
     damaged.write_bytes(clip.read_bytes()[:400])
     failing, fine = edit_of(damaged), edit_of(clip, "b")
-    desk.submit(failing)
-    desk.submit(fine)
+    queue.submit(failing)
+    queue.submit(fine)
     assert failing.finished.wait(PATIENCE) and failing.state == "failed"
     assert "damaged.mp4" in failing.problem and str(clip.parent) not in failing.problem and "\n" not in failing.problem
     assert fine.finished.wait(PATIENCE) and fine.state == "done"

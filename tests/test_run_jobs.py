@@ -12,7 +12,7 @@ from PIL import Image
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.edit_file import is_made, read_facts
 from imvideoedit.editing.jobs import Job
-from imvideoedit.video.reader import probe, read_metadata, write_video
+from imvideoedit.video.reader import Clip, read_metadata, write_video
 from tests.processes import Command
 from tests.test_edit import adapter, edit  # noqa: F401 (a fixture)
 
@@ -76,4 +76,4 @@ def test_a_file_that_is_not_ours_is_left_alone(adapter, tmp_path):  # noqa: F811
     job = Job(tmp_path / "a.mp4", "snow", tmp_path / "a.mp4")
     with pytest.raises(UserError, match="not made here"):
         is_made(job, "any")
-    assert probe(tmp_path / "a.mp4").frames == 1
+    assert Clip(tmp_path / "a.mp4").info.frames == 1

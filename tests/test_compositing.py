@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.editing.compositing import BLOCK, RAMP, REACH, blend, change_mask, keep_source
+from imvideoedit.editing.compositing import BLOCK, RAMP, REACH, blend, change_mask, composite_source
 from imvideoedit.editing.sampling_config import SamplingConfig
 
 LEVEL = 14.0
@@ -58,7 +58,7 @@ def test_a_stream_keeps_what_the_whole_video_would(frames):
     edited = noisy(source, 40, seed=2)
     edited[frames // 2 :, 4:12] //= 2
     whole = blend(source, edited, change_mask(source, edited, LEVEL))
-    assert np.array_equal(np.stack(list(keep_source(zip(source, source, edited, strict=True), LEVEL))), whole)
+    assert np.array_equal(np.stack(list(composite_source(zip(source, source, edited, strict=True), LEVEL))), whole)
 
 
 def test_the_pipeline_keeps_what_the_edit_left_alone(bundled_pipeline):

@@ -1,4 +1,4 @@
-"""A video file in the making: pictures and sound side by side in one container."""
+"""Write frames and sound into one container."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 
+from imvideoedit.video.colour import Colour
 from imvideoedit.video.containers import opened
-from imvideoedit.video.encoder import FORMATS, PictureEncoder
+from imvideoedit.video.encoder import FORMATS, FrameEncoder
 from imvideoedit.video.info import VideoInfo
-from imvideoedit.video.listing import list_pictures
-from imvideoedit.video.picture import Colour
+from imvideoedit.video.listing import list_frames
 from imvideoedit.video.sound import SoundCopy, first_sound
 from imvideoedit.video.timing import Timing
 
@@ -24,8 +24,8 @@ _FINE_TICK = Fraction(1, 90_000)
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a video is to be; the fields are the arguments of ``VideoWriter``, checked."""
+class OutputSpec:
+    """The checked arguments of ``VideoWriter``."""
 
     suffix: str
     codec: str
@@ -36,36 +36,36 @@ class Order:
     crf: int | None = None
 
 
-class Film:
-    """Encodes frames and carries sound over into ``target``.
+class Muxer:
+    """Encodes frames, and copies sound, into ``target``.
 
     Args:
         target: the file to write, of any name.
-        order: what to make.
+        spec: of the video.
         stack: closes what is opened here.
 
     Raises:
         UserError: the sound cannot be read.
     """
 
-    def __init__(self, target: Path, order: Order, stack: contextlib.ExitStack) -> None:
-        self._target, self._order, self._stack, self._count = target, order, stack, 0
-        self._heard: Timing | None = None
+    def __init__(self, target: Path, spec: OutputSpec, stack: contextlib.ExitStack) -> None:
+        self._target, self._spec, self._stack, self._count = target, spec, stack, 0
+        self._timing: Timing | None = None
         self._source: InputContainer | None = None
         self._sound: SoundCopy | None = None
-        self._encoder: PictureEncoder | None = None
-        if order.sound is not None:
-            self._heard = order.like.timing if order.like is not None else _timing_of(order.sound)
-            self._source = stack.enter_context(opened(order.sound))
+        self._encoder: FrameEncoder | None = None
+        if spec.sound is not None:
+            self._timing = spec.like.timing if spec.like is not None else _timing_of(spec.sound)
+            self._source = stack.enter_context(opened(spec.sound))
         self._lead = self._early_sound()
-        base = 1 / order.fps if order.like is None else order.like.timing.base
-        # Whole ticks of the source stay whole; they are split only where a lead must be told in them.
+        base = 1 / spec.fps if spec.like is None else spec.like.timing.base
+        # Ticks of the source are split only where early sound needs finer ones.
         self._split = ceil(base / _FINE_TICK) if self._lead else 1
         self._base = base / self._split
         self._ended = Fraction(0)
 
     def add(self, frame_HWC: np.ndarray) -> None:
-        """Write the next frame, uint8 ``[H, W, 3]``, and the sound heard until its end."""
+        """Write the next frame, uint8 ``[H, W, 3]``, and the sound until its end."""
         if self._encoder is None:
             self._encoder = self._start(frame_HWC.shape[0], frame_HWC.shape[1])
         begun, ended = self._shown(self._count)
@@ -77,62 +77,62 @@ class Film:
         self._count += 1
 
     def finish(self) -> None:
-        """Write what is still held back, and the sound after the last picture if it belongs to this video."""
+        """Flush the encoder, and write the sound after the last frame if it belongs to this video."""
         assert self._encoder is not None
         self._encoder.finish()
         if self._sound is not None:
             self._sound.finish(None if self._reaches_the_end() else self._ended)
 
-    def _start(self, height: int, width: int) -> PictureEncoder:
-        order, like = self._order, self._order.like
-        options = _MP4_OPTIONS if order.suffix in (".mp4", ".mov") else {}
+    def _start(self, height: int, width: int) -> FrameEncoder:
+        spec, like = self._spec, self._spec.like
+        options = _MP4_OPTIONS if spec.suffix in (".mp4", ".mov") else {}
         name = str(self._target.absolute())
-        output = av.open(name, "w", format=FORMATS[order.suffix], options=options)
+        output = av.open(name, "w", format=FORMATS[spec.suffix], options=options)
         self._stack.enter_context(_closing(output))
-        output.metadata.update(order.metadata)
-        encoder = PictureEncoder(
+        output.metadata.update(spec.metadata)
+        encoder = FrameEncoder(
             output,
-            order.codec,
+            spec.codec,
             size=(height, width),
             base=self._base,
-            fps=order.fps,
+            fps=spec.fps,
             constant=like is None or like.timing.is_constant,
             colour=Colour() if like is None else like.colour.stated(like.stored_height, height),
             aspect=Fraction(1) if like is None else like.aspect,
-            crf=order.crf,
+            crf=spec.crf,
         )
         if self._source is not None:
-            origin = self._heard.origin if self._heard is not None else Fraction(0)
-            whole = self._heard is None or self._heard.from_first
-            opus = "libopus" if order.suffix == ".webm" else "aac"
-            self._sound = SoundCopy(self._source, output, origin - self._lead, None if whole else origin, opus)
+            origin = self._timing.origin if self._timing is not None else Fraction(0)
+            complete = self._timing is None or self._timing.from_first
+            opus = "libopus" if spec.suffix == ".webm" else "aac"
+            self._sound = SoundCopy(self._source, output, origin - self._lead, None if complete else origin, opus)
         return encoder
 
     def _shown(self, index: int) -> tuple[int, int]:
         """The ticks, before splitting, at which a frame's show begins and ends."""
-        if self._order.like is None:
+        if self._spec.like is None:
             return index, index + 1
-        timing = self._order.like.timing
+        timing = self._spec.like.timing
         return int(timing.ticks[index]), int(timing.ticks[index + 1]) if index + 1 < len(timing) else timing.end
 
     def _early_sound(self) -> Fraction:
-        """Seconds for which sound is heard before the first picture appears."""
-        if self._source is None or self._heard is None or not self._heard.from_first:
+        """Seconds for which sound is heard before the first frame appears."""
+        if self._source is None or self._timing is None or not self._timing.from_first:
             return Fraction(0)
-        heard = first_sound(self._source)
-        return max(Fraction(0), self._heard.origin - heard) if heard is not None else Fraction(0)
+        start = first_sound(self._source)
+        return max(Fraction(0), self._timing.origin - start) if start is not None else Fraction(0)
 
     def _reaches_the_end(self) -> bool:
-        """Whether these are the last pictures of the file the sound is from."""
-        if self._heard is None:
+        """Whether these are the last frames of the file the sound is from."""
+        if self._timing is None:
             return False
-        if self._order.like is not None:
-            return self._heard.to_last
-        return self._heard.duration - 1 / self._heard.fps < self._count / self._order.fps
+        if self._spec.like is not None:
+            return self._timing.to_last
+        return self._timing.duration - 1 / self._timing.fps < self._count / self._spec.fps
 
 
 def _timing_of(path: Path) -> Timing | None:
-    listing = list_pictures(path)
+    listing = list_frames(path)
     return listing.timing() if listing is not None else None
 
 
@@ -141,7 +141,7 @@ def _closing(output: OutputContainer) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # The file is to be dropped: that it cannot be completed either must not hide why.
+        # The file is dropped; an error of closing it must not hide the first one.
         with contextlib.suppress(av.FFmpegError, OSError):
             output.close()
         raise

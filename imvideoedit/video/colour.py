@@ -1,4 +1,4 @@
-"""Between the pictures of a video and upright RGB: colour, bit depth, and the way up."""
+"""Between a video's stored frames and upright RGB: colour, bit depth, orientation."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,7 +12,7 @@ from av.video.reformatter import Colorspace, Interpolation
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 BT601, BT709 = 6, 1
-# ffmpeg's converter has its own numbers for the matrices; the ones it lacks are read as if nothing was said.
+# ffmpeg's converter has its own numbers for the matrices; those it lacks count as not stated.
 _SWSCALE = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -22,8 +22,8 @@ _SWSCALE = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
-# The converter's faster ways round down: each reading and writing would darken the picture by a level. More than
-# one thread makes the 10-bit ones differ from call to call.
+# The converter's faster modes round down: each read and write would darken a frame by a level. With more than one
+# thread, 10-bit results differ from call to call.
 _FINE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 _TO_RGB: dict[str, Any] = {"interpolation": _FINE | Interpolation.FULL_CHR_H_INT, "threads": 1}
 _FROM_RGB: dict[str, Any] = {"interpolation": _FINE | Interpolation.FULL_CHR_H_INP, "threads": 1}
@@ -31,7 +31,7 @@ _FROM_RGB: dict[str, Any] = {"interpolation": _FINE | Interpolation.FULL_CHR_H_I
 
 @dataclass(frozen=True)
 class Colour:
-    """How a video's pictures code colour; the numbers are those of ITU-T H.273, as the file states them."""
+    """How a video's frames code colour; the numbers are those of ITU-T H.273, as the file states them."""
 
     range: int = LIMITED
     """1 limited, 2 full, 0 not stated."""
@@ -57,7 +57,7 @@ class Colour:
     def stated(self, stored_height: int, height: int) -> "Colour":
         """For a video of ``height`` with the colours of one stored ``stored_height`` high.
 
-        Where players would guess another matrix than they do for the source, it is named. RGB becomes usual YUV.
+        The matrix is stated where players would guess another one than for the source. RGB becomes usual YUV.
         """
         if VideoFormat(self.pixel_format, 8, 8).is_rgb:
             return replace(self, range=LIMITED, matrix=BT709)
@@ -66,7 +66,7 @@ class Colour:
         return replace(self, matrix=guess) if misread else self
 
     def coded(self, rgb_HWC: np.ndarray, pixel_format: str) -> VideoFrame:
-        """A picture to encode from uint8 ``[H, W, 3]``, in an ffmpeg format such as ``yuv420p10le`` or ``rgb24``."""
+        """A frame to encode from uint8 ``[H, W, 3]``, in an ffmpeg format such as ``yuv420p10le`` or ``rgb24``."""
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb_HWC), format="rgb24")
         if pixel_format == "rgb24":
             return frame
@@ -76,8 +76,8 @@ class Colour:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a stream's pictures become upright RGB, told by the first of them."""
+class FrameFormat:
+    """How a stream's frames become upright RGB, from its first frame."""
 
     stored_width: int
     stored_height: int
@@ -87,18 +87,18 @@ class Look:
     flipped: tuple[bool, bool]
     """Upside down and left to right, after transposing."""
     aspect: Fraction
-    """Width of a pixel by its height, of the upright picture."""
+    """Width of a pixel by its height, of the upright frame."""
     colour: Colour
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the upright picture."""
+        """Height and width of the upright frame."""
         sides = (self.stored_height, self.stored_width)
         return sides[::-1] if self.transposed else sides
 
     def rgb(self, frame: VideoFrame) -> np.ndarray:
-        """Upright uint8 ``[H, W, 3]`` of a decoded picture, brought to the first one's size."""
-        # Files that do not say follow the players' convention, which goes by the height of the stored picture.
+        """Upright uint8 ``[H, W, 3]`` of a decoded frame, resized to the first one's size."""
+        # Where the file does not state it, players go by the stored frame's height.
         guess = None
         if not frame.format.is_rgb and frame.colorspace not in _SWSCALE:
             guess = _SWSCALE[guessed_matrix(self.stored_height)]
@@ -111,15 +111,15 @@ class Look:
 
 
 def guessed_matrix(height: int) -> int:
-    """The matrix players take for pictures of ``height`` lines whose file does not say: BT.709 from 720 on."""
+    """The matrix that players assume for frames of ``height`` lines where the file does not state it."""
     return BT709 if height >= 720 else BT601
 
 
-def look_of(first: VideoFrame, aspect: Fraction | None) -> Look:
+def frame_format(first: VideoFrame, aspect: Fraction | None) -> FrameFormat:
     """How to read a stream that begins with ``first``; ``aspect`` is a stored pixel's width by its height."""
-    transposed, flipped = _way_up(first)
+    transposed, flipped = _orientation(first)
     aspect = aspect or Fraction(1)
-    return Look(
+    return FrameFormat(
         stored_width=first.width,
         stored_height=first.height,
         rotation=round(first.rotation / 90) * 90 % 360,
@@ -137,7 +137,7 @@ def look_of(first: VideoFrame, aspect: Fraction | None) -> Look:
     )
 
 
-def _way_up(first: VideoFrame) -> tuple[bool, tuple[bool, bool]]:
+def _orientation(first: VideoFrame) -> tuple[bool, tuple[bool, bool]]:
     # The file's matrix sends the stored (x, y) to the shown (a x + c y, b x + d y); cameras use quarter turns and
     # mirrors only, so of each pair one number is zero.
     side_data: Any = first.side_data
