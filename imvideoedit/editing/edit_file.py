@@ -17,10 +17,10 @@ from transformers.utils import logging as transformers_logging
 import imvideoedit
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
 from imvideoedit.editing.jobs import STILLS, Job
 from imvideoedit.editing.model_options import ModelOptions
-from imvideoedit.editing.offload import is_out_of_memory
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.prompts import Expansion, expand
 from imvideoedit.video.pngs import save_png
