@@ -33,15 +33,7 @@ class Agreement:
 
 
 def agreement(judge_PC: np.ndarray, other_PC: np.ndarray, threshold: float = 6.0) -> Agreement:
-    """Compare two judges' scores, ``[pairs, criteria]`` each.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    if judge_PC.shape != other_PC.shape:
-        raise ValueError(f"scores of {list(judge_PC.shape)} and {list(other_PC.shape)} cannot be compared")
-    if not len(judge_PC):
-        return Agreement(0, np.nan, np.nan, np.nan)
+    """Compare two judges' scores, ``[pairs, criteria]`` each, of at least one pair."""
     varies = judge_PC.std() > 0 and other_PC.std() > 0
     pearson = float(np.corrcoef(judge_PC.ravel(), other_PC.ravel())[0, 1]) if varies else np.nan
     errors_P = ((judge_PC >= threshold) != (other_PC >= threshold)).mean(1)
@@ -96,20 +88,23 @@ def between_reviewers(out: Path) -> tuple[int, float]:
     return len(same), float(np.mean(same)) if same else np.nan
 
 
-def describe(out: Path, threshold: float = 6.0) -> str:
-    """Both tables as lines of Markdown."""
-    lines = [_table(crossed(out, threshold))]
-    pairs = list(reviewed(out))
+def describe_reviews(out: Path, threshold: float) -> list[str]:
+    """How often reviewers agree with the judge and with each other, in sentences; none before the first review."""
+    pairs, lines = list(reviewed(out)), []
     if pairs:
         now, best, then = calibrate(pairs, threshold)
         lines.append(f"Reviewers agree with the judge on {now:.1%} of {len(pairs)} pairs at {threshold:g}")
         lines.append(f"They would agree most, on {then:.1%}, at a threshold of {best:g}")
-        count, share = between_reviewers(out)
-        if count:
-            lines.append(f"Reviewers agree with each other on {share:.1%} of {count} double reviews")
-    else:
-        lines.append(f"No pair has been reviewed; python -m data_recipes.review {out}")
-    return "\n".join(lines)
+    count, share = between_reviewers(out)
+    if count:
+        lines.append(f"Reviewers agree with each other on {share:.1%} of {count} double reviews")
+    return lines
+
+
+def describe(out: Path, threshold: float = 6.0) -> str:
+    """The agreement of judges and of reviewers, as lines of Markdown."""
+    reviews = describe_reviews(out, threshold) or [f"No pair has been reviewed; python -m data_recipes.review {out}"]
+    return "\n".join([_table(crossed(out, threshold)), *reviews])
 
 
 def _table(found: Mapping[str, Agreement]) -> str:

@@ -39,10 +39,8 @@ class Decisions:
         path = self._path(reviewer)
         path.parent.mkdir(parents=True, exist_ok=True)
         stamped = asdict(decision) | {"at": decision.at or round(time.time(), 3)}
-        # After a crash in the middle of a line, start a new one.
-        line = ("" if _ends_well(path) else "\n") + json.dumps(stamped) + "\n"
-        with path.open("ab") as file:
-            file.write(line.encode())
+        with path.open("a") as file:
+            file.write(f"\n{json.dumps(stamped)}")  # the newline first, as a crash may have cut the last line off
             file.flush()
             os.fsync(file.fileno())
 
@@ -60,15 +58,6 @@ class Decisions:
         if not re.fullmatch(r"\w[\w .@+-]{0,63}", reviewer) or reviewer.endswith((" ", ".")):
             raise UserError(f"reviewer {reviewer!r} is no name; use letters, digits, spaces and . @ + -")
         return self._folder / f"{reviewer}.jsonl"
-
-
-def _ends_well(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-    except OSError:  # not there, or empty
-        return True
 
 
 def _decision(line: str) -> Decision | None:

@@ -1,6 +1,6 @@
 """The first stage: scenes with their texts, made shard by shard by a writer, without near-duplicates."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,30 +11,17 @@ from datasketch import MinHash, MinHashLSH
 
 from data_recipes.plan import Plan, SceneSpec
 from data_recipes.rows import Row, digest, rejected
-from data_recipes.stages import Stage, shards_of
+from data_recipes.stages import Component, Stage, shards_of
 
 PERMUTATIONS = 64
 
 
-class Writer(ABC):
+class Writer(Component):
     """Turns scenes into rows of texts."""
-
-    @property
-    @abstractmethod
-    def models(self) -> dict[str, str]:
-        """Names of the models it uses, by their part."""
-
-    @abstractmethod
-    def identity(self) -> Any:
-        """Everything that decides its texts, as JSON."""
 
     @abstractmethod
     def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """One row for each task of each scene, rejected ones with their reason."""
-
-    def estimate(self, rows: int) -> str:
-        """The cost of ``rows`` rows, in words; empty if they are free."""
-        return ""
 
     def shards(self) -> int | None:
         """The most shards that it can write; None without a limit."""

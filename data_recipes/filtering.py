@@ -1,7 +1,7 @@
 """The third stage: cheap rules first, then a judge."""
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.rules import PixelRules, TextRules, pixel_measures
-from data_recipes.stages import Stage
+from data_recipes.stages import Component, Stage
 from data_recipes.synthesis import ImagePair, decode
 from imvideoedit.common.errors import UserError
 
@@ -23,25 +23,12 @@ class Judgement:
     failure: str = ""
 
 
-class Judge(ABC):
+class Judge(Component):
     """Scores pairs."""
-
-    @property
-    @abstractmethod
-    def models(self) -> dict[str, str]:
-        """Names of the models it uses, by their part."""
-
-    @abstractmethod
-    def identity(self) -> Any:
-        """Everything that decides its judgements, as JSON."""
 
     @abstractmethod
     def judge(self, rows: Sequence[Row], images: Sequence[ImagePair]) -> list[Judgement]:
         """One judgement for each row with its image pair."""
-
-    def estimate(self, rows: int) -> str:
-        """The cost of ``rows`` judgements, in words; empty if they are free."""
-        return ""
 
 
 @dataclass(frozen=True)

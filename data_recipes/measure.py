@@ -64,11 +64,8 @@ def main(argv: list[str] | None = None) -> None:
             keys.append(chunk[0]["id"])
             shards.write(len(keys) - 1, chunk, keys[-1])
         shards.finish(keys, {})
-        for name, rule in {
-            "": bool,
-            " and text rules": texts.problem,
-            " and near-duplicates": duplicates.earlier,
-        }.items():
+        rules = {"": bool, " and text rules": texts.problem, " and near-duplicates": duplicates.earlier}
+        for name, rule in rules.items():
             timed(f"reading{name}", rows, "rows", lambda rule=rule: sum(1 for row in shards.rows() if rule(row)))
     for kind in ("PNG", "JPEG"):
         pairs = [_pair(seed, kind) for seed in range(PIXEL_PAIRS)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_recipes.agreement import between_reviewers, calibrate, reviewed
+from data_recipes.agreement import describe_reviews
 from data_recipes.decisions import Decision, Decisions
 from data_recipes.rows import TEXTS, Row, digest
 from data_recipes.stages import shards_of
@@ -115,12 +115,5 @@ class ReviewQueue:
         """Counts of decisions, and agreement with the judge, in Markdown."""
         decisions = self.decisions.read()
         own = sum(reviewer in each for each in decisions.values())
-        lines = [f"{own} of {len(self._places):,} pairs by you, {len(decisions)} by all"]
-        pairs = list(reviewed(self._out))
-        if pairs:
-            now, best, then = calibrate(pairs, self._accept)
-            lines.append(f"judge and reviewers agree on {now:.0%} at {self._accept:g}, most at {best:g} ({then:.0%})")
-        count, share = between_reviewers(self._out)
-        if count:
-            lines.append(f"reviewers agree with each other on {share:.0%} of {count}")
-        return " · ".join(lines)
+        counts = f"{own} of {len(self._places):,} pairs by you, {len(decisions)} by all"
+        return " · ".join([counts, *describe_reviews(self._out, self._accept)])

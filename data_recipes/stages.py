@@ -17,6 +17,23 @@ SCHEMAS = {
 }
 
 
+class Component(ABC):
+    """Writer, painter or judge of a recipe."""
+
+    @property
+    @abstractmethod
+    def models(self) -> dict[str, str]:
+        """Names of the models it uses, by their part."""
+
+    @abstractmethod
+    def identity(self) -> Any:
+        """Everything that decides its output, as JSON."""
+
+    def estimate(self, rows: int) -> str:
+        """The cost of ``rows`` rows, in words; empty if they are free."""
+        return ""
+
+
 class Stage(ABC):
     """Makes shards. It is pickled to other processes, so it loads large models at their first use.
 

@@ -1,7 +1,7 @@
 """The second stage: an image of each source prompt, and that image edited."""
 
 import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data_recipes.rows import Row, digest, rejected
-from data_recipes.stages import Stage
+from data_recipes.stages import Component, Stage
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import load_rgb
 
@@ -24,17 +24,8 @@ ImagePair = tuple[np.ndarray, np.ndarray]
 """Source and target, uint8 ``[H, W, 3]`` of one size."""
 
 
-class Painter(ABC):
+class Painter(Component):
     """Makes image pairs from texts."""
-
-    @property
-    @abstractmethod
-    def models(self) -> dict[str, str]:
-        """Names of the models it uses, by their part."""
-
-    @abstractmethod
-    def identity(self) -> Any:
-        """Everything that decides its images, as JSON."""
 
     @abstractmethod
     def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> Sequence[ImagePair | str]:

@@ -44,7 +44,7 @@ def test_decisions_survive_a_torn_line_and_the_last_one_holds(tmp_path):
     decisions.write("ann", Decision("a", True))
     decisions.write("ann", Decision("b", True))
     with (tmp_path / "ann.jsonl").open("a") as file:
-        file.write('{"id": "c", "acc')
+        file.write('\n{"id": "c", "acc')
     decisions.write("ann", Decision("a", False, {"instruction": "anew"}))
     decisions.write("Bob B.x", Decision("a", True))
     read = decisions.read()
