@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from data_recipes.drafting import Writer
 from data_recipes.import_pairs import imported
 from data_recipes.models import Model, parallel_map, rejection
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.questions import TASK_DEFINITIONS
 from data_recipes.rows import TEXTS, Row, digest, prompt_row, rejected
 from data_recipes.synthesis import ImagePair, Painter, decode
@@ -71,7 +71,7 @@ class CaptionWriter(Writer):
         """For descriptions; kinds cost little in comparison."""
         return self._model.estimate(rows, len(AFTER_SYSTEM) + 1500, 2, ANSWER_TOKENS)
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """A row for each imported pair; the plan's scenes are not used."""
         rows = list(enumerate(self._shards.read(shard)))
         return parallel_map(lambda item: self._row(shard, *item), rows, self._model.parallel)

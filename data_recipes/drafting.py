@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import xxhash
 from datasketch import MinHash, MinHashLSH
 
-from data_recipes.plan import Plan, Scene
+from data_recipes.plan import Plan, SceneSpec
 from data_recipes.rows import Row, digest, rejected
 from data_recipes.stages import Component, Stage, shards_of
 
@@ -20,7 +20,7 @@ class Writer(Component):
     """Turns scenes into rows of texts."""
 
     @abstractmethod
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         """One row for each task of each scene, rejected ones with their reason."""
 
     def shards(self) -> int | None:

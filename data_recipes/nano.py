@@ -9,7 +9,7 @@ import numpy as np
 
 from data_recipes.drafting import Writer
 from data_recipes.filtering import Judge, Judgement
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.rows import CRITERIA, Row, digest, prompt_row
 from data_recipes.synthesis import ImagePair, Painter
 from imvideoedit.evaluation.nano.exact import region_psnr
@@ -41,10 +41,10 @@ class NanoWriter(Writer):
     def identity(self) -> Any:
         return ["nano", VERSION]
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         return [self._row(scene, task, place) for scene in scenes for place, task in enumerate(scene.tasks)]
 
-    def _row(self, scene: Scene, task: str, place: int) -> Row:
+    def _row(self, scene: SceneSpec, task: str, place: int) -> Row:
         edit = sample_edit(np.random.default_rng((*scene.seed, place)), "train", task)
         origin, name = _to_json(edit), digest(dataclasses.asdict(edit.source))
         texts = {"source_prompt": edit.source_prompt, "edited_prompt": edit.edited_prompt}

@@ -14,7 +14,7 @@ from imvideoedit.world.tasks import TASKS
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneSpec:
     """The plan of one scene: its index, the tasks of its pairs, their size (height, width) and its own seed."""
 
     index: int
@@ -76,19 +76,19 @@ class Plan:
             raise UserError("plan.aspects has no share above 0; write shares as '16:9': 0.5")
         return sizes, [share / total for share in self.aspects.values()]
 
-    def scenes(self, shard: int) -> list[Scene]:
+    def scenes(self, shard: int) -> list[SceneSpec]:
         """The scenes of a shard."""
         first = shard * self.scenes_per_shard
         return [self.scene(index) for index in range(first, first + self.scenes_per_shard)]
 
-    def scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> SceneSpec:
         """Scene ``index``."""
         block, place = divmod(index, len(TASKS))
         order = np.random.default_rng((self.seed, 1, block)).permutation(len(TASKS))
         tasks = tuple(TASKS[order[(place + step) % len(TASKS)]] for step in range(self.tasks_per_scene))
         sizes, shares = self.sizes()
         size = sizes[np.random.default_rng((self.seed, 2, index)).choice(len(sizes), p=shares)]
-        return Scene(index, tasks, size, (self.seed, index))
+        return SceneSpec(index, tasks, size, (self.seed, index))
 
 
 def round_robin(seed: int, index: int, count: int) -> int:

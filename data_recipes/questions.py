@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field
 
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.vocabulary import Composition
 from imvideoedit.clients.answers import ContentPart
 from imvideoedit.clients.prompts import Description
@@ -70,7 +70,7 @@ def check_question(composition: Composition) -> list[ContentPart]:
     return [f"Scene: {composition.words()}"]
 
 
-def write_question(composition: Composition, scene: Scene, task: str) -> list[ContentPart]:
+def write_question(composition: Composition, scene: SceneSpec, task: str) -> list[ContentPart]:
     """The parts that ask for ``PairTexts``; the index tells scenes of the same words apart."""
     kind = f"Kind of edit: {task.replace('_', ' ')}: {TASK_DEFINITIONS[task]}"
     return [f"Scene {scene.index}: {composition.words()}", kind]

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_recipes.drafting import Writer
 from data_recipes.models import Model, parallel_map, rejection
-from data_recipes.plan import Scene
+from data_recipes.plan import SceneSpec
 from data_recipes.questions import (
     CHECK_SYSTEM,
     WRITE_SYSTEM,
@@ -63,7 +63,7 @@ class LanguageWriter(Writer):
         write = self._writer.estimate(rows, len(WRITE_SYSTEM) + 1500, 0, ANSWER_TOKENS["write"])
         return f"{check} at most; {write}"
 
-    def write(self, shard: int, scenes: Sequence[Scene]) -> list[Row]:
+    def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
         compositions = [self._vocabulary.compose(self._seed, scene.index, self._counts) for scene in scenes]
         problems = parallel_map(self._check, compositions, self._checker.parallel)
         wanted = [
@@ -82,7 +82,7 @@ class LanguageWriter(Writer):
         problem = verdict.problem()
         return f"scene {problem}: {verdict.reason}" if problem else ""
 
-    def _row(self, scene: Scene, composition: Composition, task: str, problem: str) -> Row:
+    def _row(self, scene: SceneSpec, composition: Composition, task: str, problem: str) -> Row:
         origin = {"index": scene.index, **dataclasses.asdict(composition)}
         name = digest(origin, task, self._writer.identity())
         row = prompt_row(digest(origin), composition.group, task, scene.size, json.dumps(origin), id=name)

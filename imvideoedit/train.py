@@ -1,102 +1,65 @@
 """``python -m imvideoedit.train [+experiment=NAME] [key=value …]``: compose, instantiate, fit.
 
-A run that was interrupted goes on from its last whole checkpoint when the same command is given again, and a finished
-one is left as it is; ``resume=false`` refuses where a run is already. ``dry_run=true`` tells what a run would cost.
+The same command resumes an interrupted run from its latest checkpoint, and leaves a finished one as it is;
+``resume=false`` refuses a folder with a run. ``dry_run=true`` prints what a run would cost.
 """
-
-import json
-from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing
 from imvideoedit.common.hydra_command import command
-from imvideoedit.training.checkpoints import Checkpoints, check_processes, latest
-from imvideoedit.training.dry_run import memory_mistakes, rehearse
+from imvideoedit.training.batches import accumulation_steps
+from imvideoedit.training.checkpoints import Checkpoints, check_processes
+from imvideoedit.training.dry_run import advise_on_memory, dry_run
 from imvideoedit.training.progress import quiet_libraries
-from imvideoedit.training.stopping import Stopped, accumulation
+from imvideoedit.training.run_folder import RunFolder
+from imvideoedit.training.stopping import TrainingStopped
 
-FIXED = ("seed", "backbone", "method", "data")  # settings that a run cannot change when it goes on
 
-
-def fit(config: DictConfig) -> Trainer | None:
-    """Train as composed, then do what is to be done ``afterwards``; returns the trainer, or None for a finished run.
+def fit(config: DictConfig) -> None:
+    """Train as composed, then do what is configured as ``afterwards``.
 
     Raises:
-        UserError: a run is there already and ``resume`` is false, or a part cannot be made as configured.
+        UserError: ``run_dir`` holds a run that cannot be resumed, or a part cannot be made as configured.
     """
     if config.dry_run:
-        rehearse(config)
-        return None
-    run = Path(config.run_dir)
-    last, finished = latest(run / "checkpoints"), run / "finished.json"
-    if last is not None and not config.resume:
-        raise UserError(f"{run} holds a run already; leave resume=false out to go on with it, or give name=ANOTHER")
-    settings = _settings(config)
-    _check_same(run, settings, last is not None)
-    if finished.exists() and json.loads(finished.read_text()) == settings:
-        print(f"{run} is finished, with these very settings; nothing to do")
-        return None
-    try:
-        trainer = _train(config, last)
-    except Stopped as stopped:
-        print(stopped, flush=True)
-        return None
-    if trainer.is_global_zero:
-        for step in instantiate(config.afterwards).values():
-            step(run)
-        with replacing(finished) as path:
-            path.write_text(json.dumps(settings, indent=2) + "\n")
-    return trainer
-
-
-def _train(config: DictConfig, last: tuple[Path, dict[str, Any]] | None) -> Trainer:
+        dry_run(config)
+        return
+    run = RunFolder(config)
+    if run.finished:
+        print(f"{run.folder} is finished with the same settings; nothing to do")
+        return
     quiet_libraries()
     torch.set_float32_matmul_precision("high")
-    task = instantiate(config.task)
-    data = instantiate(config.data)
+    task, data, trainer = instantiate(config.task), instantiate(config.data), build_trainer(config)
+    if run.checkpoint is not None:
+        check_processes(trainer, *run.checkpoint)
+    try:
+        with advise_on_memory(config):
+            trainer.fit(task, data, ckpt_path=run.checkpoint and run.checkpoint[0], weights_only=True)
+    except TrainingStopped as stopped:
+        print(stopped, flush=True)
+        return
+    if trainer.is_global_zero:
+        run.finish(instantiate(config.afterwards).values())
+
+
+def build_trainer(config: DictConfig) -> Trainer:
+    """The configured trainer with its callbacks and loggers, which handles SIGTERM."""
     callbacks = [callback for callback in instantiate(config.callbacks).values() if callback is not None]
     loggers = list(instantiate(config.logger).values())
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
     if config.global_batch is not None:
-        trainer.accumulate_grad_batches = accumulation(config.global_batch, config.data.batch_size, trainer.world_size)
-    if isinstance(trainer.val_check_interval, int):  # is given in optimizer steps, and taken in batches
+        processes = trainer.world_size
+        trainer.accumulate_grad_batches = accumulation_steps(config.global_batch, config.data.batch_size, processes)
+    if isinstance(trainer.val_check_interval, int):  # configured in optimizer steps, but Lightning counts batches
         trainer.val_check_interval *= trainer.accumulate_grad_batches
-    if last is not None:
-        check_processes(trainer, *last)
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
-            callback.request.listen(trainer)
-    with memory_mistakes(config):
-        trainer.fit(task, data, ckpt_path=last[0] if last else None, weights_only=True)
+            callback.stop.listen(trainer)
     return trainer
-
-
-def _check_same(run: Path, settings: dict[str, Any], resumed: bool) -> None:
-    """Keep what a run is begun with, and refuse to go on with another model or other data."""
-    begun = run / "begun.json"
-    if resumed and begun.exists():
-        before = json.loads(begun.read_text())
-        changed = [key for key in FIXED if before[key] != settings[key]]
-        if changed:
-            raise UserError(
-                f"{run} was begun with other settings of {', '.join(changed)} (see {begun}); "
-                "give those again, or begin another run with name=ANOTHER"
-            )
-        return
-    with replacing(begun) as path:
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def _settings(config: DictConfig) -> dict[str, Any]:
-    """All that decides a run's result."""
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in resolved.items() if key != "resume"}
 
 
 main = command("train", fit)

@@ -1,14 +1,14 @@
-"""Costs from shapes alone: products against closed forms, memory against real tensors, promises on cards."""
+"""Costs from shapes alone: FLOPs against closed forms, memory against real tensors, the cards that are enough."""
 
 import pytest
 import torch
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.training.dry_run import is_out_of_memory, out_of_memory
+from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.estimate import GIB, Setting, estimate, fitting
-from imvideoedit.training.flops import Memory, Pairs, loss_of, peak_beside, useful_products
-from imvideoedit.training.stopping import accumulation
+from imvideoedit.training.flops import AllocationTracker, Pairs, loss_of, step_peak, useful_flops
 from imvideoedit.wan.backbone import WAN_1_3B, meta_transformer
 from tests.conftest import TINY_TRANSFORMER, tiny_batch, tiny_transformer
 
@@ -17,7 +17,7 @@ STILL = Pairs(1, 60, 104)  # 480x832
 
 def test_memory_is_that_of_the_tensors_alive():
     before = torch.ones(1000)
-    memory = Memory()
+    memory = AllocationTracker()
     with memory:
         one = before + 1  # 4000 bytes
         two = before.t() * 2
@@ -37,13 +37,13 @@ def test_a_steps_peak_counts_what_is_stored_and_not_the_weights():
         hidden.sum().backward()
 
     stored = 5 * 8 * 64 * 4  # each tanh keeps its output
-    assert stored < peak_beside(step) < stored + 3 * 64 * 64 * 4 + 6 * 8 * 64 * 4
+    assert stored < step_peak(step) < stored + 3 * 64 * 64 * 4 + 6 * 8 * 64 * 4
 
 
-def test_products_of_all_blocks_follow_from_a_few():
+def test_flops_of_all_blocks_follow_from_a_few():
     config = dict(meta_transformer(TINY_TRANSFORMER | {"num_layers": 5}).config)
     pairs = Pairs(2, 4, 6, text=5)
-    whole = useful_products(config, PredictUpdate(), pairs)
+    full = useful_flops(config, PredictUpdate(), pairs)
     from torch.utils.flop_counter import FlopCounterMode
 
     transformer = meta_transformer(TINY_TRANSFORMER | {"num_layers": 5})
@@ -51,7 +51,7 @@ def test_products_of_all_blocks_follow_from_a_few():
     method.install(transformer)
     with FlopCounterMode(display=False) as counter:
         loss_of(transformer, method, pairs.batch(transformer.config, "meta", torch.float32)).backward()
-    assert whole == counter.get_total_flops()
+    assert full == counter.get_total_flops()
 
 
 def test_checkpointing_needs_less():
@@ -62,7 +62,7 @@ def test_checkpointing_needs_less():
             transformer.enable_gradient_checkpointing()
         method = PredictUpdate()
         method.install(transformer)
-        peaks[checkpointing] = peak_beside(lambda t=transformer, m=method: loss_of(t, m, tiny_batch()).backward())
+        peaks[checkpointing] = step_peak(lambda t=transformer, m=method: loss_of(t, m, tiny_batch()).backward())
     assert peaks[True] < 0.6 * peaks[False]
 
 
@@ -87,7 +87,7 @@ def test_the_experiment_fits_the_cards_it_is_meant_for():
 
 @pytest.mark.slow
 def test_useful_products_of_a_pair_are_those_of_its_layers():
-    # Products of a block; weights of attentions are width², of the feed-forward 8960 / width times that.
+    # Multiply-adds of a block; weights of attentions are width², of the feed-forward 8960 / width times that.
     tokens, width, blocks, text = 1560, 1536, 30, 512
     linear = 2 * width * width
     frozen = tokens * linear * (4 + 2 + 2 * 8960 / width) + text * linear * 2
@@ -97,16 +97,16 @@ def test_useful_products_of_a_pair_are_those_of_its_layers():
     adapter_attention = attention * (2 * 2 * tokens + text)
     forward = 2 * (frozen + frozen_attention) + adapter + adapter_attention
     backward = frozen + 2 * adapter + 2 * (frozen_attention + adapter_attention)
-    found = useful_products(dict(meta_transformer(WAN_1_3B).config), PredictUpdate(), STILL)
+    found = useful_flops(dict(meta_transformer(WAN_1_3B).config), PredictUpdate(), STILL)
     assert found == pytest.approx(blocks * (forward + backward), rel=0.03)
 
 
-def test_processes_share_a_global_batch_or_are_told_who_could():
-    assert [accumulation(16, 1, n) for n in (1, 2, 8, 16)] == [16, 8, 2, 1]
+def test_processes_share_a_global_batch_or_the_error_names_how_many_could():
+    assert [accumulation_steps(16, 1, n) for n in (1, 2, 8, 16)] == [16, 8, 2, 1]
     with pytest.raises(UserError, match="1, 2, 4 can"):
-        accumulation(16, 4, 3)
+        accumulation_steps(16, 4, 3)
     with pytest.raises(UserError, match="cannot make global_batch=6"):
-        accumulation(6, 4, 1)
+        accumulation_steps(6, 4, 1)
 
 
 def test_what_fits_is_named_as_options():
@@ -117,8 +117,8 @@ def test_what_fits_is_named_as_options():
     assert fitting(sizes, methods, Pairs(1, 4, 6, text=5), 0.1 * GIB) == []
 
 
-def test_running_out_of_memory_is_told_from_other_errors():
+def test_running_out_of_memory_is_distinguished_from_other_errors():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60)
     assert is_out_of_memory(caught.value) and not is_out_of_memory(RuntimeError("shapes differ"))
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory")) and callable(out_of_memory)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))

@@ -1,4 +1,4 @@
-"""Pairs encoded once: exact, each thing once, only what changed again, and whole whoever was killed when."""
+"""Pairs encoded once: exact, without repetition, again only where changed, and complete after any kills."""
 
 import json
 import os
@@ -13,11 +13,10 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
-from imvideoedit.data.shards import ShardStore, Share
+from imvideoedit.data.shards import ProcessInfo, ShardStore
 from imvideoedit.data.sizes import make_buckets, nearest_bucket
-from imvideoedit.nano.mix import PairMix
-from imvideoedit.nano.pair_cache import cached_pairs
-from imvideoedit.training.encoding import LatentPairs, encode_pairs
+from imvideoedit.nano.encoded import PairSet, encoded_pairs
+from imvideoedit.training.encoding import LatentPairs, encode_dataset
 from imvideoedit.wan.backbone import load_backbone
 from tests.pair_folder import SHAPES, write_pairs
 from tests.processes import SERVER
@@ -27,11 +26,11 @@ PAIRS = int(os.environ.get("IMVIDEOEDIT_CACHED", "48"))
 KILLS = 5
 
 
-def encoded(folder: Path, wan_folder: Path, share: Share | None = None) -> LatentPairs:
+def encoded(folder: Path, wan_folder: Path, process: ProcessInfo | None = None) -> LatentPairs:
     records = open_records(folder / "pairs")
     buckets = [nearest_bucket(record.size(), make_buckets(1024, 16)) for record in records]
     backbone = load_backbone(str(wan_folder), device="cpu", parts=())
-    return encode_pairs(folder / "cache", backbone, records, range(len(records)), buckets, CPU, share)
+    return encode_dataset(folder / "cache", backbone, records, buckets, CPU, process)
 
 
 def stored(folder: Path) -> dict[str, bytes]:
@@ -40,7 +39,7 @@ def stored(folder: Path) -> dict[str, bytes]:
 
 def test_items_are_what_the_encoders_make(wan_folder, tmp_path):
     write_pairs(tmp_path / "pairs", 7)
-    pairs, whole = encoded(tmp_path, wan_folder), load_backbone(str(wan_folder), device="cpu")
+    pairs, backbone = encoded(tmp_path, wan_folder), load_backbone(str(wan_folder), device="cpu")
     records = open_records(tmp_path / "pairs")
     batch = pairs.collate([pairs[index] for index in (0, 3)])
     assert batch.ids == ("p0", "p3") and batch.source_BCFHW.dtype == torch.float32
@@ -48,10 +47,10 @@ def test_items_are_what_the_encoders_make(wan_folder, tmp_path):
         assert pairs.buckets[index] == SHAPES[0]
         for found, image in zip((batch.source_BCFHW, batch.target_BCFHW), records[index].load(), strict=True):
             video = torch.from_numpy(image).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
-            torch.testing.assert_close(found[row : row + 1], whole.encode_video(video), rtol=2e-3, atol=2e-3)
-        text = whole.encode_text([records[index].edited_prompt])[0]
+            torch.testing.assert_close(found[row : row + 1], backbone.encode_video(video), rtol=2e-3, atol=2e-3)
+        text = backbone.encode_text([records[index].edited_prompt])[0]
         torch.testing.assert_close(batch.text_BTD[row].float(), text, rtol=2e-3, atol=2e-3)
-    torch.testing.assert_close(batch.empty_TD.float(), whole.encode_text([""])[0], rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(batch.empty_TD.float(), backbone.encode_text([""])[0], rtol=2e-3, atol=2e-3)
 
 
 def test_only_what_changed_is_encoded_again(wan_folder, tmp_path, monkeypatch):
@@ -87,7 +86,7 @@ def test_a_flipped_byte_is_noticed_and_encoded_again(wan_folder, tmp_path, capsy
     write_pairs(tmp_path / "pairs", 6)
     encoded(tmp_path, wan_folder)
     pairs = encoded(tmp_path, wan_folder)
-    wanted = [[tensor.clone() for tensor in pairs[index][1:]] for index in range(6)]  # what is read lies in the file
+    wanted = [[tensor.clone() for tensor in pairs[index][1:]] for index in range(6)]  # they are mapped from the file
     (path,) = (tmp_path / "cache" / "images").glob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[-5] ^= 4
@@ -112,15 +111,15 @@ def test_a_damaged_image_is_named_and_what_was_done_stays(wan_folder, tmp_path):
 
 def encode_nano(folder: Path, count: int) -> None:
     torch.set_num_threads(1)
-    cached_pairs(folder, load_backbone("nano", device="cpu"), 0, count, "train", 64, PairMix())
+    encoded_pairs(folder, load_backbone("nano", device="cpu"), PairSet(0, count, "train"))
 
 
 @pytest.mark.slow
-def test_killed_five_times_the_cache_is_an_uninterrupted_ones(tmp_path):
+def test_killed_five_times_the_cache_is_that_of_an_uninterrupted_run(tmp_path):
     began = time.monotonic()
-    whole = SERVER.Process(target=encode_nano, args=(tmp_path / "whole", PAIRS))
-    whole.start()
-    whole.join()
+    full = SERVER.Process(target=encode_nano, args=(tmp_path / "full", PAIRS))
+    full.start()
+    full.join()
     took, draw = time.monotonic() - began, random.Random(3)
     kills = 0
     while kills < KILLS:
@@ -134,10 +133,10 @@ def test_killed_five_times_the_cache_is_an_uninterrupted_ones(tmp_path):
         kills += 1
     encode_nano(tmp_path / "parts", PAIRS)
     assert kills == KILLS or PAIRS < 1000
-    assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
+    assert stored(tmp_path / "parts") == stored(tmp_path / "full")
     store = ShardStore(tmp_path / "parts" / "pairs")
-    assert len(store) == PAIRS and store.mend() == 0
+    assert len(store) == PAIRS and store.repair() == 0
     began = time.monotonic()
     encode_nano(tmp_path / "parts", PAIRS)
     print(f"{PAIRS} pairs in {took:.0f} s; {kills} kills; a second start takes {time.monotonic() - began:.1f} s")
-    assert stored(tmp_path / "parts") == stored(tmp_path / "whole")
+    assert stored(tmp_path / "parts") == stored(tmp_path / "full")

@@ -1,5 +1,6 @@
-"""Training pairs of the nano world: the same for the same seed, encoded faithfully, dealt out without loss."""
+"""Training pairs of the nano world: the same for the same seed, encoded faithfully, each once in every pass."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.nano.encoded import EncodedPairs, encode_pairs
+from imvideoedit.nano.encoded import EncodedPairs, PairSet, encoded_pairs
 from imvideoedit.nano.mix import PairMix, sample_pair
-from imvideoedit.nano.pair_cache import cached_pairs
 from imvideoedit.nano.pairs import NanoPairs, PairBatches, StepSampler
 from imvideoedit.nano.readouts import label_tokens
 from imvideoedit.nano.scene_batches import to_tensor
@@ -76,32 +76,32 @@ def test_a_compound_instruction_leads_to_the_very_prompt(seed, count):
 
 def test_cached_pairs_are_the_encoded_ones_and_another_mix_is_another_file(wan_folder, tmp_path, monkeypatch):
     backbone = load_backbone(str(wan_folder), device="cpu")
-    arguments = {"seed": 5, "count": 3, "split": "train", "resolution": 32}
-    fresh = cached_pairs(None, backbone, **arguments, mix=PairMix())
-    first = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
+    three = PairSet(5, 3, "train", 32)
+    fresh = encoded_pairs(None, backbone, three)
+    first = encoded_pairs(tmp_path, backbone, three)
     with monkeypatch.context() as patch:
         patch.setattr(backbone, "encode_video", None)  # what is on disk needs no encoder
-        again = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
+        again = encoded_pairs(tmp_path, backbone, three)
     for pairs in (first, again):
         assert pairs.batch([2, 0]).source_BCFHW.equal(fresh.batch([2, 0]).source_BCFHW)
         assert pairs.batch([1]).text_BTD.equal(fresh.batch([1]).text_BTD) and len(pairs) == 3
     kept = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
-    cached_pairs(tmp_path, backbone, **arguments, mix=PairMix(compound=1.0))
+    encoded_pairs(tmp_path, backbone, replace(three, mix=PairMix(compound=1.0)))
     assert all(path.read_bytes() == data for path, data in kept.items())  # another mix is other pairs
     for path in kept:
         path.write_bytes(kept[path][:40])
-    mended = cached_pairs(tmp_path, backbone, **arguments, mix=PairMix())
-    assert mended.batch([2]).target_BCFHW.equal(fresh.batch([2]).target_BCFHW)
+    repaired = encoded_pairs(tmp_path, backbone, three)
+    assert repaired.batch([2]).target_BCFHW.equal(fresh.batch([2]).target_BCFHW)
     assert {path: path.read_bytes() for path in kept} == kept
-    more = cached_pairs(tmp_path, backbone, **{**arguments, "count": 4}, mix=PairMix())
+    more = encoded_pairs(tmp_path, backbone, replace(three, count=4))
     assert more.batch([2]).source_BCFHW.equal(fresh.batch([2]).source_BCFHW) and len(more) == 4
     assert all(path.read_bytes() == data for path, data in kept.items())
 
 
 def test_pairs_of_videos_are_the_exact_renderings(wan_folder, tmp_path):
     backbone = load_backbone(str(wan_folder), device="cpu")
-    arguments = {"seed": 5, "count": 2, "split": "train", "resolution": 32, "mix": PairMix(), "frames": 5}
-    for found in [cached_pairs(tmp_path, backbone, **arguments) for _ in range(2)]:
+    clips = PairSet(5, 2, "train", 32, frames=5)
+    for found in [encoded_pairs(tmp_path, backbone, clips) for _ in range(2)]:
         batch = found.batch([1])
         edit, _ = sample_pair(5, 1, "train", PairMix())
         for latents, video in zip((batch.source_BCFHW, batch.target_BCFHW), edit.render(5, (32, 32)), strict=False):
@@ -124,7 +124,7 @@ def test_training_never_shows_a_held_out_composition_and_validation_always_does(
 
 def test_encoded_pairs_are_the_backbones_latents_and_texts(wan_folder):
     backbone = load_backbone(str(wan_folder), device="cpu")
-    pairs = encode_pairs(backbone, seed=5, count=5, split="train", resolution=32)
+    pairs = encoded_pairs(None, backbone, PairSet(5, 5, "train", 32))
     batch = pairs.batch([4, 1])
     for row, index in enumerate((4, 1)):
         edit, text = sample_pair(5, index)
@@ -138,7 +138,7 @@ def test_encoded_pairs_are_the_backbones_latents_and_texts(wan_folder):
 
 
 @given(count=st.integers(1, 30), size=st.integers(1, 12), seed=st.integers(0, 99))
-def test_every_pass_deals_out_every_pair_once(count, size, seed):
+def test_every_pass_has_every_pair_once(count, size, seed):
     batches = PairBatches(numbered_pairs(count), size, seed)
     dealt = [index for step in range(count) for index in batches.indices(step)]
     for start in range(0, len(dealt), count):
@@ -154,7 +154,7 @@ def test_a_batch_is_a_function_of_seed_and_index_alone():
     assert forward[3].text_BTD.shape == (8, 4, 3) and forward[3].text_BTD[:, 2:].eq(0).all()
 
 
-def test_processes_share_the_steps_out():
+def test_processes_take_turns():
     ranks = [list(StepSampler(steps=6, start=2, rank=rank, world=2)) for rank in range(2)]
     assert sorted(np.concatenate(ranks)) == list(range(4, 12))
     assert len(StepSampler(steps=6, start=2)) == 6

@@ -1,4 +1,4 @@
-"""Making the nano backbone: autoencoder geometry, closed form, the whole command at toy size, the pixel classifier."""
+"""Making the nano backbone: autoencoder geometry, closed form, the full command at toy size, the pixel classifier."""
 
 import json
 
@@ -63,9 +63,9 @@ def test_other_lengths_are_refused(started):
 
 
 def test_batches_depend_on_their_index_alone():
-    whole, later = WorldBatches(3, 6, [(2, 1), (1, 5)]), WorldBatches(3, 6, [(2, 1), (1, 5)], start=4)
-    assert [b["video"].shape[2] for b in whole.loader()] == [1, 5, 1, 5, 1, 5] and len(later) == 2
-    assert torch.equal(whole[4]["video"], later[0]["video"]) and whole[5]["text"] == later[1]["text"]
+    full, later = WorldBatches(3, 6, [(2, 1), (1, 5)]), WorldBatches(3, 6, [(2, 1), (1, 5)], start=4)
+    assert [b["video"].shape[2] for b in full.loader()] == [1, 5, 1, 5, 1, 5] and len(later) == 2
+    assert torch.equal(full[4]["video"], later[0]["video"]) and full[5]["text"] == later[1]["text"]
 
 
 def test_the_classifier_sees_exact_renderings_rightly_and_wrong_ones_wrongly():
@@ -88,17 +88,17 @@ def test_noise_is_measured_as_noise():
 
 
 @pytest.mark.slow
-def test_the_command_makes_a_wan_pipeline_folder_and_goes_on_after_an_interruption(tmp_path):
-    def run(out, *more, forked=True):
-        done = processes.run("imvideoedit.nano.pretrain", f"out={out}", *TOY, *more, cwd=tmp_path, forked=forked)
+def test_the_command_makes_a_wan_pipeline_folder_and_resumes_after_an_interruption(tmp_path):
+    def run(out, *more):
+        done = processes.run("imvideoedit.nano.pretrain", f"out={out}", *TOY, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return load_backbone(str(out))
 
-    whole = run(tmp_path / "whole", forked=False)
+    full = run(tmp_path / "full")
     run(tmp_path / "parts", "transformer.steps=2", "devices=2")
     resumed = run(tmp_path / "parts", "resume=true")
     assert {"quality", "config", "seconds"} <= set(json.loads((tmp_path / "parts/quality.json").read_text()))
-    assert resumed.transformer.dtype == torch.float32 and whole.pixel_multiple == 8
-    pipeline = WanPipeline.from_pretrained(tmp_path / "whole")
+    assert resumed.transformer.dtype == torch.float32 and full.pixel_multiple == 8
+    pipeline = WanPipeline.from_pretrained(tmp_path / "full")
     video = pipeline("a red ball", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
     assert video.shape == (1, 5, 64, 64, 3)

@@ -1,4 +1,4 @@
-"""Muon and AdamW as one optimizer: who moves what, learning rates, and going on from a state."""
+"""Muon and AdamW as one optimizer: who moves what, learning rates, and resuming from a state."""
 
 import copy
 
@@ -49,20 +49,20 @@ def test_plain_parameters_go_to_adamw_whatever_their_shape():
     assert torch.equal(ours[0].weight, theirs[0].weight) and not torch.equal(ours[2].weight, theirs[2].weight)
 
 
-def test_a_schedule_reaches_both_and_a_state_goes_on_exactly():
-    whole = model()
-    optimizer = MuonWithAdamW(whole.parameters(), 0.01, muon_lr=0.03)
+def test_a_schedule_reaches_both_and_a_state_resumes_exactly():
+    full = model()
+    optimizer = MuonWithAdamW(full.parameters(), 0.01, muon_lr=0.03)
     schedule = LambdaLR(optimizer, lambda step: 0.5 if step else 1.0)
     assert [group["lr"] for group in optimizer.param_groups] == [0.03, 0.01]
-    descend(whole, [optimizer], 2)
+    descend(full, [optimizer], 2)
     schedule.step()
     assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.015, 0.005]
-    state, halfway = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(whole)
-    descend(whole, [optimizer], 2, first=2)
+    state, halfway = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(full)
+    descend(full, [optimizer], 2, first=2)
     resumed = MuonWithAdamW(halfway.parameters(), 0.01, muon_lr=0.03)
     resumed.load_state_dict(state)
     descend(halfway, [resumed], 2, first=2)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halfway.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(full.parameters(), halfway.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("keep", [lambda p: p.ndim == 2, lambda p: p.ndim == 1])

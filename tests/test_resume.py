@@ -1,4 +1,4 @@
-"""A run that is killed anywhere goes on by itself and ends as if it had not been."""
+"""A run that is killed anywhere resumes, and ends as an uninterrupted one."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ import pytest
 from imvideoedit.methods.adapter_file import adapter_hash, read_header
 from imvideoedit.training.checkpoints import latest
 from tests.pair_folder import write_pairs
-from tests.training_runs import Run
+from tests.training_runs import Run, signal_at
 
 KILLS = int(os.environ.get("IMVIDEOEDIT_KILLS", "2"))  # for each number of processes
 IN_A_ROW = 4  # kills of one run
@@ -33,11 +33,11 @@ def overrides(wan_folder: Path, *more: str, processes: int = 1) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(wan_folder, tmp_path_factory) -> dict[int, Path]:
-    """An uninterrupted run by one process and by two."""
+def uninterrupted(wan_folder, tmp_path_factory) -> dict[int, Path]:
+    """A run by one process and one by two."""
     folders = {}
     for processes in (1, 2):
-        folder = tmp_path_factory.mktemp(f"whole{processes}")
+        folder = tmp_path_factory.mktemp(f"uninterrupted{processes}")
         write_pairs(folder / "pairs", 26)
         run = Run(folder, overrides(wan_folder, processes=processes), processes)
         assert run.wait() == [0] * processes, run.said()
@@ -53,9 +53,9 @@ def steps_logged(folder: Path) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.proof
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_at_random_it_ends_with_the_same_adapter(whole, wan_folder, tmp_path, processes):
+def test_killed_at_random_it_ends_with_the_same_adapter(uninterrupted, wan_folder, tmp_path, processes):
     draw, killed = random.Random(processes), 0
-    end = read_header(whole[processes] / "runs/tiny/adapter.safetensors").training["steps"]
+    end = read_header(uninterrupted[processes] / "runs/tiny/adapter.safetensors").training["steps"]
     while killed < KILLS:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         write_pairs(folder / "pairs", 26)
@@ -67,7 +67,7 @@ def test_killed_at_random_it_ends_with_the_same_adapter(whole, wan_folder, tmp_p
             run.wait()
         run = Run(folder, overrides(wan_folder, processes=processes), processes)
         assert run.wait() == [0] * processes, run.said()
-        adapters = [place / "runs/tiny/adapter.safetensors" for place in (folder, whole[processes])]
+        adapters = [place / "runs/tiny/adapter.safetensors" for place in (folder, uninterrupted[processes])]
         assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
         print(f"{killed} kills by now, {processes} processes, hash {adapter_hash(adapters[0])}", flush=True)
         assert steps_logged(folder) == sorted(set(steps_logged(folder)))
@@ -83,12 +83,11 @@ def wait_until(run: Run, folder: Path, goal: int, draw: random.Random) -> None:
         time.sleep(0.01)
 
 
-def after_three_steps(folder: Path, wan_folder: Path) -> Run:
-    """A run of one process with a checkpoint of each step, of which three are there."""
+def stopped_after_three_steps(folder: Path, wan_folder: Path, number: int) -> Run:
+    """A run of one process with a checkpoint of each step, which a signal has ended."""
     write_pairs(folder / "pairs", 26)
-    run = Run(folder, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1"))
-    while run.running() and latest_step(folder) < 3:
-        time.sleep(0.01)
+    run = Run(folder, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1", *signal_at(3, number)))
+    run.wait()
     return run
 
 
@@ -98,26 +97,24 @@ def validation_losses(folder: Path) -> list[float]:
 
 
 def latest_step(folder: Path) -> int:
-    seals = sorted((folder / "runs/tiny/checkpoints").glob("step-*.json"))
-    return int(seals[-1].stem.split("-")[1]) if seals else 0
+    checksums = sorted((folder / "runs/tiny/checkpoints").glob("step-*.json"))
+    return int(checksums[-1].stem.split("-")[1]) if checksums else 0
 
 
 @pytest.mark.slow
 @pytest.mark.proof
-def test_two_processes_learn_what_one_learns(whole):
-    rows = [validation_losses(whole[processes]) for processes in (1, 2)]
+def test_two_processes_learn_what_one_learns(uninterrupted):
+    rows = [validation_losses(uninterrupted[processes]) for processes in (1, 2)]
     assert len(rows[0]) > 2 and rows[0] == pytest.approx(rows[1], rel=1e-4)
-    seals = [latest(folder / "runs/tiny/checkpoints") for folder in whole.values()]
-    assert [seal[1]["processes"] for seal in seals] == [1, 2]
+    checkpoints = [latest(folder / "runs/tiny/checkpoints") for folder in uninterrupted.values()]
+    assert [facts["processes"] for _, facts in checkpoints] == [1, 2]
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(whole, wan_folder, tmp_path):
-    run = after_three_steps(tmp_path, wan_folder)
-    run.signal(signal.SIGTERM)
-    assert run.wait() == [0] and "run the same command to go on" in run.said("out"), run.said()
-    stopped = latest_step(tmp_path)
-    assert stopped >= 3 and not (tmp_path / "runs/tiny/adapter.safetensors").exists()
+def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(uninterrupted, wan_folder, tmp_path):
+    run = stopped_after_three_steps(tmp_path, wan_folder, signal.SIGTERM)
+    assert run.wait() == [0] and "run the same command to resume" in run.said("out"), run.said()
+    assert latest_step(tmp_path) in (3, 4) and not (tmp_path / "runs/tiny/adapter.safetensors").exists()
     newest, _ = latest(tmp_path / "runs/tiny/checkpoints")
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
@@ -125,20 +122,19 @@ def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(who
     run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1"))
     assert run.wait() == [0], run.said()
     assert f"warning: checkpoint runs/tiny/checkpoints/{newest.name} is damaged" in run.said("out")
-    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (tmp_path, whole[1])]
+    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (tmp_path, uninterrupted[1])]
     assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on_with_the_same_data(whole, wan_folder, tmp_path):
-    run = after_three_steps(tmp_path, wan_folder)
-    run.signal(signal.SIGKILL)
-    run.wait()
+def test_another_number_of_processes_resumes_with_the_same_data(uninterrupted, wan_folder, tmp_path):
+    run = stopped_after_three_steps(tmp_path, wan_folder, signal.SIGKILL)
+    assert run.wait() == [-signal.SIGKILL] and 2 <= latest_step(tmp_path) <= 3
     settings = json.loads((tmp_path / "runs/tiny/begun.json").read_text())
     assert settings["global_batch"] == 4
     run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1", processes=2), 2)
     assert run.wait() == [0, 0], run.said()
-    assert validation_losses(tmp_path)[-1] == pytest.approx(validation_losses(whole[1])[-1], rel=1e-4)
+    assert validation_losses(tmp_path)[-1] == pytest.approx(validation_losses(uninterrupted[1])[-1], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -150,7 +146,7 @@ def test_another_number_of_processes_goes_on_with_the_same_data(whole, wan_folde
         (("data.path=broken",), 1, "row 3 (p3)"),
     ],
 )
-def test_what_cannot_be_costs_one_line(wan_folder, tmp_path, more, processes, words):
+def test_impossible_settings_cost_one_line(wan_folder, tmp_path, more, processes, words):
     write_pairs(tmp_path / "pairs", 26)
     write_pairs(tmp_path / "broken", 8)
     damaged = tmp_path / "broken" / "3t.png"
@@ -173,7 +169,7 @@ def test_a_full_disk_stops_with_the_checkpoint_before_intact(wan_folder, tmp_pat
         codes = run.wait()
         errors = [line for line in run.said().splitlines() if line.startswith("error: ")]
         assert codes == [2] and len(errors) == 1 and "cannot be written" in errors[0], run.said()
-        assert "goes on from step" in errors[0] and latest(disk / "tiny/checkpoints") is not None
+        assert "resumes from step" in errors[0] and latest(disk / "tiny/checkpoints") is not None
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 

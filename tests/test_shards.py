@@ -1,4 +1,4 @@
-"""The store of encoded tensors: exact, whole after kills and full disks, and suspicious of its own files."""
+"""The store of encoded tensors: exact, complete after kills and full disks, and checking its own files."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.data.shards import DamagedEntry, ShardStore, Share, fill
+from imvideoedit.data.shards import DamagedEntry, ProcessInfo, ShardStore, fill
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -43,7 +43,7 @@ def test_what_is_read_is_what_was_written_and_a_key_is_stored_once(tmp_path):
 
 @given(stops=st.lists(st.integers(0, 5), max_size=4), world=st.integers(1, 3))
 @settings(max_examples=15, deadline=None)
-def test_interrupted_and_shared_work_leaves_the_same_files(tmp_path_factory, stops, world):
+def test_interrupted_and_shared_work_makes_the_same_files(tmp_path_factory, stops, world):
     class Stopped(Exception):
         pass
 
@@ -58,20 +58,20 @@ def test_interrupted_and_shared_work_leaves_the_same_files(tmp_path_factory, sto
         return encoder
 
     folder = tmp_path_factory.mktemp("stores")
-    fill(ShardStore(folder / "whole"), keys(22), encode, "rows", shard=4)
+    fill(ShardStore(folder / "full"), keys(22), encode, "rows", shard=4)
     for number, stop in enumerate(stops):
         try:
-            share = Share(number % world, world)
-            fill(ShardStore(folder / "parts"), keys(22), until(stop), "rows", share, shard=4)
+            process = ProcessInfo(number % world, world)
+            fill(ShardStore(folder / "parts"), keys(22), until(stop), "rows", process, shard=4)
         except Stopped:
             pass
     fill(ShardStore(folder / "parts"), keys(22), encode, "rows", shard=4)
-    assert files(folder / "whole") == files(folder / "parts")
+    assert files(folder / "full") == files(folder / "parts")
 
 
 @given(place=st.floats(0, 1), bit=st.integers(0, 7))
 @settings(max_examples=40, deadline=None)
-def test_a_flipped_bit_anywhere_is_noticed_and_mended(tmp_path_factory, place, bit):
+def test_a_flipped_bit_anywhere_is_noticed_and_repaired(tmp_path_factory, place, bit):
     folder = tmp_path_factory.mktemp("store")
     store = ShardStore(folder)
     fill(store, keys(8), encode, "rows", shard=4)
@@ -80,11 +80,11 @@ def test_a_flipped_bit_anywhere_is_noticed_and_mended(tmp_path_factory, place, b
     data[min(int(place * len(data)), len(data) - 1)] ^= 1 << bit
     path.write_bytes(data)
     damaged = ShardStore(folder)
-    damaged.mend()
+    damaged.repair()
     asked = []
     fill(damaged, keys(8), lambda wanted: asked.extend(wanted) or encode(wanted), "rows", shard=4)
     again = ShardStore(folder)
-    assert again.mend() == 0 and again.missing(keys(8)) == []
+    assert again.repair() == 0 and again.missing(keys(8)) == []
     for key in keys(8):
         assert all(again.read(key)[name].equal(tensor) for name, tensor in entry(key).items())
     assert len(asked) <= 4  # of the damaged shard at most
@@ -100,7 +100,7 @@ def test_damage_in_use_is_an_error_with_a_remedy(tmp_path):
     with pytest.raises(DamagedEntry, match="run the same command again"):
         for key in keys(3):
             store.read(key)
-    assert store.mend() == 1 and len(store.missing(keys(3))) == 1
+    assert store.repair() == 1 and len(store.missing(keys(3))) == 1
 
 
 def test_a_full_disk_costs_one_line_and_nothing_that_was_there(tmp_path):
@@ -121,7 +121,7 @@ def test_a_full_disk_costs_one_line_and_nothing_that_was_there(tmp_path):
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
         assert "no space left on the disk" in done.stderr
         store = ShardStore(disk)
-        assert 1 <= len(store) < 8 and store.mend() == 0
+        assert 1 <= len(store) < 8 and store.repair() == 0
         assert all(store.read(key)["a"].eq(1).all() for key in "ab" if not store.missing([key]))
     finally:
         subprocess.run(["umount", "-l", disk], check=True)  # the store still looks at its files

@@ -1,4 +1,4 @@
-"""The training task: it learns, leaves the backbone alone, averages, and goes on exactly where it stopped."""
+"""The training task: it learns, leaves the backbone alone, averages, and resumes exactly."""
 
 import math
 from dataclasses import replace
@@ -21,12 +21,12 @@ from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.checkpoints import AtomicCheckpointIO
 from imvideoedit.training.export import ExportAdapter
 from imvideoedit.training.task import EditTask
-from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
+from imvideoedit.wan.backbone import Backbone, parameter_hash
 from tests.conftest import tiny_batch, tiny_transformer
 
 
 class Batches(LightningDataModule):
-    """Batch i is the tiny batch of seed i modulo ``different``; position is kept as nano pairs keep it."""
+    """Batch i is the tiny batch of seed i modulo ``different``; the position is that of nano pairs."""
 
     def __init__(self, different: int = 1000) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Interrupted(Exception):
 
 
 class SaveThenStop(Callback):
-    """Saves after step 3 and breaks off after step 4, so that one step is lost."""
+    """Saves after step 3 and stops after step 4, so that one step is lost."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -123,8 +123,8 @@ def test_a_checkpoint_holds_no_backbone(tmp_path):
 @pytest.mark.parametrize(("repeats", "auxiliary"), [(1, None), (2, None), (1, ContentReadouts)])
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats, auxiliary):
     options = {"schedule": "cosine", "ema_decay": 0.9, "auxiliary": auxiliary}
-    whole = tiny_task(**options)
-    trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2).fit(whole, Batches())
+    full = tiny_task(**options)
+    trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2).fit(full, Batches())
 
     broken = tiny_task(**options)
     run = trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2)
@@ -136,7 +136,7 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, repeats, auxiliary):
     run = trainer(tmp_path, 6, accumulate_grad_batches=repeats, val_check_interval=2)
     run.fit(resumed, Batches(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert run.global_step == 6
-    expected, found = state(whole), state(resumed)
+    expected, found = state(full), state(resumed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
@@ -210,25 +210,14 @@ def test_bins_hold_the_mean_loss_of_their_noise_levels():
     assert logged == {"loss_by_sigma/0.0-0.2": 3.0, "loss_by_sigma/0.4-0.6": 5.0, "loss_by_sigma/0.8-1.0": 7.0}
 
 
-def test_pixels_are_encoded_and_texts_dropped_as_told(wan_folder):
-    backbone = load_backbone(str(wan_folder), device="cpu")
-    task = tiny_task(backbone, text_dropout=1.0)
-    batch = {
-        "source": torch.rand(2, 3, 1, 16, 32) * 2 - 1,
-        "target": torch.rand(2, 3, 1, 16, 32) * 2 - 1,
-        "edited_prompt": ["a red ball", "snow"],
-    }
-    edits = task.encode(batch)
-    assert torch.equal(edits.target_BCFHW, backbone.encode_video(batch["target"]))
-    assert torch.equal(edits.text_BTD, backbone.encode_text(batch["edited_prompt"]))
-    assert drop_texts(batch, task.text_dropout, torch.Generator())["edited_prompt"] == ["", ""]
+def test_texts_are_dropped_with_their_probability():
+    edits = tiny_batch()
     known = replace(edits, empty_TD=edits.text_BTD[1] + 1)
     dropped = drop_texts(known, 0.5, torch.Generator().manual_seed(1)).text_BTD
     kept = torch.rand(2, generator=torch.Generator().manual_seed(1)) >= 0.5
     for row in range(2):
         assert dropped[row].equal(edits.text_BTD[row] if kept[row] else known.empty_TD)
     assert drop_texts(edits, 1.0, torch.Generator()) is edits
-    assert task.encode(edits) is edits
 
 
 @pytest.mark.parametrize("wrong", [{"schedule": "linear"}, {"warmup": -1}, {"ema_decay": 1.0}, {"text_dropout": 2.0}])

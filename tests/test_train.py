@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import shutil
-import time
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from imvideoedit.methods.adapter_file import adapter_hash, read_header
 from imvideoedit.video.reader import Clip
-from tests.processes import Command, run
+from tests.processes import run
+from tests.training_runs import signal_at
 
 CHECKOUT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (CHECKOUT / "conf" / "experiment").glob("*.yaml"))
@@ -37,10 +38,6 @@ TINY = (
     "sampling.steps=1",
     "sampling.max_area=1024",
 )
-
-
-def start(folder: Path, *overrides: str) -> Command:
-    return Command("imvideoedit.train", *overrides, cwd=folder)
 
 
 def train(folder: Path, *overrides: str, forked: bool = True) -> tuple[int, str]:
@@ -99,7 +96,7 @@ def _targets(node):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
+def test_a_run_writes_logs_previews_and_the_adapter(finished, wan_folder):
     with (finished / "csv" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
@@ -123,14 +120,10 @@ def test_a_run_leaves_logs_previews_and_the_adapter(finished, wan_folder):
 @pytest.mark.slow
 def test_killed_and_resumed_is_uninterrupted(finished, wan_folder, tmp_path):
     overrides = (*TINY, f"backbone.name={wan_folder}")
-    process = start(tmp_path, *overrides)
+    code, _ = train(tmp_path, *overrides, *signal_at(4))
     checkpoint = tmp_path / "runs" / "nano" / "checkpoints" / "step-00000003.json"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
     adapter = tmp_path / "runs" / "nano" / "adapter.safetensors"
-    assert checkpoint.exists() and not adapter.exists()
+    assert code == -signal.SIGKILL and checkpoint.exists() and not adapter.exists()
     code, stderr = train(tmp_path, *overrides)
     assert code == 0, stderr
     assert adapter_hash(adapter) == adapter_hash(finished / "adapter.safetensors")
@@ -145,7 +138,7 @@ def test_a_run_is_not_overwritten(finished, wan_folder):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_left_alone_and_other_settings_go_on(finished, wan_folder, tmp_path):
+def test_a_finished_run_is_left_alone_and_other_settings_continue_it(finished, wan_folder, tmp_path):
     folder = shutil.copytree(finished.parents[1], tmp_path / "copy")
     adapter = folder / "runs" / "nano" / "adapter.safetensors"
     before = adapter.read_bytes(), adapter.stat().st_mtime_ns
@@ -174,13 +167,11 @@ def test_an_interrupted_sweep_does_the_rest_and_redoes_nothing(tmp_path):
         "trainer.accelerator=cpu",
         "afterwards.score.per_task=1",
         "afterwards.score.frames=[1]",
+        *signal_at(1, after="finished.json"),
     )
     runs = tmp_path / "runs" / "ablation"
-    process = start(tmp_path, *sweep)
-    while not list(runs.glob("*/finished.json")) and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.communicate()
+    code, stderr = train(tmp_path, *sweep)
+    assert code == -signal.SIGKILL, stderr
     (first,) = (path.parent for path in runs.glob("*/finished.json"))
     assert "method-no_update" in first.name and (first / "scores" / "result.json").exists()
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*.safetensors")}

@@ -1,6 +1,8 @@
-"""Every way of sharing a training out learns the same, and its adapters are one another's."""
+"""Every sharded trainer learns the same, and each loads the others' adapters."""
 
 import csv
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ from tests.pair_folder import write_pairs
 from tests.test_resume import overrides
 from tests.training_runs import Run
 
-STEPS = 50
+STEPS = 20
 MORE = (
-    "callbacks.checkpoint.every_n_steps=25",
+    "callbacks.checkpoint.every_n_steps=10",
     "callbacks.export.dtype=float32",
     f"trainer.max_steps={STEPS}",
     "data.epochs=20",
@@ -27,6 +29,23 @@ MORE = (
 @pytest.fixture(scope="module")
 def one(wan_folder, tmp_path_factory) -> Path:
     return trained(tmp_path_factory.mktemp("one"), wan_folder, 1)
+
+
+@pytest.fixture(scope="module")
+def two(wan_folder, tmp_path_factory) -> Callable[[str], Path]:
+    """An uninterrupted run by two processes, made once for each trainer."""
+
+    @functools.cache
+    def run(trainer: str) -> Path:
+        if trainer.startswith("zero2"):
+            pytest.importorskip("deepspeed")
+        return trained(tmp_path_factory.mktemp(trainer), wan_folder, 2, *sharing(trainer))
+
+    return run
+
+
+def sharing(trainer: str) -> tuple[str, str]:
+    return f"trainer={trainer}", "trainer.plugins=null"
 
 
 def trained(folder: Path, wan_folder: Path, processes: int, *more: str) -> Path:
@@ -43,13 +62,11 @@ def losses(folder: Path, name: str = "validation/loss") -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["zero2", "zero2_offload", "fsdp2"])
-def test_two_processes_learn_what_one_learns(one, wan_folder, tmp_path, trainer):
-    if trainer.startswith("zero2"):
-        pytest.importorskip("deepspeed")
-    shared = trained(tmp_path, wan_folder, 2, f"trainer={trainer}", "trainer.plugins=null")
-    assert len(losses(shared)) == len(losses(one)) == STEPS // 5
-    assert losses(shared) == pytest.approx(losses(one), rel=1e-4)
-    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, shared)]
+def test_two_processes_learn_what_one_learns(one, two, wan_folder, trainer):
+    sharded = two(trainer)
+    assert len(losses(sharded)) == len(losses(one)) == STEPS // 5
+    assert losses(sharded) == pytest.approx(losses(one), rel=1e-4)
+    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, sharded)]
     one_way, other_way = (edits_of(adapter, wan_folder) for adapter in adapters)
     torch.testing.assert_close(one_way, other_way, rtol=1e-2, atol=2e-3)
     untrained = edits_of(adapters[0], wan_folder, trained=False)
@@ -71,14 +88,11 @@ def edits_of(adapter: Path, wan_folder: Path, trained: bool = True) -> torch.Ten
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["zero2", "fsdp2"])
-def test_a_shared_run_resumes_exactly(wan_folder, tmp_path, trainer):
-    if trainer == "zero2":
-        pytest.importorskip("deepspeed")
-    more = (f"trainer={trainer}", "trainer.plugins=null")
-    whole = trained(tmp_path / "whole", wan_folder, 2, *more)
-    parts = trained(tmp_path / "parts", wan_folder, 2, *more, "trainer.max_steps=20")
+def test_a_sharded_run_resumes_exactly(two, wan_folder, tmp_path, trainer):
+    full, more = two(trainer), sharing(trainer)
+    parts = trained(tmp_path / "parts", wan_folder, 2, *more, "trainer.max_steps=10")
     run = Run(parts, [*overrides(wan_folder, *MORE, processes=2), *more], 2)
     assert run.wait() == [0, 0], run.said()
-    states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (whole, parts)]
+    states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (full, parts)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert losses(parts) == losses(whole)
+    assert losses(parts) == losses(full)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from lightning import Callback, Trainer
 
 from imvideoedit.common.errors import exit_cleanly
 from imvideoedit.common.hydra_command import mistakes_in_one_line
@@ -16,6 +17,34 @@ from imvideoedit.train import fit
 from tests.processes import PATIENCE, SERVER
 
 CONF = str(Path(__file__).parents[1] / "conf")
+
+
+class SignalAt(Callback):
+    """Sends its own process a signal after an optimizer step, so that no test has to hit the moment from outside.
+
+    Only once in a working folder: the file ``signalled`` marks that.
+
+    Args:
+        step: number of the step, from 1.
+        number: of the signal.
+        after: only where a file of this name exists below the working folder; null for always.
+    """
+
+    def __init__(self, step: int, number: int, after: str | None) -> None:
+        self.step, self.number, self.after = step, number, after
+
+    def on_train_batch_end(self, trainer: Trainer, *_) -> None:
+        mark = Path("signalled")
+        due = self.after is None or any(Path().rglob(self.after))
+        if trainer.global_step == self.step and due and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), self.number)
+
+
+def signal_at(step: int, number: int = signal.SIGKILL, after: str = "null") -> list[str]:
+    """The overrides that add a :class:`SignalAt`."""
+    values = {"_target_": "tests.training_runs.SignalAt", "step": step, "number": int(number), "after": after}
+    return [f"+callbacks.signal.{key}={value}" for key, value in values.items()]
 
 
 class Run:
@@ -60,7 +89,7 @@ class Run:
                 os.kill(process.pid, number)
 
     def said(self, kind: str = "err", rank: int = 0) -> str:
-        """What a process wrote, over all starts in this folder."""
+        """What a process wrote, in all starts in this folder."""
         path = self.folder / f"{kind}-{rank}"
         return path.read_text() if path.exists() else ""
 

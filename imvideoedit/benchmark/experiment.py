@@ -18,7 +18,7 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import CONF
-from imvideoedit.training.dry_run import PAIRS, Rehearsal, rehearsed
+from imvideoedit.training.dry_run import PAIRS, measure_step
 from imvideoedit.training.flops import random_transformer
 from imvideoedit.video.geometry import to_model
 from imvideoedit.video.images import load_rgb
@@ -86,7 +86,7 @@ def _case(config: DictConfig) -> dict[str, Any]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
-        found: Rehearsal = rehearsed(config)
+        found = measure_step(config)
     except (RuntimeError, UserError) as error:  # a case that fails here must not stop the others
         return {"left_out": str(error).splitlines()[0]}
     return {

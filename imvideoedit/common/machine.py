@@ -1,4 +1,4 @@
-"""Measured on this machine: seconds of a run, peak memory, rate of matrix multiplications."""
+"""This machine: seconds of a run, peak memory, rate of matrix multiplications, and whether memory ran out."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-SIDE = 1536  # of the matrices that tell the machine's rate
+SIDE = 1536  # of the matrices that the rate is measured with
 
 
 def fastest(compute: Callable[[], Any], repeats: int = 3) -> float:
@@ -23,17 +23,23 @@ def fastest(compute: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def peak_bytes() -> int:
-    """Peak memory of this process so far."""
+    """Peak resident memory of this process."""
     # Not getrusage, whose maximum a child process inherits from its parent.
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of matrix multiplications on this machine."""
+    """FLOP/s of this machine's matrix multiplications."""
     left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
     left @ right
     return 2 * SIDE**3 / fastest(lambda: left @ right, repeats=9)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU or the CPU ran out of memory."""
+    # torch's CPU allocator raises a plain RuntimeError, which only its message tells from others.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _wait() -> None:

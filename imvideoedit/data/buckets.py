@@ -1,11 +1,11 @@
-"""Aspect-ratio buckets: pictures of like shape share one size (``sizes``), so that they can share a batch."""
+"""Batches by aspect-ratio bucket: images of similar shape share one size (``sizes``), so that they can be stacked."""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.sizes import Size
@@ -15,14 +15,14 @@ class BucketBatchSampler(Sampler[list[int]]):
     """Batches of row indices, every batch from one bucket; each row comes once an epoch.
 
     The order depends on ``seed`` and the epoch alone. The last batch of a bucket may be smaller. Ranks take turns;
-    where the batches do not divide evenly, the epoch's first ones are given out again so that all ranks step alike.
+    where the batches do not divide evenly, the epoch's first ones are repeated so that all ranks have equally many.
 
-    With a ``group`` above 1, that many batches on end are whole and of one bucket: an optimizer step's, so that all
-    ranks have one shape at any time and every rank count sees the same steps. A bucket's last group is filled up
-    with rows of that bucket that come again.
+    With a ``group`` above 1, that many consecutive batches are full and of one bucket: those of an optimizer step, so
+    that all ranks compute on one shape, and the steps do not depend on the number of ranks. A bucket's last group is
+    filled up by repeating rows of that bucket.
 
-    An iteration starts at the epoch's first batch, or once, after ``load_state_dict``, at the saved one. Without
-    ``set_epoch`` every iteration gives the same order.
+    An iteration starts at the epoch's first batch, or, once after ``load_state_dict``, at the saved one. Without
+    ``set_epoch`` every iteration has the same order.
 
     Args:
         buckets: the bucket of every row.
@@ -31,7 +31,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         shuffle: False keeps the rows' order within a bucket and the buckets' order.
         rank, world_size: which of how many processes this is.
         group: batches of all processes in an optimizer step; a multiple of ``world_size``, or 1.
-        epochs: how many an iteration takes in on end.
+        epochs: consecutive epochs of one iteration.
     """
 
     def __init__(
@@ -46,52 +46,44 @@ class BucketBatchSampler(Sampler[list[int]]):
         epochs: int = 1,
     ) -> None:
         if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} holds no row; give 1 or more")
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         self._members: dict[Size, list[int]] = {}
         for index, bucket in enumerate(buckets):
             self._members.setdefault(bucket, []).append(index)
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
         self._rank, self._world_size, self._group, self._epochs = rank, world_size, group, epochs
         self.epoch = 0
-        self.position = 0  # where the next iteration starts, in batches
-        self._handed_out = 0
+        self.position = 0  # of the next iteration's first batch
         self.sampler = self  # Lightning calls set_epoch on what a batch sampler wraps
 
     def __len__(self) -> int:
-        return self._epochs * self._each()
+        return self._epochs * self._per_epoch()
 
-    def _each(self) -> int:
-        """Batches of this process in an epoch."""
+    def _per_epoch(self) -> int:
+        """Batches of this process in one epoch."""
         unit = self._batch_size * self._group
         batches = self._group * sum(math.ceil(len(rows) / unit) for rows in self._members.values())
         return math.ceil(batches / self._world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.position = self.position, 0
-        each = self._each()
-        for epoch in range(start // each, self._epochs):
-            batches, first = self._batches(self.epoch + epoch), epoch * each
-            for place in range(max(start, first), first + each):
-                self._handed_out = place + 1
-                yield batches[place - first]
+        per_epoch = self._per_epoch()
+        for epoch in range(start // per_epoch, self._epochs):
+            batches, first = self._batches(self.epoch + epoch), epoch * per_epoch
+            yield from batches[max(start - first, 0) :]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; a place waiting from ``load_state_dict`` is kept if it lies in this epoch."""
+        """Choose the order; a position from ``load_state_dict`` is kept if it is in this epoch."""
         if epoch != self.epoch:
-            self.epoch, self.position, self._handed_out = epoch, 0, 0
+            self.epoch, self.position = epoch, 0
 
-    def state_dict(self) -> dict[str, int]:
-        """The place after the last batch handed out: the epoch and how many batches of it, those of all processes."""
-        return self.place(self._handed_out)
-
-    def place(self, batches: int) -> dict[str, int]:
-        """The state of having handed out that many batches of the epoch to this process."""
+    def state_after(self, batches: int) -> dict[str, int]:
+        """The position after so many batches on this process: the epoch and the number of batches on all processes."""
         return {"epoch": self.epoch, "position": batches * self._world_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Make the next iteration start at the place a ``state_dict`` names."""
+        """Start the next iteration at a saved position."""
         self.epoch, self.position = int(state["epoch"]), int(state["position"]) // self._world_size
-        self._handed_out = self.position
 
     def _batches(self, epoch: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
@@ -108,6 +100,40 @@ class BucketBatchSampler(Sampler[list[int]]):
         if self._shuffle:
             steps = [steps[i] for i in torch.randperm(len(steps), generator=generator)]
         order = [batch for step in steps for batch in step]
-        total = self._each() * self._world_size
+        total = self._per_epoch() * self._world_size
         padded = [order[i % len(order)] for i in range(total)]
         return padded[self._rank :: self._world_size]
+
+
+class ResumableLoader(DataLoader):
+    """Counts the batches that it has returned, so that training resumes within an epoch.
+
+    The sampler's own position would be wrong, as workers read ahead. Lightning saves and restores the state.
+    """
+
+    def __init__(self, dataset: Any, sampler: BucketBatchSampler, num_workers: int) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=dataset.collate,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._order = sampler
+        self._returned = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._returned = self._order.position
+        for batch in super().__iter__():
+            self._returned += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position after the last batch returned."""
+        return self._order.state_after(self._returned)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Start the next iteration at a saved position."""
+        self._order.load_state_dict(state)
+        self._returned = self._order.position

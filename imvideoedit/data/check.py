@@ -1,4 +1,4 @@
-"""Read every row of a data set and say which ones would stop a training: ``python -m imvideoedit.data.check PATH``."""
+"""Read every row of a data set and name the bad ones: ``python -m imvideoedit.data.check PATH``."""
 
 import sys
 from collections import Counter
@@ -12,7 +12,7 @@ from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
 
 @dataclass
 class Tally:
-    """Good rows, in all and by task, size (height, width) and bucket."""
+    """Numbers of good rows: all, by task, size (height, width) and bucket."""
 
     good: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
@@ -21,7 +21,7 @@ class Tally:
 
 
 def check(records: Sequence[PairRecord], buckets: Sequence[Size], tally: Tally) -> Iterator[str]:
-    """Decode every row, fill ``tally``, and yield one line for each bad row: where, what, how to mend it."""
+    """Decode every row, fill ``tally``, and yield one line for each bad row: where, what, how to fix it."""
     first_row: dict[str, int] = {}
     for row in range(len(records)):
         try:
@@ -41,7 +41,7 @@ def check(records: Sequence[PairRecord], buckets: Sequence[Size], tally: Tally) 
 
 
 def summary(tally: Tally) -> str:
-    """The counts of good rows as lines of text; sizes are width x height."""
+    """The counts as lines of text; sizes are width x height."""
     lines = ["tasks:", *(f"  {count} {task}" for task, count in sorted(tally.tasks.items()))]
     for title, counts in (("sizes:", tally.sizes), ("buckets:", tally.buckets)):
         lines += [title, *(f"  {count} {width}x{height}" for (height, width), count in counts.most_common())]

@@ -1,6 +1,4 @@
-"""One schema for image pairs, wherever they come from.
-
-Two forms on disk hold the same fields (``PairRecord``):
+"""One schema of image pairs, in two formats on disk with the same fields (``PairRecord``):
 
 - a folder with ``metadata.jsonl``, one JSON object a line, whose ``source`` and ``target`` name image
   files relative to the folder;
@@ -28,15 +26,15 @@ _TEXTS = ("id", "task", "instruction", "source_prompt", "edited_prompt")
 
 @dataclass(frozen=True)
 class PairRecord:
-    """An image before and after an edit. Images are decoded on request, each time anew.
+    """An image before and after an edit. Images are decoded by each :meth:`load`.
 
     Attributes:
         id: unique in its data set.
         task: one of ``TASKS``.
         source, target: the image before and after, as a file's path or its bytes.
         instruction: what to change, in the imperative.
-        source_prompt, edited_prompt: the whole scene before and after.
-        scores: a filter's verdicts by name, or None.
+        source_prompt, edited_prompt: descriptions of the scene before and after.
+        scores: a filter's scores by name, or None.
         row: index in the data set, from 0.
     """
 
@@ -66,10 +64,10 @@ class PairRecord:
         return source_HWC, target_HWC
 
     def size(self) -> tuple[int, int]:
-        """(height, width) of both images, from their headers alone.
+        """(height, width) of both images, from their headers.
 
         Raises:
-            UserError: as ``load``, as far as the headers show it.
+            UserError: as ``load``, as far as the headers tell.
         """
         source, target = (image_size(image, name) for image, name in self._images())
         self._check_sizes(source, target)
@@ -84,12 +82,12 @@ class PairRecord:
             sizes = [f"{width}x{height}" for height, width in (source, target)]
             raise UserError(
                 f"{self.name}: source is {sizes[0]} but target is {sizes[1]} pixels; "
-                "both must have one size: crop or resize them alike, or remove the row"
+                "both must have one size: crop or resize both in the same way, or remove the row"
             )
 
 
 class _Records(Sequence[PairRecord]):
-    """Rows that are read and validated when they are indexed; can be sent to other processes."""
+    """Rows that are read and validated on indexing; can be pickled."""
 
     def __init__(self, length: int, read: Callable[[int], PairRecord]) -> None:
         self._length = length
@@ -113,13 +111,13 @@ class _Records(Sequence[PairRecord]):
 
 
 def open_records(path: Path | str) -> Sequence[PairRecord]:
-    """Open a data set of either form; rows are read and validated lazily, on indexing.
+    """Open a data set of either format; rows are read and validated on indexing.
 
     Indexing a row that does not fit the schema raises a ``UserError`` naming it.
 
     Args:
-        path: the folder. Of several splits the one called ``train`` is taken. Parquet files are converted
-            once into the cache folder of ``datasets``.
+        path: the folder. Of several splits it is ``train``. Parquet files are converted once into
+            the cache folder of ``datasets``.
 
     Raises:
         UserError: there is no such folder, or it holds no or an ambiguous data set.
@@ -140,7 +138,7 @@ def open_records(path: Path | str) -> Sequence[PairRecord]:
 
 
 def _open_jsonl(folder: Path) -> _Records:
-    # Byte offsets instead of the lines themselves: a large data set's texts need not fit in memory.
+    # Byte offsets instead of lines, as the texts of a large data set may not fit in memory.
     file = folder / "metadata.jsonl"
     offsets, position = [], 0
     with file.open("rb") as lines:
@@ -157,7 +155,7 @@ def _read_line(file: Path, offsets: Sequence[int], row: int) -> PairRecord:
         lines.seek(offsets[row])
         text = lines.readline()
     try:
-        # utf-8-sig: editors on Windows put a byte order mark before the first line.
+        # utf-8-sig: editors on Windows write a byte order mark.
         fields = json.loads(text.decode("utf-8-sig"))
     except ValueError as error:
         raise UserError(f"row {row} of {file}: not JSON ({error}); write one object a line") from error
@@ -172,12 +170,12 @@ def _inside(folder: Path, name: Any) -> Path:
     path = folder / name
     strange = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in PureWindowsPath(name).parts
     if strange or not path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{name!r} leads out of the data folder; move the file into it and name it relative to it")
+        raise ValueError(f"{name!r} leads out of the data folder; move the file into it and give its relative path")
     return path
 
 
 def _open_dataset(folder: Path, parquet: list[Path] | None) -> _Records:
-    import datasets  # slow to import, and the other form does without
+    import datasets  # slow to import, and not needed for the other format
 
     try:
         if parquet is None:
@@ -191,7 +189,7 @@ def _open_dataset(folder: Path, parquet: list[Path] | None) -> _Records:
             rows = rows.cast_column(key, datasets.Image(decode=False))
     except UserError:
         raise
-    except Exception as error:  # pyarrow and datasets raise many kinds on damaged files
+    except Exception as error:  # pyarrow and datasets raise many types on damaged files
         raise UserError(f"{folder}: not a readable datasets dataset ({error}); save or download it again") from error
     return _Records(len(rows), partial(_read_row, rows))
 
@@ -236,10 +234,10 @@ def _scores(fields: Mapping[str, Any], label: str) -> dict[str, float] | None:
     if scores is None:
         return None
     if not isinstance(scores, Mapping):
-        raise UserError(f"{label}: scores is not an object of names and numbers; mend or leave it out")
-    # A datasets column gives every row the names of all rows, with None where a row has no such score.
+        raise UserError(f"{label}: scores is not an object of names and numbers; correct it or leave it out")
+    # A datasets column has every name in every row, with None where a row has no such score.
     given = {name: value for name, value in scores.items() if value is not None}
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{label}: score {name!r} is not a finite number; mend or leave it out")
+            raise UserError(f"{label}: score {name!r} is not a finite number; correct it or leave it out")
     return {name: float(value) for name, value in given.items()}

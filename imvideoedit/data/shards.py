@@ -1,7 +1,7 @@
-"""Tensors under content keys, in safetensors shards: what encoders made once, kept for every later run.
+"""A cache of tensors under content keys, in safetensors shards.
 
-A key is stored once; every entry carries a checksum that is looked at whenever it is read. Shards appear whole or not
-at all, and the same keys in the same order make the same files, whoever was interrupted how often.
+A key is stored once, and every entry is read with a check of its checksum. Shards are written atomically, and the same
+keys in the same order make the same files, however often the work was interrupted.
 """
 
 import json
@@ -22,28 +22,28 @@ from imvideoedit.common.files import replacing
 
 Entry = Mapping[str, Tensor]
 SHARD = 256  # entries
-STALE = 3600.0  # seconds after which a temporary file belongs to nobody
-TOLD_EVERY = 10.0  # seconds between two lines of progress
+STALE = 3600.0  # seconds after which a temporary file belongs to no running process
+PROGRESS_EVERY = 10.0  # seconds
 
 
 @dataclass(frozen=True)
-class Share:
-    """This process's part of work that several do together."""
+class ProcessInfo:
+    """This process among those that share the work; alone by default."""
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     barrier: Callable[[], None] = lambda: None
 
 
 class DamagedEntry(UserError):
-    """An entry is not what was written."""
+    """An entry is not the one written."""
 
 
 class ShardStore:
     """Entries, each a few named tensors, by key.
 
     Args:
-        folder: of the shards, made when first written to.
+        folder: of the shards, created by the first write.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -53,13 +53,13 @@ class ShardStore:
         self.scan()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}  # each process opens its own
+        return {**self.__dict__, "_files": {}}  # each process opens its own files
 
     def __len__(self) -> int:
         return len(self._checks)
 
     def scan(self) -> None:
-        """Learn anew which keys there are; shards that cannot be read count as missing."""
+        """Read again which keys there are; an unreadable shard counts as missing."""
         self._checks, self._files = {}, {}
         for path in self._shards():
             try:
@@ -70,14 +70,14 @@ class ShardStore:
             self._checks |= {key: (path, check) for key, check in checks.items()}
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Those of the keys that are not here, each once, in their order."""
+        """Those of the keys that are not stored, each once, in their order."""
         return [key for key in dict.fromkeys(keys) if key not in self._checks]
 
     def read(self, key: str) -> dict[str, Tensor]:
-        """The tensors of a key that is here.
+        """The tensors of a stored key.
 
         Raises:
-            DamagedEntry: they are not what was written.
+            DamagedEntry: they are not those written.
         """
         path, check = self._checks[key]
         try:
@@ -86,33 +86,33 @@ class ShardStore:
             file, names = self._files[path]
             entry = {name: file.get_tensor(f"{key}.{name}") for name in names.get(key, ())}
         except (SafetensorError, OSError) as error:
-            raise DamagedEntry(f"{path} cannot be read ({error}); run the same command again to mend it") from error
+            raise DamagedEntry(f"{path} cannot be read ({error}); run the same command again to repair it") from error
         if checksum(entry) != check:
-            raise DamagedEntry(f"{path} is damaged at {key}; run the same command again to encode it anew")
+            raise DamagedEntry(f"{path} is damaged at {key}; run the same command again to repair it")
         return entry
 
     def write(self, entries: Mapping[str, Entry]) -> None:
-        """Add entries as one shard, which appears whole or not at all."""
+        """Add entries as one shard, atomically."""
         name = xxhash.xxh3_128_hexdigest(" ".join(entries).encode())[:16]
         checks = {key: checksum(entry) for key, entry in entries.items()}
         tensors = {f"{key}.{n}": tensor.contiguous() for key, entry in entries.items() for n, tensor in entry.items()}
         with replacing(self.folder / f"{name}.safetensors") as temporary:
-            # Written here and not by the library, whose errors do not tell a full disk from others.
+            # Not save_file, whose errors do not tell a full disk from others.
             temporary.write_bytes(save(tensors, {"checks": json.dumps(checks)}))
         self._checks |= {key: (self.folder / f"{name}.safetensors", check) for key, check in checks.items()}
 
-    def mend(self, share: Share | None = None) -> int:
-        """Read all entries; take the damaged ones out, so that they count as missing, and tell how many they were."""
-        share = share or Share()
-        self._clean(share)
+    def repair(self, process: ProcessInfo | None = None) -> int:
+        """Read all entries and remove damaged ones, which then count as missing; returns how many it found."""
+        process = process or ProcessInfo()
+        self._clean(process)
         dropped = 0
-        for path in self._shards()[share.rank :: share.world]:
-            dropped += self._mend_shard(path)
-        share.barrier()
+        for path in self._shards()[process.rank :: process.world_size]:
+            dropped += self._repair_shard(path)
+        process.barrier()
         self.scan()
         return dropped
 
-    def _mend_shard(self, path: Path) -> int:
+    def _repair_shard(self, path: Path) -> int:
         keys = [key for key, (place, _) in self._checks.items() if place == path]
         good: dict[str, Entry] = {}
         for key in keys:
@@ -131,9 +131,9 @@ class ShardStore:
     def _shards(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.safetensors") if not path.name.startswith("."))
 
-    def _clean(self, share: Share) -> None:
-        """Remove what a killed process left half-written."""
-        if share.rank == 0 and self.folder.is_dir():
+    def _clean(self, process: ProcessInfo) -> None:
+        """Remove unfinished files of killed processes."""
+        if process.rank == 0 and self.folder.is_dir():
             for path in self.folder.glob(".*.safetensors"):
                 if time.time() - path.stat().st_mtime > STALE:
                     path.unlink(missing_ok=True)
@@ -163,33 +163,34 @@ def fill(
     keys: Sequence[str],
     encode: Callable[[list[str]], Mapping[str, Entry]],
     what: str,
-    share: Share | None = None,
+    process: ProcessInfo | None = None,
     shard: int = SHARD,
 ) -> int:
-    """Encode what a store lacks of ``keys``, a shard at a time, and tell how many entries that were.
+    """Encode the ``keys`` that a store lacks, one shard after the other; returns how many there were.
 
-    The missing keys are cut into shards of ``shard`` in their order, and the processes take turns; so whoever
-    was killed where, the files become those of an uninterrupted run.
+    The missing keys are cut into shards of ``shard`` in their order, and the processes take turns; so after any kills
+    the files become those of an uninterrupted run.
 
     Args:
         encode: makes the entries of some keys.
-        what: the entries' name for the lines of progress.
+        what: the entries' name in lines of progress.
     """
-    share = share or Share()
+    process = process or ProcessInfo()
     store.scan()
     lacking = store.missing(keys)
-    share.barrier()  # nobody writes before all have looked
-    chunks = [lacking[start : start + shard] for start in range(0, len(lacking), shard)][share.rank :: share.world]
-    told, began, done, total = time.monotonic(), time.monotonic(), 0, sum(map(len, chunks))
+    process.barrier()  # no process writes before all have scanned
+    chunks = [lacking[start : start + shard] for start in range(0, len(lacking), shard)]
+    chunks = chunks[process.rank :: process.world_size]
+    printed, began, done, total = time.monotonic(), time.monotonic(), 0, sum(map(len, chunks))
     for chunk in chunks:
         store.write(encode(chunk))
         done += len(chunk)
         now = time.monotonic()
-        if share.rank == 0 and (now - told > TOLD_EVERY or done == total):
+        if process.rank == 0 and (now - printed > PROGRESS_EVERY or done == total):
             rate = done / max(now - began, 1e-9)
-            print(_progress(what, done, total, rate, share.world), flush=True)
-            told = now
-    share.barrier()
+            print(_progress(what, done, total, rate, process.world_size), flush=True)
+            printed = now
+    process.barrier()
     store.scan()
     return len(lacking)
 

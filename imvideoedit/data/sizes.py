@@ -1,4 +1,4 @@
-"""The sizes of buckets, and pictures cut to them; see ``buckets``. Imports no torch."""
+"""The sizes of buckets, and images cropped to them; see ``buckets``. Imports no torch."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ MAX_ASPECT = 3.0
 
 
 def make_buckets(max_area: int, multiple: int) -> list[Size]:
-    """All sizes worth having, sorted by height: sides are multiples, the area is at most ``max_area``.
+    """Bucket sizes, sorted by height: both sides are multiples, the area is at most ``max_area``.
 
-    A size is kept if neither side can grow within the area and its aspect lies within 1:3 and 3:1. Where that
-    leaves none (an area of a few multiples), the largest square is the only bucket.
+    Sizes neither side of which can grow within the area, with aspects from 1:3 to 3:1. If there are none (an area of
+    a few multiples), the largest square is the only bucket.
 
     Raises:
-        UserError: not even one ``multiple`` x ``multiple`` picture fits.
+        UserError: not even one ``multiple`` x ``multiple`` image fits.
     """
     cells = max_area // (multiple * multiple)
     if cells < 1:
@@ -34,7 +34,7 @@ def make_buckets(max_area: int, multiple: int) -> list[Size]:
 
 
 def nearest_bucket(size: Size, buckets: Sequence[Size]) -> Size:
-    """The bucket whose aspect ratio is nearest to that of ``size`` on a log scale; of equals the larger one."""
+    """The bucket whose aspect ratio is nearest to that of ``size`` on a log scale; of equal ones the larger."""
     wanted = math.log(size[1] / size[0])
     return min(buckets, key=lambda b: (abs(math.log(b[1] / b[0]) - wanted), -b[0] * b[1], b))
 
@@ -42,7 +42,7 @@ def nearest_bucket(size: Size, buckets: Sequence[Size]) -> Size:
 def fit(image_HWC: np.ndarray, size: Size) -> np.ndarray:
     """Scale an image so that it covers ``size`` and crop the centre: uint8 ``[h, w, 3]``.
 
-    It depends on the two sizes alone, so images of one size stay in register.
+    Depends on the two sizes alone, so the images of a pair stay aligned.
     """
     height, width = image_HWC.shape[:2]
     if (height, width) == size:

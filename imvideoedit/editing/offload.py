@@ -174,11 +174,6 @@ def next_level(level: str, device: torch.device) -> str | None:
     return OFFLOAD_LEVELS[-1] if device.type == "cpu" else OFFLOAD_LEVELS[OFFLOAD_LEVELS.index(level) + 1]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU, whose allocator has no error type of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 def free_bytes(device: torch.device) -> int:
     """Free memory of a device."""
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The model card of a nano backbone, written beside its weights."""
+"""The model card of a nano backbone, next to its weights."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from imvideoedit.common.files import replacing
 
 _TEXT = """# Nano backbone
 
-A tiny Wan for text-to-video of the nano world: procedural 64×64 scenes, made by `python -m imvideoedit.nano.pretrain`.
-A diffusers `WanPipeline` folder in half precision. It draws nano scenes and nothing else.
+A tiny Wan for text-to-video of the nano world (procedural 64×64 scenes), trained by
+`python -m imvideoedit.nano.pretrain`. A diffusers `WanPipeline` folder in half precision. It draws nano scenes only.
 
 **Data.** Rendered on the fly from `imvideoedit.world.scenes`, training compositions only: one (colour, kind) pair in
 seven never appears. Images and videos of up to {frames} frames; captions are full prompts (70 %), parts of them
@@ -26,8 +26,8 @@ seven never appears. Images and videos of up to {frames} frames; captions are fu
 |---|---|
 {rows}
 
-The colour and motion rows are shares of {samples} samples, by the pixel classifier of `imvideoedit.nano.quality`; the
-same shares of exact renderings stand in brackets.
+The colour and motion rows are fractions of {samples} samples, by the pixel classifier of `imvideoedit.nano.quality`;
+those of exact renderings are in brackets.
 
 ## Config
 
@@ -51,7 +51,7 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
     taken = config["autoencoder"]["take_from"]
     text = _TEXT.format(
         frames=max(frames for _, frames in config["transformer"]["shapes"]),
-        ae_steps=f"that of {taken}, as it is" if taken else f"{config['autoencoder']['steps']} steps",
+        ae_steps=f"copied from {taken}" if taken else f"{config['autoencoder']['steps']} steps",
         devices=config["devices"],
         t2v_steps=config["transformer"]["steps"],
         seed=config["seed"],

@@ -1,32 +1,75 @@
-"""Training pairs of the nano world as latents and text embeddings, so that training runs no encoder.
+"""Training pairs of the nano world, rendered and encoded once, so that training runs no encoder.
 
-Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
+A pair's key is a hash of all that decides its contents: autoencoder, seed, mix, renderer, and its number.
+
+Shapes: B batch, N pairs, C latent channels, F latent frames, T text tokens, D text width.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor
 
-from imvideoedit.data.shards import Entry
+from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.nano.mix import PairMix, sample_pair
 from imvideoedit.nano.readouts import label_tokens
 from imvideoedit.nano.scene_batches import to_tensor
-from imvideoedit.training.encoding import text_entry
+from imvideoedit.training.encoding import encoder_name, fill_texts, text_key
 from imvideoedit.wan.backbone import Backbone
+from imvideoedit.world.edits import Edit
 
-CHUNK = 64  # pairs or texts encoded at a time
+PROBED = 8  # pairs whose pixels and texts identify the state of the renderer and the grammar
+LAYOUT = 2  # of the entries
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs 0 to ``count - 1`` of a seed.
+
+    Args:
+        split: ``train`` or ``test`` compositions.
+        resolution: height and width in pixels; must be a multiple of the backbone's ``pixel_multiple``.
+        mix: of the training pairs.
+        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
+    """
+
+    seed: int
+    count: int
+    split: str
+    resolution: int = 64
+    mix: PairMix = field(default_factory=PairMix)
+    frames: int = 1
+
+    def pair(self, index: int) -> tuple[Edit, str]:
+        """An edit, and the text for training."""
+        return sample_pair(self.seed, index, self.split, self.mix)
+
+    def render(self, edit: Edit) -> tuple[np.ndarray, np.ndarray]:
+        """Source and target, uint8 ``[F, H, W, 3]``."""
+        return edit.render(self.frames, (self.resolution, self.resolution))[:2]
+
+    def key(self, autoencoder: str) -> str:
+        """A hash of all that decides the pairs, but not their number."""
+        settings = [LAYOUT, autoencoder, self.seed, self.split, self.resolution, vars(self.mix), self.frames]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for edit, text in map(self.pair, range(PROBED)):
+            digest.update(text.encode() + b"".join(video[0].tobytes() for video in self.render(edit)))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Pairs in memory: half-precision latents ``[N, C, F, H', W']``, each text once, cut after its last token.
+    """Pairs in memory: half-precision latents, each text once and without padding.
 
-    ``labels_NFhwA`` are the target's (see ``label_tokens``).
+    ``labels_NFhwA`` are the target's (see ``label_tokens``); ``tokens`` is the padded length of a text.
     """
 
     source_NCFHW: Tensor
@@ -40,93 +83,64 @@ class EncodedPairs:
         return len(self.text_of_pair)
 
     def batch(self, indices: Sequence[int]) -> EditBatch:
-        """Stack pairs into a float32 batch; texts are padded with zeros as the backbone's encoder does."""
-        chosen = torch.as_tensor(list(indices))
-        width = self.texts_TD[0].shape[-1]
-        text_BTD = torch.zeros(len(chosen), self.tokens, width)
+        """Stack pairs into a float32 batch, with texts padded by zeros as the encoder does."""
+        rows = torch.as_tensor(list(indices))
+        text_BTD = torch.zeros(len(rows), self.tokens, self.texts_TD[0].shape[-1])
         for row, index in enumerate(indices):
             text_TD = self.texts_TD[self.text_of_pair[index]]
             text_BTD[row, : len(text_TD)] = text_TD.float()
-        source, target = self.source_NCFHW[chosen].float(), self.target_NCFHW[chosen].float()
-        return EditBatch(source, target, text_BTD, labels_BFhwA=self.labels_NFhwA[chosen])
+        source, target = self.source_NCFHW[rows].float(), self.target_NCFHW[rows].float()
+        return EditBatch(source, target, text_BTD, labels_BFhwA=self.labels_NFhwA[rows])
 
 
-@dataclass(frozen=True)
-class EncodedRows:
-    """Pairs without their texts' embeddings; fields as those of :class:`EncodedPairs`."""
-
-    source_NCFHW: Tensor
-    target_NCFHW: Tensor
-    labels_NFhwA: Tensor
-    texts: list[str]
-
-
-def encode_pairs(
-    backbone: Backbone,
-    seed: int,
-    count: int,
-    split: str,
-    resolution: int = 64,
-    mix: PairMix | None = None,
-    frames: int = 1,
+def encoded_pairs(
+    folder: Path | str | None, backbone: Backbone, pairs: PairSet, process: ProcessInfo | None = None
 ) -> EncodedPairs:
-    """Render and encode pairs 0 to ``count - 1`` of a seed, with a progress bar; arguments of :func:`encode_rows`."""
-    starts = track(range(0, count, CHUNK), description=f"encoding {count} {split} pairs", transient=True)
-    parts = [
-        encode_rows(backbone, seed, range(start, min(start + CHUNK, count)), split, resolution, mix, frames)
-        for start in starts
-    ]
-    texts = [text for part in parts for text in part.texts]
-    entries = encode_texts(backbone, list(dict.fromkeys(texts)))
-    position = {text: place for place, text in enumerate(entries)}
-    return EncodedPairs(
-        torch.cat([part.source_NCFHW for part in parts]),
-        torch.cat([part.target_NCFHW for part in parts]),
-        torch.cat([part.labels_NFhwA for part in parts]),
-        [position[text] for text in texts],
-        [entry["text"] for entry in entries.values()],
-        int(next(iter(entries.values()))["tokens"]),
-    )
-
-
-@torch.no_grad()
-def encode_rows(
-    backbone: Backbone,
-    seed: int,
-    indices: Sequence[int],
-    split: str,
-    resolution: int,
-    mix: PairMix | None,
-    frames: int,
-) -> EncodedRows:
-    """Render and encode some pairs of a seed.
+    """Render and encode the pairs that a cache lacks, and read all of them.
 
     Args:
-        resolution: height and width in pixels; must divide by the backbone's ``pixel_multiple``.
-        mix: of the training pairs.
-        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
+        folder: of the cache; None for a temporary one.
+        process: of several that encode together.
     """
-    pairs = [sample_pair(seed, index, split, mix) for index in indices]
-    rendered = [edit.render(frames, (resolution, resolution))[:2] for edit, _ in pairs]
-    grid = (resolution // backbone.pixel_multiple,) * 2
-    labels = torch.stack([label_tokens(edit.target, (frames - 1) // 4 + 1, grid) for edit, _ in pairs])
-    latents = [_latents(backbone, [pair[side] for pair in rendered]) for side in (0, 1)]
-    return EncodedRows(latents[0], latents[1], labels, [text for _, text in pairs])
+    if folder is None:
+        with tempfile.TemporaryDirectory() as own:
+            return encoded_pairs(own, backbone, pairs)
+    process = process or ProcessInfo()
+    pair_store, text_store = ShardStore(Path(folder) / "pairs"), ShardStore(Path(folder) / "texts")
+    for store in (pair_store, text_store):
+        store.repair(process)
+    base = pairs.key(encoder_name(backbone, "vae"))
+    numbers = {hashlib.sha256(f"{base} {number}".encode()).hexdigest()[:32]: number for number in range(pairs.count)}
+
+    def encode(keys: list[str]) -> Mapping[str, Entry]:
+        return dict(zip(keys, _encode(backbone, pairs, [numbers[key] for key in keys]), strict=True))
+
+    fill(pair_store, list(numbers), encode, f"{pairs.split} pairs", process)
+    entries = [pair_store.read(key) for key in numbers]
+    texts = [entry["words"].numpy().tobytes().decode() for entry in entries]
+    text_encoder = encoder_name(backbone, "text_encoder")
+    prompts = {text_key(text_encoder, text): text for text in texts}
+    fill_texts(text_store, prompts, backbone, backbone.device, process)
+    embeddings = [text_store.read(key) for key in prompts]
+    position = {text: place for place, text in enumerate(prompts.values())}
+    source, target, labels = (torch.stack([e[name] for e in entries]) for name in ("source", "target", "labels"))
+    places, texts_TD = [position[text] for text in texts], [e["text"] for e in embeddings]
+    return EncodedPairs(source, target, labels, places, texts_TD, int(embeddings[0]["tokens"]))
 
 
 @torch.no_grad()
-def encode_texts(backbone: Backbone, texts: Sequence[str]) -> dict[str, Entry]:
-    """Embeddings of texts, by text, as ``text_entry`` keeps them."""
-    entries: dict[str, Entry] = {}
-    for start in range(0, len(texts), CHUNK):
-        part = texts[start : start + CHUNK]
-        entries |= {
-            text: text_entry(text_TD)
-            for text, text_TD in zip(part, backbone.encode_text(list(part)).float().cpu(), strict=True)
-        }
-    return entries
-
-
-def _latents(backbone: Backbone, images: list[np.ndarray]) -> Tensor:
-    video_BCFHW = torch.stack([to_tensor(image) for image in images]).to(backbone.device)
-    return backbone.encode_video(video_BCFHW).half().cpu()
+def _encode(backbone: Backbone, pairs: PairSet, numbers: Sequence[int]) -> list[dict[str, Tensor]]:
+    """Entries of some pairs: latents of source and target, the target's labels, and the text's UTF-8 bytes."""
+    edits, texts = zip(*map(pairs.pair, numbers), strict=True)
+    videos: Any = zip(*map(pairs.render, edits), strict=True)
+    source, target = (
+        backbone.encode_video(torch.stack([to_tensor(video) for video in side]).to(backbone.device)).half().cpu()
+        for side in videos
+    )
+    grid = (pairs.resolution // backbone.pixel_multiple,) * 2
+    labels = [label_tokens(edit.target, (pairs.frames - 1) // 4 + 1, grid) for edit in edits]
+    words = [torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy()) for text in texts]
+    return [
+        {"source": source[row].clone(), "target": target[row].clone(), "labels": labels[row], "words": words[row]}
+        for row in range(len(numbers))
+    ]

@@ -1,4 +1,4 @@
-"""Pretraining, first stage: the autoencoder, from its closed-form start."""
+"""Pretraining, first stage: the autoencoder, from a closed-form initialisation."""
 
 import lightning
 import numpy as np
@@ -9,11 +9,11 @@ from imvideoedit.nano.scene_batches import WorldBatches, videos
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.world.scenes import sample_scene
 
-LATENT_NOISE = 0.03  # of the latents' unit spread: the decoder must forgive small errors of the sampler
+LATENT_NOISE = 0.03  # of the latents' unit standard deviation: makes the decoder robust to small errors of the sampler
 
 
 class AutoencoderFit(lightning.LightningModule):
-    """Mean squared error of the round trip; the learning rate falls with the square root of what is left."""
+    """Mean squared error of encoding and decoding; the learning rate falls as the square root of the steps left."""
 
     def __init__(self, autoencoder: NanoAutoencoder, steps: int, lr: float, shapes: list, seed: int) -> None:
         super().__init__()
@@ -44,16 +44,16 @@ class AutoencoderFit(lightning.LightningModule):
 
 
 def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int = 600) -> None:
-    """The closed-form start, from ``clips`` training clips of nine frames."""
+    """The closed-form initialisation, from ``clips`` training clips of nine frames."""
     rng = np.random.default_rng((seed, 1 << 30))
     autoencoder.fit_linear(videos([sample_scene(rng, "train") for _ in range(clips)], 9))
 
 
 @torch.no_grad()
 def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int = 400) -> None:
-    """Weigh the latent channels, and write their mean and spread in training clips into the config.
+    """Weigh the latent channels, and write their mean and standard deviation in training clips into the config.
 
-    One spread serves all channels: each on its own would undo the weights.
+    All channels share one standard deviation: separate ones would undo the weights.
     """
     autoencoder.weigh_channels()
     rng = np.random.default_rng((seed, 2 << 30))

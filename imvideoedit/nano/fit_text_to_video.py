@@ -1,4 +1,4 @@
-"""Pretraining, second stage: text-to-video by flow matching, on images and videos, text encoder and all."""
+"""Pretraining, second stage: text-to-video by flow matching, on images and videos, with the text encoder."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.forward import denoise, tapped
 from imvideoedit.wan.kernels import suited_kernel
 
-PLAIN = (0.8, 0.3)  # shares of plain scenes at the first and the last step: what is simple is learnt first
+PLAIN = (0.8, 0.3)  # fractions of plain scenes at the first and the last step, as a curriculum
 
 
 class TextToVideoFit(lightning.LightningModule):
-    """Flow matching (Eq. 1-3 without a source) of the transformer together with its text encoder, and readouts.
+    """Flow matching (Eq. 1-3 without a source) of transformer and text encoder, with readouts.
 
-    The weights that are kept are an exponential average of the trained ones (a Lightning callback).
+    A Lightning callback averages the weights.
     """
 
     text_encoder: Any

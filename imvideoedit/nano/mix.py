@@ -1,4 +1,4 @@
-"""Which pairs training sees: one edit or several at once, nothing to edit at all, and which text comes with it."""
+"""Which edits and texts the training pairs have: single, compound or identity edits; full, partial or no texts."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from imvideoedit.world.edits import Edit, sample_compound, sample_edit
 from imvideoedit.world.grammar import apply_instruction
 
 SPLITS = ("train", "test")
-MOST_STEPS = 4  # edits in a compound one
+MOST_STEPS = 4  # single edits in a compound one
 
 
 @dataclass(frozen=True)
 class PairMix:
-    """Shares in [0, 1] of the training pairs.
+    """Fractions in [0, 1] of the training pairs.
 
     Args:
-        compound: pairs of two to ``MOST_STEPS`` edits at once, which say more about each text than a single edit.
-        identity: pairs whose target is the source, to learn what keeping means.
-        partial: texts that say only what the instruction says, instead of the whole edited prompt.
+        compound: pairs of two to ``MOST_STEPS`` edits at once.
+        identity: pairs whose target is the source, so that nothing is to change.
+        partial: texts that say only what the instruction says, instead of the full edited prompt.
         imperative: texts that are the instruction itself.
-        empty: empty texts, which guidance needs.
+        empty: empty texts, for guidance.
 
     Raises:
-        UserError: a share is out of [0, 1], or shares that exclude each other exceed 1.
+        UserError: a fraction is out of [0, 1], or fractions of exclusive kinds add up to more than 1.
     """
 
     compound: float = 0.0
@@ -34,19 +34,21 @@ class PairMix:
     empty: float = 0.1
 
     def __post_init__(self) -> None:
-        shares = vars(self)
-        if min(shares.values()) < 0 or max(self.compound + self.identity, self.texts()) > 1:
-            raise UserError(f"data.mix is {shares}; shares are in [0, 1], and those of one kind add up to at most 1")
+        fractions = vars(self)
+        if min(fractions.values()) < 0 or max(self.compound + self.identity, self.texts()) > 1:
+            raise UserError(
+                f"data.mix is {fractions}; fractions are in [0, 1], and those of one kind add up to at most 1"
+            )
 
     def texts(self) -> float:
-        """Share of the pairs without the whole edited prompt."""
+        """Fraction of the pairs without the full edited prompt."""
         return self.partial + self.imperative + self.empty
 
 
 def sample_pair(seed: int, index: int, split: str = "train", mix: PairMix | None = None) -> tuple[Edit, str]:
-    """Pair ``index`` of a seed: an edit of the split's compositions and the text that training sees with it.
+    """Pair ``index`` of a seed: an edit of the split's compositions, and the text for training.
 
-    The test split is always single edits with the edited prompt.
+    The test split has only single edits with the edited prompt.
     """
     mix = mix or PairMix()
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
@@ -75,5 +77,5 @@ def _text(edit: Edit, draw: float, mix: PairMix) -> str:
     if draw < mix.empty + mix.imperative:
         return edit.instruction
     partial = apply_instruction(edit.instruction)
-    assert partial is not None, f"the grammar does not read its own instruction {edit.instruction!r}"
+    assert partial is not None, f"the grammar does not parse its own instruction {edit.instruction!r}"
     return partial

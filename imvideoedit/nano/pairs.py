@@ -1,4 +1,4 @@
-"""Training on pairs of the nano world: which pairs are in which batch, and the data module of the trainer."""
+"""Training pairs of the nano world: which pairs are in which batch, and the data module."""
 
 import functools
 from collections.abc import Iterator
@@ -10,17 +10,16 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.data.shards import Share
+from imvideoedit.data.shards import ProcessInfo
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.nano.encoded import EncodedPairs
-from imvideoedit.nano.mix import SPLITS, PairMix
-from imvideoedit.nano.pair_cache import cached_pairs
+from imvideoedit.nano.encoded import EncodedPairs, PairSet, encoded_pairs
+from imvideoedit.nano.mix import PairMix
 
 
 class PairBatches(Dataset):
-    """Endless batches of encoded pairs: batch i is a function of the seed and i alone, so a resumed run sees the same.
+    """Endless batches of encoded pairs: batch i depends on the seed and i alone, so resuming is exact.
 
-    Every pair comes once in each pass, in an order that the seed and the pass decide; a batch may span two passes.
+    Every pair comes once in each pass, in an order that depends on the seed and the pass; a batch may span two passes.
     """
 
     def __init__(self, pairs: EncodedPairs, batch_size: int, seed: int) -> None:
@@ -41,7 +40,7 @@ class PairBatches(Dataset):
 
 
 class StepSampler(Sampler[int]):
-    """Batch indices of one process from step ``start`` on: ``rank, rank + world, …``; its length counts all steps."""
+    """Batch indices of one process from step ``start`` on, every ``world``-th one; its length counts all steps."""
 
     def __init__(self, steps: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
         self.steps, self.start, self.rank, self.world = steps, start, rank, world
@@ -58,13 +57,13 @@ class NanoPairs(LightningDataModule):
 
     Args:
         pairs: number of training pairs, each a rendered edit.
-        batch_size: pairs a step.
-        seed: decides pairs and order.
-        resolution: pixels of a side.
-        validation_pairs: number of test-composition pairs for the fixed-timestep validation loss; at least 1.
-        mix: which edits and texts the training pairs have; single edits, mostly with the edited prompt, if None.
+        batch_size: pairs in a batch of each process.
+        seed: of pairs and order.
+        resolution: height and width in pixels.
+        validation_pairs: number of test-composition pairs for the validation loss at fixed noise levels; at least 1.
+        mix: of edits and texts in the training pairs.
         frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
-        cache: folder of encoded pairs, for the next run with the same ones; None keeps them in memory only.
+        cache: folder of encoded pairs for later runs; None keeps them in memory only.
 
     Raises:
         UserError: a count is below 1, or the resolution does not suit the backbone.
@@ -90,51 +89,43 @@ class NanoPairs(LightningDataModule):
         self.pairs, self.batch_size, self.seed, self.frames = pairs, batch_size, seed, frames
         self.resolution, self.validation_pairs = resolution, validation_pairs
         self.mix, self.cache = mix or PairMix(), cache
-        self._encoded: dict[str, EncodedPairs] = {}
+        self._encoded: list[EncodedPairs] = []  # for training and for validation
 
     def setup(self, stage: str) -> None:
-        """Render and encode everything with the training task's backbone; done once."""
+        """Render and encode the pairs with the training task's backbone; further calls change nothing."""
         if self._encoded:
             return
-        backbone = self._trainer.lightning_module.backbone
+        trainer: Any = self.trainer
+        backbone = trainer.lightning_module.backbone
         if self.resolution % backbone.pixel_multiple:
             raise UserError(
                 f"data.resolution is {self.resolution}; the backbone {backbone.name} takes multiples of "
                 f"{backbone.pixel_multiple}"
             )
-        trainer = self._trainer
-        share = Share(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
-        for split, count in zip(SPLITS, (self.pairs, self.validation_pairs), strict=True):
-            mix, frames = (self.mix, self.frames) if split == "train" else (PairMix(), 1)
-            self._encoded[split] = cached_pairs(
-                self.cache, backbone, self.seed, count, split, self.resolution, mix, frames, share
-            )
-
-    @property
-    def _trainer(self) -> Any:
-        if self.trainer is None:
-            raise RuntimeError("this data module encodes with the backbone of the task that a Trainer fits")
-        return self.trainer
+        process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
+        train = PairSet(self.seed, self.pairs, "train", self.resolution, self.mix, self.frames)
+        validation = PairSet(self.seed, self.validation_pairs, "test", self.resolution)
+        self._encoded = [encoded_pairs(self.cache, backbone, pairs, process) for pairs in (train, validation)]
 
     def train_dataloader(self) -> DataLoader:
-        """Batches from the step on at which the trainer stands.
+        """Batches from the trainer's current step on.
 
         Raises:
-            UserError: the trainer has no last step, and the pairs have no end.
+            UserError: the trainer has no ``max_steps``.
         """
-        trainer = self._trainer
+        trainer: Any = self.trainer
         if trainer.max_steps < 1:
-            raise UserError("nano pairs have no end; set trainer.max_steps to the number of optimizer steps")
+            raise UserError("nano pairs are endless; set trainer.max_steps to the number of optimizer steps")
         repeats = trainer.accumulate_grad_batches
         sampler = StepSampler(
             trainer.max_steps * repeats, trainer.global_step * repeats, trainer.global_rank, trainer.world_size
         )
-        batches = PairBatches(self._encoded["train"], self.batch_size, self.seed)
+        batches = PairBatches(self._encoded[0], self.batch_size, self.seed)
         return DataLoader(batches, batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out pairs in order."""
-        pairs = self._encoded["test"]
+        pairs = self._encoded[1]
         starts = range(0, len(pairs), self.batch_size)
         batches: Any = [pairs.batch(range(start, min(start + self.batch_size, len(pairs)))) for start in starts]
         return DataLoader(batches, batch_size=None)

@@ -1,7 +1,7 @@
-"""``python -m imvideoedit.nano.pretrain``: make the nano backbone from nothing.
+"""``python -m imvideoedit.nano.pretrain``: train the nano backbone from scratch.
 
-The autoencoder first, then text-to-video on images and videos. Both stages keep checkpoints under ``out`` and go on
-from them with ``resume=true``. The result is a diffusers ``WanPipeline`` folder in half precision, with a model card.
+The autoencoder first, then text-to-video on images and videos. Both stages write checkpoints under ``out``, from which
+``resume=true`` continues. The result is a diffusers ``WanPipeline`` folder in half precision, with a model card.
 """
 
 import copy
@@ -36,7 +36,7 @@ from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
-    """A backbone of the configured size with random transformer and text encoder."""
+    """A backbone of the configured size with a randomly initialised transformer and text encoder."""
     tokenizer = build_tokenizer()
     transformer = WanTransformer3DModel(
         in_channels=autoencoder.config.z_dim,
@@ -50,7 +50,7 @@ def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
 
 
 def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: DictConfig, callbacks=()) -> float:
-    """Train one stage to its end, checkpointing; returns the seconds spent in this run."""
+    """Train one stage with checkpoints; returns the seconds of this run."""
     folder = Path(cfg.out) / name
     last = folder / "last.ckpt"
     saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=cfg.checkpoint_every)
@@ -67,7 +67,7 @@ def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: Dic
         enable_model_summary=False,
     )
     if cfg.resume and not last.is_file():
-        print(f"{name}: no checkpoint in {folder}, starting anew")
+        print(f"{name}: no checkpoint in {folder}, starting from scratch")
     began = time.perf_counter()
     trainer.fit(module, ckpt_path=last if cfg.resume and last.is_file() else None, weights_only=True)
     return time.perf_counter() - began
@@ -114,7 +114,7 @@ def save(backbone: Backbone, folder: Path) -> None:
 def pretrain(cfg: DictConfig) -> None:
     """Run both stages, then measure and write the folder."""
     if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda, but no GPU is there; use device=cpu")
+        raise UserError("device=cuda, but there is no GPU; use device=cpu")
     torch.set_num_threads(cfg.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
     seconds: dict[str, float] = {}
@@ -129,12 +129,12 @@ def pretrain(cfg: DictConfig) -> None:
 
 
 def _autoencoder(cfg: DictConfig, seconds: dict[str, float]) -> NanoAutoencoder:
-    """The first stage, or the autoencoder of the folder that is to stand for it; frozen."""
+    """The trained autoencoder, or that of the folder ``take_from``; frozen."""
     if cfg.autoencoder.take_from:
-        taken: Any = load_backbone(cfg.autoencoder.take_from, device="cpu", parts=("vae",)).vae
-        settings = {key: value for key, value in taken.config.items() if not key.startswith("_")}  # not where it was
+        loaded: Any = load_backbone(cfg.autoencoder.take_from, device="cpu", parts=("vae",)).vae
+        settings = {key: value for key, value in loaded.config.items() if not key.startswith("_")}  # without its path
         copied = NanoAutoencoder(**settings)
-        copied.load_state_dict(taken.state_dict())
+        copied.load_state_dict(loaded.state_dict())
         return copied.requires_grad_(False).eval()
     autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
     fit_start(autoencoder, cfg.seed)

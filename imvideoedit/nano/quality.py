@@ -1,4 +1,4 @@
-"""Does the nano backbone draw what it is asked for? A pixel classifier for colours, and a check for motion."""
+"""Quality of the nano backbone's text-to-video: a pixel classifier for colours, and a check for motion."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from imvideoedit.world.grammar import describe
 from imvideoedit.world.render import render
 from imvideoedit.world.scenes import BACKGROUND_COLORS, OBJECT_COLORS, Scene, plain_scene
 
-MOVED = 2.0  # pixels from its first place, at least, that count as motion
-JUMPED = 6.0  # pixels from frame to frame, more than which is flicker: nothing in the world is that fast
-SMALLEST = 12  # pixels that a thing must show in every frame
+MOVED = 2.0  # pixels from the first place: at least this is motion
+JUMPED = 6.0  # pixels from frame to frame: more is flicker, as nothing in the world is that fast
+SMALLEST = 12  # pixels of a thing that must be visible in every frame
 
 
 def tones(background: str) -> np.ndarray:
@@ -23,7 +23,7 @@ def tones(background: str) -> np.ndarray:
 
 
 def name_pixels(video_FHWC: np.ndarray) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """What each pixel of a plainly lit, natural-style video is nearest to.
+    """The colour nearest to each pixel of a plainly lit, natural-style video.
 
     Returns labels ``("background" or "object", colour)`` and ``[F, H, W]`` indices into them.
     """
@@ -45,7 +45,7 @@ def seen_colors(video_FHWC: np.ndarray) -> tuple[str, str]:
 
 
 def moves(video_FHWC: np.ndarray) -> bool:
-    """Whether the thing that is seen changes place, smoothly, and never vanishes; flicker is no motion."""
+    """Whether the visible thing moves smoothly and never vanishes; flicker is no motion."""
     labels, named = name_pixels(video_FHWC)
     mask_FHW = named == labels.index(("object", seen_colors(video_FHWC)[1]))
     if mask_FHW.sum((1, 2)).min() < SMALLEST:
@@ -67,7 +67,7 @@ def clean_scene(rng: np.random.Generator) -> Scene:
 def measure(
     generate: Callable[[list[str], int], np.ndarray], samples: int = 200, frames: int = 17, seed: int = 11
 ) -> dict:
-    """Shares of ``samples`` whose asked-for colours are seen and which move, and the same of the exact renderings.
+    """Fractions of ``samples`` that show the prompt's colours and that move, and the same of exact renderings.
 
     Args:
         generate: (prompts, frames) to ``[B, F, H, W, 3]`` uint8.

@@ -1,12 +1,12 @@
 """Readouts: auxiliary losses on the transformer's hidden states, next to that of the velocity.
 
-Wan knows places only through rotary angles, which tell distances, and a small transformer needs very long to work out
+Wan knows places only through rotary angles, which encode distances, and a small transformer needs very long to learn
 from them where "top left" is, or which token is to become the red box. Linear readouts ask for both after early
 blocks: first where each token is (row and column), then which colour and kind of thing it shows. They are trained
-along and thrown away; what they taught stays. Without them (and with AdamW, and full scenes from the start) 3,250 steps
-of 16 images left the colours of things at chance; with them, Muon and plain scenes first, 2,250 steps of 32 did not.
+too and thrown away. Without them (and with AdamW, and full scenes from the start) the colours of things were at chance
+after 3,250 steps of 16 images; with them, Muon and plain scenes first, they were not after 2,250 steps of 32.
 
-Training an adapter may ask for the content, too: an edit's text rules over what the source shows, and few pairs say so.
+Training an adapter may use those of the content, too: they strengthen the text against the source.
 
 Shapes: B batch, F latent frames, h x w tokens of a frame, L = F*h*w, D width.
 """
@@ -22,7 +22,7 @@ from torch.nn import functional
 from imvideoedit.world.render import which_thing
 from imvideoedit.world.scenes import KINDS, MATERIALS, OBJECT_COLORS, STATES, Scene
 
-# What is asked of each token, with the weight of the loss beside 1 for the velocity.
+# Attributes to read out of each token, with the weight of the loss, relative to 1 for the velocity.
 ATTRIBUTES = {
     "color": (tuple(OBJECT_COLORS), 0.3),
     "kind": (KINDS, 0.1),
@@ -65,7 +65,7 @@ class ContentReadouts(nn.Module):
         config, depth = transformer.config, len(transformer.blocks)
         self.width = config.num_attention_heads * config.attention_head_dim
         self.sizes = [len(names) + 1 for names, _ in ATTRIBUTES.values()]
-        self.blocks = (depth // 2, depth - 1) if blocks is None else tuple(blocks)
+        self.blocks = tuple(dict.fromkeys((depth // 2, depth - 1) if blocks is None else blocks))
         self.taps = self.blocks
         self.content = nn.ModuleDict({f"content_{index}": self.readout(sum(self.sizes)) for index in self.blocks})
 

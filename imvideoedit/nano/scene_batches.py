@@ -1,4 +1,4 @@
-"""Batches of the nano world for pretraining: batch i is a function of the seed and i alone, so resume is exact."""
+"""Batches of the nano world for pretraining: batch i depends on the seed and i alone, so resuming is exact."""
 
 from collections.abc import Sequence
 
@@ -31,9 +31,9 @@ class WorldBatches(Dataset):
     A batch is ``{"video": [B, 3, F, H, W], "text": B captions, "labels": [B, F', h, w, 4]}`` (see ``label_tokens``).
 
     Args:
-        shapes: (batch size, frames) pairs, taken in turn; every rank has the same one at a time.
-        start: batch of each rank to go on with after a resume.
-        plain: shares of plain scenes of one thing (no light, style or camera) at the first and the last step.
+        shapes: (batch size, frames) pairs, in turn; all ranks have the same one in a step.
+        start: first batch of each rank, after a resume.
+        plain: fractions of plain scenes of one thing (no light, style or camera) at the first and the last step.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The nano world's tokenizer: one token a word, as its language is closed."""
+"""The nano world's tokenizer: one token per word, as the vocabulary is closed."""
 
 import itertools
 

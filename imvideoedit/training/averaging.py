@@ -1,4 +1,4 @@
-"""The moving average of trained weights, wherever a strategy keeps them: whole, sharded by FSDP2, or by ZeRO-2."""
+"""The moving average of the trained weights: of full tensors, of FSDP2's shards, or of ZeRO-2's float32 partitions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class MovingAverage:
-    """Of parameters as they are; of FSDP2's shards each process keeps its own.
+    """Average of parameters; of sharded ones each process holds its own shards.
 
     Args:
-        parameters: to follow, in a fixed order.
+        parameters: to average, in a fixed order.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -25,24 +25,24 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Draw the average towards the weights: decay * average + (1 - decay) * weights."""
+        """average = decay * average + (1 - decay) * weights."""
         torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange weights and average."""
         for parameter, value in zip(self.parameters, self.values, strict=True):
-            kept = parameter.detach().clone()
+            previous = parameter.detach().clone()
             parameter.copy_(value)
-            value.copy_(kept)
+            value.copy_(previous)
 
     def state(self) -> list[Tensor]:
-        """Whole tensors to save; all processes must ask."""
-        return [whole(value) for value in self.values]
+        """Full tensors to save; a collective operation."""
+        return [full_tensor(value) for value in self.values]
 
     @torch.no_grad()
     def load(self, state: Sequence[Tensor]) -> None:
-        """Take what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
         for place, (value, saved) in enumerate(zip(self.values, state, strict=True)):
             if isinstance(value, DTensor):
                 self.values[place] = distribute_tensor(saved.to(value.device), value.device_mesh, value.placements)
@@ -51,7 +51,7 @@ class MovingAverage:
 
 
 class ZeroAverage:
-    """Of the float32 weights that DeepSpeed's ZeRO-2 shares out, each process averaging its own part.
+    """Average of the float32 weights that DeepSpeed's ZeRO-2 partitions; each process averages its own partition.
 
     Args:
         optimizer: DeepSpeed's.
@@ -71,11 +71,11 @@ class ZeroAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange weights and average, also in the parameters that the model computes with; all processes must."""
+        """Exchange weights and average, also in the parameters of the forward pass; a collective operation."""
         for part, value, flat in zip(self._weights(), self.values, self.optimizer.bit16_groups_flat, strict=True):
-            kept = part.detach().clone()
+            previous = part.detach().clone()
             part.data.copy_(value)
-            value.copy_(kept)
+            value.copy_(previous)
             own = part.detach().to(flat.device, flat.dtype)
             if torch.distributed.get_world_size() == 1:
                 flat.data.copy_(own)
@@ -83,16 +83,16 @@ class ZeroAverage:
                 torch.distributed.all_gather_into_tensor(flat.data, own)
 
     def state(self) -> list[Tensor]:
-        """This process's part."""
+        """This process's partition."""
         return [value.cpu() for value in self.values]
 
     @torch.no_grad()
     def load(self, state: Sequence[Tensor]) -> None:
-        """Take what :meth:`state` gave to the same process."""
+        """Restore what :meth:`state` returned to the same process."""
         for value, saved in zip(self.values, state, strict=True):
             value.copy_(saved)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor that is shared out, put together; all processes must ask. Any other as it is."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """A sharded tensor gathered (a collective operation); any other as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,27 +1,33 @@
-"""What training does to a batch before the method sees it."""
+"""Batches of an optimizer step: how many are accumulated, and which of their texts are left empty."""
 
 import dataclasses
-from typing import Any
 
 import torch
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 
 
-def drop_texts(batch: Any, share: float, generator: torch.Generator) -> Any:
-    """Leave a share of the texts empty; an encoded batch without the empty text's embedding stays as it is.
+def accumulation_steps(global_batch: int, batch_size: int, processes: int) -> int:
+    """Batches that each process accumulates for an optimizer step.
 
-    Args:
-        batch: an ``EditBatch``, or a mapping whose ``edited_prompt`` is a list of texts.
-        share: in [0, 1].
+    Raises:
+        UserError: ``global_batch`` is not a multiple of ``batch_size * processes``.
     """
-    if isinstance(batch, EditBatch) and batch.empty_TD is None:
+    if global_batch % (batch_size * processes):
+        fitting = [n for n in range(1, global_batch // batch_size + 1) if global_batch % (batch_size * n) == 0]
+        choices = f"; {', '.join(map(str, fitting))} can" if fitting else ""
+        raise UserError(
+            f"{processes} processes with data.batch_size={batch_size} cannot make global_batch={global_batch} by "
+            f"accumulation{choices}: change trainer.devices, trainer.num_nodes, data.batch_size or global_batch"
+        )
+    return global_batch // (batch_size * processes)
+
+
+def drop_texts(batch: EditBatch, probability: float, generator: torch.Generator) -> EditBatch:
+    """Replace each text by the empty one with a probability; a batch without ``empty_TD`` is returned as it is."""
+    if batch.empty_TD is None:
         return batch
-    size = len(batch.text_BTD if isinstance(batch, EditBatch) else batch["edited_prompt"])
-    kept_B = torch.rand(size, generator=generator) >= share
-    if isinstance(batch, EditBatch):
-        assert batch.empty_TD is not None
-        kept_B11 = kept_B.to(batch.text_BTD.device)[:, None, None]
-        return dataclasses.replace(batch, text_BTD=torch.where(kept_B11, batch.text_BTD, batch.empty_TD))
-    prompts = batch["edited_prompt"]
-    return {**batch, "edited_prompt": [p if keep else "" for p, keep in zip(prompts, kept_B, strict=True)]}
+    kept_B = torch.rand(len(batch.text_BTD), generator=generator) >= probability
+    kept_B11 = kept_B.to(batch.text_BTD.device)[:, None, None]
+    return dataclasses.replace(batch, text_BTD=torch.where(kept_B11, batch.text_BTD, batch.empty_TD))

@@ -1,9 +1,11 @@
-"""Checkpoints that are whole: sealed with checksums, the last few kept, a damaged one passed over.
+"""Checkpoints of a run's state: verified by checksums, the last few kept, a damaged one passed over.
 
-A checkpoint ``step-<N>.ckpt`` (a file, or a folder where a strategy shares its state out) counts once
-``step-<N>.json`` beside it names its files and their checksums.
+A checkpoint ``step-<N>.ckpt`` (a file, or a folder where a strategy shards its state) is complete once the checksum
+file ``step-<N>.json`` next to it lists its files.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -20,29 +22,28 @@ from lightning.pytorch.callbacks import Checkpoint
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.training.randomness import random_states, restore_random_states
-from imvideoedit.training.stopping import Stopped, StopRequest
-
-PART = 2**24  # bytes read at a time
+from imvideoedit.training.stopping import StopRequest, TrainingStopped
 
 
 class Checkpoints(Checkpoint):
-    """Saves every N optimizer steps, at the end, and when asked to stop.
+    """Saves every N optimizer steps, at the end, and on SIGTERM.
 
     Args:
-        folder: where to.
+        folder: of the checkpoints.
         every_n_steps: optimizer steps between checkpoints, at least 1.
         keep: how many of the latest stay.
 
     Raises:
-        UserError: a number is below 1.
+        UserError: a number is below 1; while training, a checkpoint cannot be written.
+        TrainingStopped: while training, after SIGTERM.
     """
 
     def __init__(self, folder: Path | str, every_n_steps: int, keep: int = 3) -> None:
         if every_n_steps < 1 or keep < 1:
             raise UserError(f"need every_n_steps and keep of at least 1; got {every_n_steps} and {keep}")
         self.folder, self.every_n_steps, self.keep = Path(folder), every_n_steps, keep
-        self.request = StopRequest()
-        self._seen = self._saved = -1
+        self.stop = StopRequest()
+        self._step = self._saved = -1
         self._random: list[dict[str, Any]] = []
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -54,38 +55,37 @@ class Checkpoints(Checkpoint):
         batches, epochs = progress["epoch_loop.batch_progress"], progress["epoch_progress"]
         # Lightning counts the batches of one process; with another number of them the epoch would end early or late.
         for counts in (batches["total"], batches["current"]):
-            begun = counts["ready"]
-            now = begun * len(self._random) // trainer.world_size
-            counts.update({name: now - (begun - count) for name, count in counts.items()})
-        # A run that reached its last step counts its epoch as done, so that with more steps it would not go on in it.
+            before = counts["ready"]
+            now = before * len(self._random) // trainer.world_size
+            counts.update({name: now - (before - count) for name, count in counts.items()})
+        # A run that reached its last step counts its epoch as done, so more steps would not continue that epoch.
         if not batches["is_last_batch"]:
             for counts in (epochs["total"], epochs["current"]):
                 counts["processed"] = counts["completed"] = counts["ready"] - 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.request.training = True
+        self.stop.training = True
         restore_random_states(self._random)
-        self._seen = trainer.global_step
+        self._step = trainer.global_step
         self._saved = trainer.global_step if trainer.ckpt_path else -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        if trainer.global_step == self._seen:  # amid an accumulation
+        if trainer.global_step == self._step:  # within an accumulation
             return
-        self._seen = trainer.global_step
-        stop = trainer.strategy.reduce_boolean_decision(self.request.come, all=False)
-        if stop or self._seen % self.every_n_steps == 0:
+        self._step = trainer.global_step
+        stop = trainer.strategy.reduce_boolean_decision(self.stop.received, all=False)
+        if stop or self._step % self.every_n_steps == 0:
             self._save(trainer)
         if stop:
-            raise Stopped(self._seen)
+            raise TrainingStopped(self._step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._saved != trainer.global_step:
             self._save(trainer)
 
-    def last_good(self) -> str:
-        """The newest checkpoint's path, or ``none``."""
-        sealed = _sealed(self.folder)
-        return str(sealed[0].with_suffix(".ckpt")) if sealed else "none"
+    def newest(self) -> Path | None:
+        """The newest complete checkpoint."""
+        return next((path.with_suffix(".ckpt") for path in _checksum_files(self.folder)), None)
 
     def _save(self, trainer: Trainer) -> None:
         step = trainer.global_step
@@ -100,46 +100,45 @@ class Checkpoints(Checkpoint):
             trainer.strategy.barrier()
             if trainer.is_global_zero:
                 kind = type(trainer.strategy).__name__
-                _seal(partial, final, {"step": step, "strategy": kind, "processes": trainer.world_size})
-                for old in _sealed(self.folder)[self.keep :]:
+                _complete(partial, final, {"step": step, "strategy": kind, "processes": trainer.world_size})
+                for old in _checksum_files(self.folder)[self.keep :]:
                     discard(old)
             trainer.strategy.barrier()
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
+            raise self._not_written(step, error) from error
+        finally:
             _remove(partial)
-            raise self._unsaved(step, error) from error
         self._saved = step
 
-    def _unsaved(self, step: int, error: Exception) -> Exception:
+    def _not_written(self, step: int, error: OSError) -> UserError:
         free = shutil.disk_usage(self.folder).free
-        sealed = _sealed(self.folder)
-        if isinstance(error, RuntimeError) and "writ" not in str(error):
-            return error
-        back = f"goes on from step {json.loads(sealed[0].read_text())['step']}" if sealed else "begins anew"
+        complete = _checksum_files(self.folder)
+        start = f"resumes from step {json.loads(complete[0].read_text())['step']}" if complete else "starts again"
         return UserError(
             f"the checkpoint of step {step} cannot be written to {self.folder} ({free / 2**30:.1f} GiB free): "
-            f"{str(error).splitlines()[0]}; free some space and run the same command again, which {back}"
+            f"{str(error).splitlines()[0]}; free some space and run the same command again, which {start}"
         )
 
 
 def latest(folder: Path | str) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that is as it was written, and what its seal says; damaged ones are named and left out."""
-    for seal in _sealed(Path(folder)):
+    """The newest undamaged checkpoint and the contents of its checksum file; prints a warning for damaged ones."""
+    for path in _checksum_files(Path(folder)):
+        checkpoint = path.with_suffix(".ckpt")
         try:
-            facts = json.loads(seal.read_text())
-            found = _checksums(seal.with_suffix(".ckpt"))
-        except (OSError, ValueError):
-            facts, found = {}, None
-        if found is not None and found == facts.get("files"):
-            return seal.with_suffix(".ckpt"), facts
-        print(f"warning: checkpoint {seal.with_suffix('.ckpt')} is damaged; taking the one before", flush=True)
+            facts = json.loads(path.read_text())
+            if _checksums(checkpoint) == facts["files"]:
+                return checkpoint, facts
+        except (OSError, ValueError, KeyError):
+            pass
+        print(f"warning: checkpoint {checkpoint} is damaged; using the one before", flush=True)
     return None
 
 
 def check_processes(trainer: Trainer, path: Path, facts: dict[str, Any]) -> None:
-    """Refuse to go on where the checkpoint's state cannot be shared out anew.
+    """Refuse a checkpoint whose state cannot be sharded as this trainer needs it.
 
     Raises:
-        UserError: another strategy than before, or another number of processes with ZeRO-2.
+        UserError: it is from another strategy, or with ZeRO-2 from another number of processes.
     """
     before, now = facts["strategy"], type(trainer.strategy).__name__
     alike = {"SingleDeviceStrategy": "DDPStrategy"}
@@ -150,28 +149,29 @@ def check_processes(trainer: Trainer, path: Path, facts: dict[str, Any]) -> None
         )
     if now == "Zero2" and facts["processes"] != trainer.world_size:
         raise UserError(
-            f"{path} shares its ZeRO-2 state out among {facts['processes']} processes, not {trainer.world_size}; "
+            f"{path} is sharded for {facts['processes']} processes by ZeRO-2, not {trainer.world_size}; "
             f"give {facts['processes']} again, or begin another run with task.start=ADAPTER"
         )
 
 
-def discard(seal: Path) -> None:
-    """Remove a checkpoint, its seal first."""
-    seal.unlink(missing_ok=True)
-    _remove(seal.with_suffix(".ckpt"))
+def discard(checksum_file: Path) -> None:
+    """Remove a checkpoint, its checksum file first."""
+    checksum_file.unlink(missing_ok=True)
+    _remove(checksum_file.with_suffix(".ckpt"))
 
 
-def _sealed(folder: Path) -> list[Path]:
-    """Seals, newest first."""
+def _checksum_files(folder: Path) -> list[Path]:
+    """Newest first."""
     return sorted(folder.glob("step-*.json"), reverse=True)
 
 
-def _seal(partial: Path, final: Path, facts: dict[str, Any]) -> None:
-    seal = final.with_suffix(".json")
-    discard(seal)
+def _complete(partial: Path, final: Path, facts: dict[str, Any]) -> None:
+    """Move a checkpoint to its final place and write its checksum file."""
+    checksum_file = final.with_suffix(".json")
+    discard(checksum_file)
     files = _checksums(partial)
     os.replace(partial, final)
-    with replacing(seal) as temporary:
+    with replacing(checksum_file) as temporary:
         temporary.write_text(json.dumps({**facts, "files": files}) + "\n")
 
 
@@ -182,16 +182,8 @@ def _checksums(path: Path) -> dict[str, str]:
 
 
 def _checksum(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    for part in _parts(path):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while part := file.read(PART):
-            yield part
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
 
 
 def _remove(path: Path) -> None:
@@ -202,8 +194,22 @@ def _remove(path: Path) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints beside their final place and renames them, so that a crash leaves the one before."""
+    """Writes a checkpoint to a temporary file and renames it, so that a crash leaves the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file, write_errors():
             torch.save(checkpoint, file)
+
+
+@contextlib.contextmanager
+def write_errors() -> Iterator[None]:
+    """Turn the RuntimeError of a ``torch.save`` that cannot write into an ``OSError``.
+
+    torch's zip writer has no type of its own for it; errors of devices and of communication are subclasses, and pass.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        raise OSError(str(error)) from error

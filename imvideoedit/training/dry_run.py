@@ -1,12 +1,13 @@
-"""Tell the cost first: ``dry_run=true`` runs real steps on random latents, or estimates where there is no GPU for them.
+"""The cost of an experiment before it runs: real steps on random latents where that is quick, and memory estimates.
 
-Nothing is written, no data or weights are needed: the transformer has random weights of the configured size.
+Nothing is written, and no data or weights are needed: the transformer has random weights of the configured size.
 """
 
 import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,33 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.machine import matmul_rate
+from imvideoedit.common.machine import is_out_of_memory, matmul_rate
 from imvideoedit.data.records import open_records
 from imvideoedit.edit_batch import EditBatch
+from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimate, fitting
-from imvideoedit.training.flops import Pairs, random_transformer, useful_products
-from imvideoedit.training.monitor import peak_memory, stated_rate
-from imvideoedit.training.stopping import accumulation
+from imvideoedit.training.flops import Pairs, peak_flops, random_transformer, useful_flops
+from imvideoedit.training.monitor import peak_memory
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import WAN_1_3B, Backbone
 from imvideoedit.wan.locations import DEFAULT_SHIFT, locate
 
-WIDE = (832, 480)  # the shape of the pictures whose steps are run
-PAIRS = 13_000  # of the experiment, where its data are not there to be counted
-PATIENCE = 120.0  # seconds of products at most for real steps on a CPU
+WIDE = (832, 480)  # width and height whose aspect ratio the measured pairs have
+PAIRS = 13_000  # of the experiment, where its data set is missing
+CPU_SECONDS = 120.0  # of matrix multiplications at most for real steps on a CPU
 STEPS = 3  # optimizer steps; the first is not timed
 VAE = 8  # pixels of a latent pixel's side, of Wan
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What real steps took.
+class StepCost:
+    """What measured steps cost.
 
     Attributes:
-        seconds: of a pair in an optimizer step.
-        peak, estimated: most bytes, found and foretold.
-        floor: seconds of a pair's useful products at this device's own measured rate.
-        mfu: useful products by the rate the maker states, or else the measured one.
+        seconds: per pair.
+        peak, estimated: peak bytes, measured and estimated.
+        floor: seconds of a pair's useful FLOPs at this device's measured rate of matrix multiplications.
+        mfu: useful FLOP/s by :func:`peak_flops`.
     """
 
     seconds: float
@@ -54,76 +55,73 @@ class Rehearsal:
     mfu: float
 
 
-def rehearse(config: DictConfig) -> None:
+class Plan:
+    """The configured steps, on this device."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.sizes = transformer_config(config.backbone.name)
+        self.pairs, self.method = _pairs(config, config.data.batch_size), instantiate(config.method)
+        self.accumulated = config.trainer.accumulate_grad_batches
+        if config.global_batch is not None:
+            self.accumulated = accumulation_steps(config.global_batch, config.data.batch_size, 1)
+
+    @cached_property
+    def flops(self) -> float:
+        """Useful FLOPs of a pair."""
+        return useful_flops(self.sizes, self.method, self.pairs) / self.pairs.count
+
+    @cached_property
+    def rate(self) -> float:
+        """FLOP/s of this device's matrix multiplications."""
+        return matmul_rate(self.device, self.dtype)
+
+    @property
+    def pairs_per_step(self) -> int:
+        """Pairs in an optimizer step."""
+        return self.accumulated * self.pairs.count
+
+    def setting(self) -> Setting:
+        """The configured training setup, on one device."""
+        kind = str(OmegaConf.select(self.config, "trainer.strategy._target_") or "")
+        offload = bool(OmegaConf.select(self.config, "trainer.strategy.offload"))
+        trainer = ("zero2_offload" if offload else "zero2") if kind.endswith("zero2") else "single"
+        moments = 2 if "8bit" in self.config.task.optimizer._target_ else 8
+        return Setting(trainer, 1, moments, self.config.task.gradient_checkpointing, self.pairs)
+
+
+def dry_run(config: DictConfig) -> None:
     """Print what a composed experiment costs on this device and on others."""
-    plan = _plan(config)
-    size, products = f"{plan.pairs.width * VAE}x{plan.pairs.height * VAE}", plan.useful / 1e12
-    print(f"{size}: {products:.2f} TFLOP of useful products a pair; {plan.device}: {plan.rate / 1e9:.0f} GFLOP/s")
-    if plan.device.type == "cuda" or plan.useful * _pairs_a_step(config) * STEPS / plan.rate < PATIENCE:
-        found = rehearsed(config, plan)
-        count, known = _pair_count(config)
+    plan = Plan(config)
+    size = f"{plan.pairs.width * VAE}x{plan.pairs.height * VAE}"
+    print(f"{size}: {plan.flops / 1e12:.2f} useful TFLOPs per pair; {plan.device}: {plan.rate / 1e9:.0f} GFLOP/s")
+    if plan.device.type == "cuda" or plan.flops * plan.pairs_per_step * STEPS / plan.rate < CPU_SECONDS:
+        cost = measure_step(config, plan)
+        count, assumed = _pair_count(config)
         epochs = config.data.get("epochs", 1)
         print(
-            f"measured: {found.seconds:.3f} s a pair, peak {found.peak / GIB:.2f} GiB (estimate "
-            f"{found.estimated / GIB:.2f}), {found.floor / found.seconds:.0%} of the floor's speed, "
-            f"MFU {found.mfu:.0%}; {count:,} pairs{known} x {epochs} epochs: "
-            f"{count * epochs * found.seconds / 3600:.1f} hours on this device"
+            f"measured: {cost.seconds:.3f} s per pair, peak {cost.peak / GIB:.2f} GiB (estimate "
+            f"{cost.estimated / GIB:.2f}), {cost.floor / cost.seconds:.0%} of the floor's speed, "
+            f"MFU {cost.mfu:.0%}; {count:,} pairs{assumed} x {epochs} epochs: "
+            f"{count * epochs * cost.seconds / 3600:.1f} hours on this device"
         )
-    print_estimates(config, plan)
+    print_estimates(plan)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What the configured steps are made of."""
-
-    sizes: dict[str, Any]
-    pairs: Pairs
-    method: Any
-    device: torch.device
-    dtype: torch.dtype
-    useful: float  # FLOPs of a pair
-    rate: float  # FLOP/s of this device
-
-
-def _plan(config: DictConfig) -> _Plan:
-    sizes = transformer_config(config.backbone.name)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    pairs, method = _pairs(config), instantiate(config.method)
-    useful = useful_products(sizes, method, pairs) / pairs.count
-    return _Plan(sizes, pairs, method, device, dtype, useful, matmul_rate(device, dtype))
-
-
-def _pairs(config: DictConfig, count: int | None = None) -> Pairs:
-    height, width = fit_size(*WIDE[::-1], config.sampling.max_area, VAE * 2)
-    return Pairs(count or config.data.batch_size, height // VAE, width // VAE)
-
-
-def rehearsed(config: DictConfig, plan: _Plan | None = None) -> Rehearsal:
+def measure_step(config: DictConfig, plan: Plan | None = None) -> StepCost:
     """Run a few real optimizer steps on this device."""
-    plan = plan or _plan(config)
+    plan = plan or Plan(config)
     clock = _run(config, plan)
-    seconds = clock.seconds / _pairs_a_step(config)
-    stated = stated_rate(plan.device) or plan.rate
-    expected = sum(estimate(plan.sizes, plan.method, _setting(config, plan.pairs)).values())
-    return Rehearsal(seconds, clock.peak, expected, plan.useful / plan.rate, plan.useful / stated / seconds)
-
-
-def _setting(config: DictConfig, pairs: Pairs) -> Setting:
-    """The configured one, on one device."""
-    kind = str(OmegaConf.select(config, "trainer.strategy._target_") or "")
-    offload = bool(OmegaConf.select(config, "trainer.strategy.offload"))
-    trainer = ("zero2_offload" if offload else "zero2") if kind.endswith("zero2") else "single"
-    moments = 2 if "8bit" in config.task.optimizer._target_ else 8
-    return Setting(trainer, 1, moments, config.task.gradient_checkpointing, pairs)
-
-
-def _pairs_a_step(config: DictConfig) -> int:
-    return _micro_batches(config) * config.data.batch_size
+    seconds = clock.seconds / plan.pairs_per_step
+    estimated = sum(estimate(plan.sizes, plan.method, plan.setting()).values())
+    mfu = plan.flops / peak_flops(plan.device) / seconds
+    return StepCost(seconds, clock.peak, estimated, plan.flops / plan.rate, mfu)
 
 
 def transformer_config(name: str) -> dict[str, Any]:
-    """The architecture's numbers, from the backbone's folder where it is, else Wan 1.3B's."""
+    """The transformer's config, from the backbone's folder; Wan 1.3B's is known without one."""
     try:
         place, revision = locate(name)
         return dict(WanTransformer3DModel.load_config(place, revision=revision, subfolder="transformer"))
@@ -134,28 +132,20 @@ def transformer_config(name: str) -> dict[str, Any]:
             return dict(WanTransformer3DModel(**WAN_1_3B).config)
 
 
-def print_estimates(config: DictConfig, plan: _Plan) -> None:
-    """Every trainer on one and eight GPUs by part, with the smallest card that is enough."""
-    own = _setting(config, plan.pairs)
+def print_estimates(plan: Plan) -> None:
+    """Memory of every trainer on one and eight GPUs by part, with the smallest card that is enough."""
     print(f"estimated GiB on each GPU, in batches of {plan.pairs.count}:")
     for trainer in TRAINERS:
         for devices in (1,) if trainer == "single" else (1, 8):
-            setting = replace(own, trainer=trainer, devices=devices)
+            setting = replace(plan.setting(), trainer=trainer, devices=devices)
             parts = estimate(plan.sizes, plan.method, setting)
             total = sum(parts.values()) / GIB
             enough = next((name for name, size in CARDS.items() if size >= total), "no card listed")
-            numbers = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-            print(f"  trainer={trainer} on {devices}: {total:.1f} ({numbers}); {enough}")
+            details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
+            print(f"  trainer={trainer} on {devices}: {total:.1f} ({details}); {enough}")
 
 
-def _micro_batches(config: DictConfig) -> int:
-    """Of an optimizer step on one process."""
-    if config.global_batch is None:
-        return config.trainer.accumulate_grad_batches
-    return accumulation(config.global_batch, config.data.batch_size, 1)
-
-
-def _run(config: DictConfig, plan: _Plan) -> "StepClock":
+def _run(config: DictConfig, plan: Plan) -> "StepClock":
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(0)
     with plan.device:
@@ -164,22 +154,22 @@ def _run(config: DictConfig, plan: _Plan) -> "StepClock":
     backbone = Backbone(config.backbone.name, None, transformer, None, None, None, DEFAULT_SHIFT)
     parts: Any = OmegaConf.merge(config.task, {"start": None, "auxiliary": None})
     with open_dict(parts):
-        del parts["backbone"]  # given as an argument it would be taken for settings, being a dataclass
+        del parts["backbone"]  # Hydra would take the argument, a dataclass, for a config
     task = instantiate(parts, _partial_=True)(backbone=backbone)
-    micro = _micro_batches(config)
     settings = OmegaConf.merge(config.trainer, {"max_steps": STEPS, "max_epochs": -1})
     with open_dict(settings):
         settings.enable_checkpointing = settings.enable_progress_bar = False
-        settings.accumulate_grad_batches = micro
+        settings.accumulate_grad_batches = plan.accumulated
         settings.val_check_interval, settings.limit_val_batches = None, 0
     clock = StepClock()
     trainer = instantiate(settings, callbacks=[clock], logger=False)
-    trainer.fit(task, RandomPairs(plan.pairs.batch(transformer.config, "cpu", plan.dtype), STEPS * micro))
+    batch = plan.pairs.batch(transformer.config, "cpu", plan.dtype)
+    trainer.fit(task, RepeatedBatch(batch, STEPS * plan.accumulated))
     return clock
 
 
-class RandomPairs(LightningDataModule):
-    """The same batch again and again."""
+class RepeatedBatch(LightningDataModule):
+    """One batch, ``count`` times."""
 
     def __init__(self, batch: EditBatch, count: int) -> None:
         super().__init__()
@@ -191,7 +181,7 @@ class RandomPairs(LightningDataModule):
 
 
 class StepClock(Callback):
-    """Seconds of the fastest optimizer step after the first, and the most memory."""
+    """Seconds of the fastest optimizer step after the first, and peak bytes."""
 
     def __init__(self) -> None:
         self.seconds, self.peak, self._began, self._step = float("inf"), 0, 0.0, 0
@@ -209,6 +199,11 @@ class StepClock(Callback):
         self._began = now
 
 
+def _pairs(config: DictConfig, count: int) -> Pairs:
+    height, width = fit_size(*WIDE[::-1], config.sampling.max_area, VAE * 2)
+    return Pairs(count, height // VAE, width // VAE)
+
+
 def _pair_count(config: DictConfig) -> tuple[int, str]:
     path = config.data.get("path")
     if path and Path(path).is_dir():
@@ -217,23 +212,18 @@ def _pair_count(config: DictConfig) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def memory_mistakes(config: DictConfig) -> Iterator[None]:
-    """Turn running out of memory into one line that names what would fit."""
+def advise_on_memory(config: DictConfig) -> Iterator[None]:
+    """Turn running out of memory into a ``UserError`` that names settings that fit."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(out_of_memory(config, error)) from error
+        raise UserError(out_of_memory_advice(config, error)) from error
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or the CPU had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def out_of_memory(config: DictConfig, error: BaseException) -> str:
-    """What ran out, and which settings the estimate says would fit."""
+def out_of_memory_advice(config: DictConfig, error: BaseException) -> str:
+    """The settings that fit by the estimate, in one line."""
     cuda = torch.cuda.is_available()
     room = float(torch.cuda.get_device_properties(0).total_memory) if cuda else 24.0 * GIB
     sizes = transformer_config(config.backbone.name)

@@ -1,7 +1,7 @@
 """Image pairs encoded once: latents and text embeddings on disk, so that training loads no encoder.
 
-An image's key is a hash of its file's bytes, its bucket and the autoencoder; a text's key of its words and the text
-encoder. So what changed is encoded anew, what several rows share is encoded once, and nothing else is.
+An image's key is a hash of its file's bytes, its bucket and the autoencoder; a text's key is one of its words and the
+text encoder. So only new or changed images and texts are encoded, and those that several rows share only once.
 
 Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
 """
@@ -9,7 +9,6 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch.utils.data import Dataset
 
 from imvideoedit.common.hashing import fingerprint
 from imvideoedit.data.records import PairRecord
-from imvideoedit.data.shards import Entry, ShardStore, Share, fill
+from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
 from imvideoedit.data.sizes import Size, fit
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.video.geometry import to_model
@@ -29,13 +28,13 @@ from imvideoedit.video.images import ImageSource, load_rgb
 from imvideoedit.wan.backbone import Backbone, with_parts
 from imvideoedit.wan.locations import locate
 
-DECODERS = 8  # threads that read images beside the encoder
-IMAGES, TEXTS = 8, 64  # encoded at a time
+READERS = 8  # threads that decode images while the encoder runs
+IMAGES, TEXTS = 8, 64  # in a batch of the encoders
 
 
 @dataclass(frozen=True)
 class PairKeys:
-    """Where a pair's parts are."""
+    """A pair's id, and the keys of its images and its text."""
 
     id: str
     source: str
@@ -47,7 +46,7 @@ class LatentPairs(Dataset):
     """Encoded pairs of one data set; ``buckets`` holds the size in pixels of every item.
 
     Args:
-        images, texts: hold all that the keys name.
+        images, texts: stores of the latents and the embeddings.
         pairs: in the order of the items.
         empty: key of the empty text.
     """
@@ -61,7 +60,7 @@ class LatentPairs(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor, Tensor]:
-        """Name, source and target ``[C, F, H, W]`` and text ``[T, D]``, as stored."""
+        """Id, source and target ``[C, F, H, W]`` and text ``[T, D]``, in the stored precision."""
         pair = self.pairs[index]
         source, target = (self.images.read(key)["latents"] for key in (pair.source, pair.target))
         return pair.id, source, target, self._text(pair.text)
@@ -74,7 +73,7 @@ class LatentPairs(Dataset):
         return EditBatch(source_BCFHW, target_BCFHW, text_BTD, empty_TD=self._text(self.empty), ids=ids)
 
     def _text(self, key: str) -> Tensor:
-        """An embedding with the zeros that the encoder leaves after a text's end."""
+        """An embedding, padded with zeros as the encoder does."""
         entry = self.texts.read(key)
         kept_TD = entry["text"]
         text_TD = kept_TD.new_zeros(int(entry["tokens"]), kept_TD.shape[1])
@@ -82,47 +81,60 @@ class LatentPairs(Dataset):
         return text_TD
 
 
-def encode_pairs(
+def encode_dataset(
     folder: Path | str,
     backbone: Backbone,
     records: Sequence[PairRecord],
-    rows: Sequence[int],
     buckets: Sequence[Size],
     device: torch.device,
-    share: Share | None = None,
+    process: ProcessInfo | None = None,
 ) -> LatentPairs:
-    """Encode what the cache lacks, several processes together, and open it.
+    """Encode what the cache lacks, with several processes if there are, and open it.
 
     Args:
-        folder: of the cache; several data sets and encoders may share one.
-        backbone: names the encoders, which are loaded only where something is to be encoded, and let go afterwards.
-        rows, buckets: which records, and the size in pixels of each.
-        device: to encode on.
+        folder: of the cache; data sets and encoders may share one.
+        backbone: names the encoders; missing ones are loaded only where something is to be encoded, and freed after.
+        buckets: size in pixels of every record.
+        device: of the encoders.
 
     Raises:
         UserError: a row is bad, or the encoders cannot be loaded.
     """
-    share = share or Share()
+    process = process or ProcessInfo()
     images, texts = ShardStore(Path(folder) / "images"), ShardStore(Path(folder) / "texts")
     for store in (images, texts):
-        store.mend(share)
-    names = {part: _encoder_name(backbone, part) for part in ("vae", "text_encoder")}
-    chosen = [records[row] for row in rows]
-    with ThreadPoolExecutor(DECODERS) as threads:
-        pairs = list(threads.map(partial(_keys, names), chosen, buckets))
-    prompts = {_text_key(names["text_encoder"], record.edited_prompt): record.edited_prompt for record in chosen}
-    empty = _text_key(names["text_encoder"], "")
-    prompts[empty] = ""
+        store.repair(process)
+    autoencoder, text_encoder = (encoder_name(backbone, part) for part in ("vae", "text_encoder"))
+
+    def keys(record: PairRecord, bucket: Size) -> PairKeys:
+        source, target = (_image_key(autoencoder, image, bucket) for image in (record.source, record.target))
+        return PairKeys(record.id, source, target, text_key(text_encoder, record.edited_prompt))
+
+    with ThreadPoolExecutor(READERS) as threads:
+        pairs = list(threads.map(keys, records, buckets))
+    empty = text_key(text_encoder, "")
+    prompts = {pair.text: record.edited_prompt for pair, record in zip(pairs, records, strict=True)} | {empty: ""}
     sources: dict[str, tuple[ImageSource, str, Size]] = {}
-    for record, keys, bucket in zip(chosen, pairs, buckets, strict=True):
-        for key, side in ((keys.source, "source"), (keys.target, "target")):
-            sources.setdefault(key, (getattr(record, side), f"{record.name}: {side}", bucket))
-    _fill_texts(texts, prompts, backbone, device, share)
-    _fill_images(images, sources, backbone, device, share)
+    for record, pair, bucket in zip(records, pairs, buckets, strict=True):
+        sources.setdefault(pair.source, (record.source, f"{record.name}: source", bucket))
+        sources.setdefault(pair.target, (record.target, f"{record.name}: target", bucket))
+    fill_texts(texts, prompts, backbone, device, process)
+    _fill_images(images, sources, backbone, device, process)
     return LatentPairs(images, texts, pairs, buckets, empty)
 
 
-def _fill_texts(store: ShardStore, prompts: Mapping[str, str], backbone: Backbone, device: Any, share: Share) -> None:
+def fill_texts(
+    store: ShardStore,
+    prompts: Mapping[str, str],
+    backbone: Backbone,
+    device: torch.device,
+    process: ProcessInfo,
+) -> None:
+    """Encode the texts that a store lacks.
+
+    Args:
+        prompts: texts by :func:`text_key`.
+    """
     if not store.missing(prompts):
         return
     encoder = with_parts(backbone, ["text_encoder"], device)
@@ -132,14 +144,24 @@ def _fill_texts(store: ShardStore, prompts: Mapping[str, str], backbone: Backbon
         for start in range(0, len(keys), TEXTS):
             part = keys[start : start + TEXTS]
             text_BTD = encoder.encode_text([prompts[key] for key in part]).cpu()
-            entries |= {key: text_entry(text_TD) for key, text_TD in zip(part, text_BTD, strict=True)}
+            entries |= {key: _text_entry(text_TD) for key, text_TD in zip(part, text_BTD, strict=True)}
         return entries
 
-    fill(store, list(prompts), encode, "texts", share)
+    fill(store, list(prompts), encode, "texts", process)
 
 
-def _fill_images(store: ShardStore, sources: Mapping[str, Any], backbone: Backbone, device: Any, share: Share) -> None:
-    # By size, so that a shard's images go through the encoder together.
+def _text_entry(text_TD: Tensor) -> Entry:
+    """An embedding without its padding, in half precision; bfloat16 stays."""
+    filled = text_TD.abs().sum(-1).nonzero()
+    kept_TD = text_TD[: int(filled[-1]) + 1 if len(filled) else 0]
+    kept_TD = kept_TD if kept_TD.dtype == torch.bfloat16 else kept_TD.half()
+    return {"text": kept_TD.clone(), "tokens": torch.tensor(len(text_TD))}
+
+
+def _fill_images(
+    store: ShardStore, sources: Mapping[str, Any], backbone: Backbone, device: torch.device, process: ProcessInfo
+) -> None:
+    # By size, so that the images of a shard can share batches.
     ordered = sorted(store.missing(sources), key=lambda key: sources[key][2])
     if not ordered:
         return
@@ -151,7 +173,7 @@ def _fill_images(store: ShardStore, sources: Mapping[str, Any], backbone: Backbo
 
     def encode(keys: list[str]) -> Mapping[str, Entry]:
         entries: dict[str, Entry] = {}
-        with ThreadPoolExecutor(DECODERS) as threads:
+        with ThreadPoolExecutor(READERS) as threads:
             decoded = threads.map(read, keys)
             for _, alike in groupby(keys, key=lambda key: sources[key][2]):
                 members = list(alike)
@@ -162,35 +184,24 @@ def _fill_images(store: ShardStore, sources: Mapping[str, Any], backbone: Backbo
                     entries |= {key: {"latents": x.clone()} for key, x in zip(part, latents, strict=True)}
         return entries
 
-    fill(store, ordered, encode, "images", share)
+    fill(store, ordered, encode, "images", process)
 
 
-def text_entry(text_TD: Tensor) -> Entry:
-    """An embedding without the zeros after its end, in half precision; bfloat16 stays as it is."""
-    filled = text_TD.abs().sum(-1).nonzero()
-    kept_TD = text_TD[: int(filled[-1]) + 1 if len(filled) else 0]
-    kept_TD = kept_TD if kept_TD.dtype == torch.bfloat16 else kept_TD.half()
-    return {"text": kept_TD.clone(), "tokens": torch.tensor(len(text_TD))}
-
-
-def _keys(names: Mapping[str, str], record: PairRecord, bucket: Size) -> PairKeys:
-    def key(image: ImageSource) -> str:
-        data = image.read_bytes() if isinstance(image, Path) else image
-        assert isinstance(data, bytes)
-        return xxhash.xxh3_128_hexdigest(f"{names['vae']} {bucket} ".encode() + data)
-
-    text = _text_key(names["text_encoder"], record.edited_prompt)
-    return PairKeys(record.id, key(record.source), key(record.target), text)
-
-
-def _text_key(name: str, prompt: str) -> str:
-    return xxhash.xxh3_128_hexdigest(f"{name} {prompt}".encode())
-
-
-def _encoder_name(backbone: Backbone, part: str) -> str:
-    """What tells one encoder from another; a hub repository's revision says it all."""
+def encoder_name(backbone: Backbone, part: str) -> str:
+    """Identifies the weights of ``vae`` or ``text_encoder``: by a hub repository's revision, or the folder's files."""
     place, revision = locate(backbone.name, backbone.revision)
     if not Path(place).is_dir():
         return f"{place}@{revision} {part}"
     folders = [Path(place) / part] + ([Path(place) / "tokenizer"] if part == "text_encoder" else [])
     return " ".join(fingerprint(folder) for folder in folders)
+
+
+def text_key(encoder: str, prompt: str) -> str:
+    """Key of a text under an :func:`encoder_name`."""
+    return xxhash.xxh3_128_hexdigest(f"{encoder} {prompt}".encode())
+
+
+def _image_key(encoder: str, image: ImageSource, bucket: Size) -> str:
+    data = image.read_bytes() if isinstance(image, Path) else image
+    assert isinstance(data, bytes)
+    return xxhash.xxh3_128_hexdigest(f"{encoder} {bucket} ".encode() + data)

@@ -1,7 +1,7 @@
-"""Does it fit? The memory of a GPU in training, by part, from shapes alone.
+"""The GPU memory of a training run by part, from shapes alone.
 
 Frozen weights are bfloat16. ``single``, ``ddp`` and ``fsdp2`` hold the trained weights in float32 and compute under
-autocast; ``zero2`` holds them in bfloat16, with the float32 copy, its average and the moments shared out.
+autocast; ``zero2`` holds them in bfloat16, and shards their float32 copy, its average and the moments.
 """
 
 from collections.abc import Mapping
@@ -16,21 +16,21 @@ from imvideoedit.training.strategies import BUCKET
 from imvideoedit.wan.backbone import meta_transformer
 
 GIB = 2**30
-RESERVE = 0.75 * GIB  # the driver's own, libraries' workspaces and what the allocator cannot use
+RESERVE = 0.75 * GIB  # the driver, workspaces of libraries, fragmentation
 CARDS = {"24 GB (RTX 3090, 4090, A10)": 24, "40 GB (A100)": 40, "48 GB (L40S, A6000)": 48, "80 GB (A100, H100)": 80}
 TRAINERS = ("single", "ddp", "zero2", "zero2_offload", "fsdp2")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How it is trained.
+    """A training setup.
 
     Args:
         trainer: one of ``TRAINERS``.
         devices: GPUs in all.
-        moments: bytes that the optimizer keeps for each trained number: 8 for AdamW, 2 in 8 bits.
+        moments: bytes of optimizer state per trained parameter: 8 for AdamW, 2 for 8-bit AdamW.
         checkpointing: whether blocks are recomputed in the backward pass.
-        pairs: of a micro-batch.
+        pairs: of a batch of one process.
     """
 
     trainer: str
@@ -45,7 +45,7 @@ def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dic
 
     Args:
         config: of the transformer.
-        method: whose options count; it is left alone.
+        method: gives class and options; it is not changed.
     """
     transformer = meta_transformer(dict(config))
     frozen = sum(p.numel() for p in transformer.parameters())
@@ -56,25 +56,25 @@ def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dic
     weights = torch.bfloat16 if zero else torch.float32
     activations = activation_bytes(dict(transformer.config), method, setting.pairs, setting.checkpointing, weights)
     parts = {"frozen weights": 2.0 * frozen, **_states(trained, setting)}
-    if setting.trainer == "fsdp2":  # a block is gathered while it computes; two, as the next is fetched ahead
+    if setting.trainer == "fsdp2":  # one computes, the next is prefetched
         parts["gathered blocks"] = 2 * 2.0 * trained / transformer.config.num_layers
     return {**parts, "activations": float(activations), "reserve": RESERVE}
 
 
 def _states(trained: int, setting: Setting) -> dict[str, float]:
-    """Bytes of all that is kept for the trained numbers."""
-    share = trained / setting.devices
+    """Bytes of the trained parameters, their gradients, optimizer state and average."""
+    shard = trained / setting.devices
     if setting.trainer in ("zero2", "zero2_offload"):
-        there = 0.0 if setting.trainer == "zero2_offload" else 1.0
+        there = float(setting.trainer == "zero2")  # else offloaded to the CPU
         return {
             "trained weights": 2.0 * trained,
-            "gradients": 2 * share + there * 4 * share,  # as they come, and in float32 for the step
-            "float32 copy": there * 4 * share,
-            "moments": there * setting.moments * share,
-            "average": there * 4 * share,
+            "gradients": 2 * shard + there * 4 * shard,  # in bfloat16, and in float32 for the step
+            "float32 copy": there * 4 * shard,
+            "moments": there * setting.moments * shard,
+            "average": there * 4 * shard,
             "buffers": 3 * 2.0 * BUCKET,  # two to reduce, one to gather
         }
-    own = share if setting.trainer == "fsdp2" else float(trained)
+    own = shard if setting.trainer == "fsdp2" else float(trained)
     return {
         "trained weights": 4 * own,
         "gradients": 4 * own,
@@ -84,7 +84,7 @@ def _states(trained: int, setting: Setting) -> dict[str, float]:
 
 
 def fitting(config: Mapping[str, Any], methods: Mapping[str, Method], pairs: Pairs, room: float) -> list[str]:
-    """Settings whose estimate is at most ``room`` bytes on each of one, four or eight GPUs, as command-line options."""
+    """Command-line options of the setups that need at most ``room`` bytes on each of one, four or eight GPUs."""
     found = []
     for name, method in methods.items():
         for trainer, devices, moments in (

@@ -1,4 +1,4 @@
-"""The adapter for users: the moving average of the trained weights, written when training ends."""
+"""The adapter file for users: the moving average of the trained weights."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -8,16 +8,16 @@ from lightning import Callback, LightningModule, Trainer
 
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
-from imvideoedit.training.averaging import whole
+from imvideoedit.training.averaging import full_tensor
 
 
 class ExportAdapter(Callback):
-    """Writes the moving average of the trained weights as an adapter file when training ends.
+    """Writes the adapter file when training ends.
 
     Args:
         path: of the file.
         sampling: the adapter's own, written into its header.
-        dtype: name of the stored type: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: of the stored weights.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class ExportAdapter(Callback):
 
 
 def export_average(trainer: Trainer, task: Any, path: Path, sampling: SamplingConfig, dtype: str) -> None:
-    """Write the moving average as an adapter file; all processes must call."""
+    """Write the moving average as an adapter file; a collective operation."""
     state: dict[str, torch.Tensor] = {}
     with task.averaged():
         for name, tensor in task.method.state_dict().items():
-            complete = whole(tensor.detach())
+            full = full_tensor(tensor.detach())
             if trainer.is_global_zero:
-                state[name] = complete.to("cpu", getattr(torch, dtype), copy=True)
+                state[name] = full.to("cpu", getattr(torch, dtype), copy=True)
     if trainer.is_global_zero:
         training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(sampling)}
         save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)

@@ -1,4 +1,4 @@
-"""What a training step costs, from shapes alone: matrix products counted and memory followed without any storage.
+"""FLOPs and memory of a training step from shapes alone, on meta and fake tensors.
 
 Shapes: B batch, C latent channels, F latent frames, H W latent pixels, T text tokens, D text width.
 """
@@ -12,23 +12,25 @@ from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
+from lightning.fabric.utilities.throughput import get_available_flops
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from imvideoedit.common.machine import matmul_rate
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import meta_transformer
 
 TEXT = 512  # tokens of Wan's texts
-FEW, MORE = 1, 3  # blocks of the small models from which products and memory of all blocks follow: both are linear
+FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks follow, as both are linear in them
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one micro-batch: how many, and the height, width and frames of their latents."""
+    """The pairs of one batch: how many, and the height, width and frames of their latents."""
 
     count: int
     height: int
@@ -37,7 +39,7 @@ class Pairs:
     frames: int = 1
 
     def batch(self, config: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype) -> EditBatch:
-        """Random latents and texts of that size."""
+        """Random latents and text embeddings of that size."""
         shape = (self.count, config["in_channels"], self.frames, self.height, self.width)
         source, target = (torch.randn(shape, device=device) for _ in range(2))
         text_BTD = torch.randn(self.count, self.text, config["text_dim"], device=device).to(dtype)
@@ -50,18 +52,18 @@ def method_like(method: Method) -> Method:
     return kind(**method.config())
 
 
-def useful_products(config: Mapping[str, Any], method: Method, pairs: Pairs) -> float:
-    """FLOPs in the matrix products of forward and backward of one micro-batch that cannot be avoided: no recomputation.
+def useful_flops(config: Mapping[str, Any], method: Method, pairs: Pairs) -> float:
+    """FLOPs of matrix multiplications and attention in forward and backward of one batch, without recomputation.
 
     Args:
         config: of the transformer.
-        method: whose options count; it is left alone.
+        method: gives class and options; it is not changed.
     """
-    few, more = (_products({**config, "num_layers": layers}, method, pairs) for layers in (FEW, MORE))
+    few, more = (_counted({**config, "num_layers": layers}, method, pairs) for layers in (FEW, MORE))
     return few + (more - few) / (MORE - FEW) * (config["num_layers"] - FEW)
 
 
-def _products(config: dict[str, Any], method: Method, pairs: Pairs) -> float:
+def _counted(config: dict[str, Any], method: Method, pairs: Pairs) -> float:
     transformer = meta_transformer(config)
     like = method_like(method)
     like.install(transformer)
@@ -72,7 +74,7 @@ def _products(config: dict[str, Any], method: Method, pairs: Pairs) -> float:
 
 
 def random_transformer(config: Mapping[str, Any], dtype: torch.dtype) -> WanTransformer3DModel:
-    """A frozen transformer with random weights, made in ``dtype`` so that no second copy is there at any time."""
+    """A frozen transformer with random weights, created in ``dtype`` so that there never is a second copy."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -87,8 +89,8 @@ def loss_of(transformer: WanTransformer3DModel, method: Method, batch: EditBatch
     return torch.stack([loss_B.mean() for loss_B in losses.values()]).sum()
 
 
-class Memory(TorchDispatchMode):
-    """Follows the bytes of all tensors that are made within it, real or fake, and their peak."""
+class AllocationTracker(TorchDispatchMode):
+    """Tracks the bytes of all tensors created within it, real or fake, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +100,7 @@ class Memory(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage(), 0)  # was there before, if it is not known
+                self._add(leaf.untyped_storage(), 0)  # existed before, if it is not known
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -122,7 +124,7 @@ class Memory(TorchDispatchMode):
 def activation_bytes(
     config: Mapping[str, Any], method: Method, pairs: Pairs, checkpointing: bool, weights: torch.dtype
 ) -> int:
-    """Peak bytes of a step beside weights and gradients, computing in bfloat16.
+    """Peak bytes of a step in bfloat16, in addition to weights and gradients.
 
     Args:
         weights: dtype of the trained weights: float32 under autocast, or bfloat16.
@@ -156,11 +158,11 @@ def _activations(
                 loss = loss_of(transformer, like, batch)
             loss.backward()
 
-        return peak_beside(step)
+        return step_peak(step)
 
 
 def _fake(module: nn.Module) -> None:
-    """Give a module on the meta device, whose tensors no autocast sees, fake ones on the CPU."""
+    """Replace meta tensors, which autocast ignores, by fake ones on the CPU."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
@@ -171,10 +173,19 @@ def _fake(module: nn.Module) -> None:
                 part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
 
 
-def peak_beside(step: Callable[[], None]) -> int:
-    """Bytes that a step needs at its peak beyond what is there before; gradients are there, as in an accumulation."""
+def step_peak(step: Callable[[], None]) -> int:
+    """Peak bytes that a step allocates; gradients exist already, as within an accumulation."""
     step()
-    memory = Memory()
-    with memory:
+    tracker = AllocationTracker()
+    with tracker:
         step()
-    return memory.peak
+    return tracker.peak
+
+
+def peak_flops(device: torch.device) -> float:
+    """FLOP/s for MFU: a GPU's stated bfloat16 peak, or the measured rate of large matrix multiplications.
+
+    The larger of both, since Lightning's table takes some GPUs for slower ones (an L40S for an L4) and lacks others.
+    """
+    measured = matmul_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    return max(get_available_flops(device, torch.bfloat16) or 0.0, measured)

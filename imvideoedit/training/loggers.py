@@ -1,4 +1,4 @@
-"""Logs that survive an interruption: earlier rows are kept, and none is there twice."""
+"""Logs that survive an interruption: earlier rows are kept, and no step has two."""
 
 import csv
 import uuid
@@ -14,7 +14,7 @@ from imvideoedit.common.files import replacing
 
 
 class KeptWriter(ExperimentWriter):
-    """Goes on with the rows that are there. A row of a step that is done again takes the earlier one's place."""
+    """Appends to the rows of the file; a row of a step that is repeated replaces the earlier one."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -25,14 +25,14 @@ class KeptWriter(ExperimentWriter):
                 self.rows = list(csv.DictReader(file))
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning deletes what is there."""
+        """Lightning's deletes an existing file."""
 
     def forget(self, step: int) -> None:
-        """Drop rows of that step and later ones: they will come again."""
+        """Drop rows of that step and later ones: they will be repeated."""
         self.rows = [row for row in self.rows if int(row["step"]) < step]
 
     def save(self) -> None:
-        """Write all rows; the file appears whole."""
+        """Replace the file by all rows."""
         if not self.metrics:
             return
         self.rows += [{key: value for key, value in row.items() if value is not None} for row in self.metrics]
@@ -49,23 +49,23 @@ class KeptCSVLogger(CSVLogger):
 
     @property
     def experiment(self) -> Any:
-        if _first() and self._experiment is None:
+        if _logs() and self._experiment is None:
             self._experiment = KeptWriter(log_dir=self.log_dir)
         return super().experiment
 
     def begin(self, step: int) -> None:
-        """Training starts at an optimizer step, with rows of it and later ones from before an interruption dropped."""
-        if _first():
+        """Drop rows of this optimizer step and later ones, which an interruption left."""
+        if _logs():
             self.experiment.forget(step)
 
 
-def _first() -> bool:
-    """Whether this process is the one that logs."""
+def _logs() -> bool:
+    """Whether this process logs."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def wandb_logger(folder: Path | str, project: str, name: str) -> WandbLogger:
-    """Weights & Biases, the same run again after an interruption; by WANDB_MODE=offline without a network.
+    """Weights & Biases, with the same run after an interruption; WANDB_MODE=offline needs no network.
 
     Raises:
         UserError: wandb is not installed.
@@ -77,7 +77,7 @@ def wandb_logger(folder: Path | str, project: str, name: str) -> WandbLogger:
             f"logger=wandb needs wandb, which cannot be imported ({error}); pip install 'imvideoedit[train]'"
         ) from error
     identity = Path(folder) / "wandb_id"
-    if _first() and not identity.exists():
+    if _logs() and not identity.exists():
         with replacing(identity) as path:
             path.write_text(uuid.uuid4().hex[:8])
     found = identity.read_text().strip() if identity.exists() else None

@@ -1,4 +1,4 @@
-"""Watch a training: is it healthy, and is the machine busy?"""
+"""What is logged of a training run besides its losses, and when it is stopped as unhealthy."""
 
 import time
 from typing import Any
@@ -9,33 +9,27 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.machine import matmul_rate
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.training.averaging import whole
+from imvideoedit.training.averaging import full_tensor
 from imvideoedit.training.checkpoints import Checkpoints
-from imvideoedit.training.flops import Pairs, useful_products
+from imvideoedit.training.flops import Pairs, peak_flops, useful_flops
 from imvideoedit.training.loggers import KeptCSVLogger
 
-SHUT, OPEN = 0.05, 0.95  # a gate's value below or above which it counts as near 0 or 1
-FOLLOW = 0.98  # of the running mean of the loss
-SETTLED = 50  # steps before a loss can count as exploded
-# Dense bfloat16 FLOP/s that the maker states, by a part of the device's name; the first that fits counts.
-PEAKS = {
-    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
-    "6000 Ada": 364e12, "4090": 165e12, "3090": 71e12, "A10G": 70e12, "A10": 125e12, "L4": 121e12, "A6000": 155e12,
-}  # fmt: skip
+NEAR_0, NEAR_1 = 0.05, 0.95  # a gate below or above counts as near 0 or 1
+MEAN_DECAY = 0.98  # of the running mean of the loss
+MIN_STEPS = 50  # before a loss can count as exploded
 
 
-class Watch(Callback):
-    """Logs throughput, share of the machine's products, memory, waiting, gradients and gates; stops a sick training.
+class TrainingMonitor(Callback):
+    """Logs throughput, MFU, memory, time spent waiting for data, gradient norm and gates; stops an exploding loss.
 
-    Logged every ``log_every_n_steps`` optimizer steps: ``speed/pairs_per_second`` (of all processes),
-    ``speed/mfu`` (useful products by the device's stated, else measured, rate), ``speed/waiting`` (share of the time
-    spent waiting for data), ``memory/gib`` (peak), ``train/grad_norm``, and for each block with a gate
-    ``gate/<block>/mean``, ``…/near_0`` and ``…/near_1``.
+    Logged every ``log_every_n_steps`` optimizer steps: ``speed/pairs_per_second`` (of all processes), ``speed/mfu``
+    (useful FLOP/s by :func:`peak_flops`), ``speed/waiting`` (fraction of the time spent waiting for data),
+    ``memory/gib`` (peak), ``train/grad_norm``, and for each block with a gate ``gate/<block>/mean``, ``…/near_0`` and
+    ``…/near_1``.
 
     Args:
-        explosion: how many times its running mean a step's loss may be; above 1.
+        explosion: a step's loss may be at most this many times its running mean; above 1.
 
     Raises:
         UserError: ``explosion`` is out of its range; while training, the loss is not finite or exploded.
@@ -46,8 +40,8 @@ class Watch(Callback):
             raise UserError(f"callbacks.watch.explosion is {explosion}; it must be above 1")
         self.explosion = explosion
         self.mean, self.steps = 0.0, 0
-        self._pairs = self._products = self._waited = 0.0
-        self._useful = 0.0
+        self._pairs = self._flops = self._waited = 0.0
+        self._flops_per_latent = 0.0
         self._peak = 0.0
         self._last_step = -1
         self._gates: dict[str, Tensor] = {}
@@ -68,11 +62,11 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._waited += time.monotonic() - self._ended
-        if isinstance(batch, EditBatch) and trainer.is_global_zero:
+        if trainer.is_global_zero:
             self._pairs += len(batch.source_BCFHW)
-            self._products += self._useful_of(pl_module, batch)
+            self._flops += self._useful_flops(pl_module, batch)
         if self._due(trainer) and not self._hooks:
-            self._hooks = list(self._watch_gates(pl_module))
+            self._hooks = list(self._read_gates(pl_module))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         if trainer.fit_loop._should_accumulate():
@@ -80,8 +74,8 @@ class Watch(Callback):
         self._check_losses(trainer, pl_module)
         if self._due(trainer):
             task: Any = pl_module
-            gradients = [whole(p.grad.detach()) for p in task.trained() if p.grad is not None]
-            if gradients:  # DeepSpeed keeps them elsewhere
+            gradients = [full_tensor(p.grad.detach()) for p in task.trained() if p.grad is not None]
+            if gradients:  # DeepSpeed stores them elsewhere
                 pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
@@ -102,29 +96,29 @@ class Watch(Callback):
         self._log_speed(trainer, pl_module)
 
     def _due(self, trainer: Trainer) -> bool:
-        """Whether the optimizer step under way is one to log."""
+        """Whether the current optimizer step is logged."""
         return (trainer.global_step + 1) % _every(trainer) == 0
 
     def _check_losses(self, trainer: Trainer, pl_module: LightningModule) -> None:
         task: Any = pl_module
-        every: Any = trainer
-        if not task.seen:
+        if not task.step_losses:
             return
-        losses = torch.cat([loss_B for loss_B, _ in task.seen]).tolist()
+        losses = torch.cat([loss_B for loss_B, _ in task.step_losses]).tolist()
         step_mean = sum(losses) / len(losses)
-        exploded = self.steps >= SETTLED and step_mean > self.explosion * self.mean
+        exploded = self.steps >= MIN_STEPS and step_mean > self.explosion * self.mean
         finite = step_mean - step_mean == 0
         if not finite or exploded:
-            names = [name for _, ids in task.seen for name in ids] or ["(unnamed)"]
+            names = [name for _, ids in task.step_losses for name in ids] or ["(unnamed)"]
             wrong = {name for name, loss in zip(names, losses, strict=False) if loss - loss != 0}
-            saved = [c.last_good() for c in every.callbacks if isinstance(c, Checkpoints)]
+            callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+            newest = next((c.newest() for c in callbacks if isinstance(c, Checkpoints)), None)
             what = f"{step_mean:.3g}, {self.explosion:g} times its mean" if finite else "not finite"
             raise UserError(
                 f"the loss of step {trainer.global_step + 1} is {what}, with the pairs "
-                f"{', '.join(sorted(wrong) or names)}; the last good checkpoint is {(saved or ['none'])[0]}; look at "
+                f"{', '.join(sorted(wrong) or names)}; the last good checkpoint is {newest or 'none'}; look at "
                 "these pairs, or lower task.optimizer.lr, and run the same command again"
             )
-        self.mean = step_mean if self.steps == 0 else FOLLOW * self.mean + (1 - FOLLOW) * step_mean
+        self.mean = step_mean if self.steps == 0 else MEAN_DECAY * self.mean + (1 - MEAN_DECAY) * step_mean
         self.steps += 1
 
     def _log_speed(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -132,24 +126,24 @@ class Watch(Callback):
         seconds, device = now - self._began, trainer.strategy.root_device
         if self._pairs:
             if not self._peak:
-                self._peak = stated_rate(device) or matmul_rate(device, torch.float32)
+                self._peak = peak_flops(device)
             pl_module.log("speed/pairs_per_second", self._pairs * trainer.world_size / seconds)
-            pl_module.log("speed/mfu", self._products / seconds / self._peak)
+            pl_module.log("speed/mfu", self._flops / seconds / self._peak)
         pl_module.log("speed/waiting", self._waited / seconds)
         pl_module.log("memory/gib", peak_memory(device) / 2**30)
-        self._pairs = self._products = self._waited = 0.0
+        self._pairs = self._flops = self._waited = 0.0
         self._began = now
 
-    def _useful_of(self, pl_module: Any, batch: EditBatch) -> float:
-        """Products of a batch: counted for the first one, and of others by their latents; buckets differ little."""
+    def _useful_flops(self, pl_module: Any, batch: EditBatch) -> float:
+        """FLOPs of a batch: counted for the first one, and scaled by the number of latents; buckets differ little."""
         count, _, frames, height, width = batch.source_BCFHW.shape
         size = count * frames * height * width
-        if not self._useful:
+        if not self._flops_per_latent:
             one = Pairs(count, height, width, batch.text_BTD.shape[1], frames)
-            self._useful = useful_products(pl_module.backbone.transformer.config, pl_module.method, one) / size
-        return self._useful * size
+            self._flops_per_latent = useful_flops(pl_module.backbone.transformer.config, pl_module.method, one) / size
+        return self._flops_per_latent * size
 
-    def _watch_gates(self, pl_module: Any) -> Any:
+    def _read_gates(self, pl_module: Any) -> Any:
         for index, block in enumerate(pl_module.method.blocks):
             gate = getattr(block, "gate", None)
             if gate is not None:
@@ -159,8 +153,8 @@ class Watch(Callback):
         def read(module: nn.Module, args: Any, output: Tensor) -> None:
             with torch.no_grad():
                 value = torch.sigmoid(output) if before_sigmoid else output
-                facts = {"mean": value.float().mean(), "near_0": (value < SHUT).float().mean()}
-                facts["near_1"] = (value > OPEN).float().mean()
+                facts = {"mean": value.float().mean(), "near_0": (value < NEAR_0).float().mean()}
+                facts["near_1"] = (value > NEAR_1).float().mean()
                 self._gates |= {f"gate/{index:02d}/{name}": fact for name, fact in facts.items()}
 
         return read
@@ -171,16 +165,8 @@ def _every(trainer: Any) -> int:
     return max(trainer.log_every_n_steps, 1)
 
 
-def stated_rate(device: torch.device) -> float | None:
-    """Dense bfloat16 FLOP/s that a GPU's maker states; None for what is not known here."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((rate for part, rate in PEAKS.items() if part in name), None)
-
-
 def peak_memory(device: torch.device) -> int:
-    """Most bytes that were taken at any time: on a GPU by this process's tensors, on a CPU by the process."""
+    """Peak bytes of this process's tensors on a GPU; on a CPU the bytes that the process has now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return psutil.Process().memory_info().rss

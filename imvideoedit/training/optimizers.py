@@ -1,7 +1,7 @@
 """Muon for matrices and AdamW for the rest, as one optimizer.
 
-``torch.optim.Muon`` takes matrices only, and Lightning's automatic optimization takes one optimizer only. It also
-orthogonalizes in bfloat16, which a CPU without such instructions does many times slower than in float32.
+``torch.optim.Muon`` takes matrices only, and Lightning's automatic optimization one optimizer only. torch's also
+orthogonalizes in bfloat16, which is many times slower than float32 on a CPU without such instructions.
 
 Shapes: N matrices, R rows, C columns.
 """
@@ -17,14 +17,14 @@ from imvideoedit.common.errors import UserError
 
 
 class BatchedMuon(Muon):
-    """Muon in the gradients' own precision, all matrices of one shape in one batch; updates have AdamW's size."""
+    """Muon in the gradients' precision, batched over matrices of one shape; updates have AdamW's RMS."""
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(params, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; ``closure``, if any, recomputes the loss first."""
+        """One step; ``closure``, if given, recomputes the loss first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -43,7 +43,7 @@ class BatchedMuon(Muon):
         return loss
 
     def _with_momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """The gradient mixed with its running mean, as Nesterov does."""
+        """Nesterov momentum: the gradient mixed with its running mean."""
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         mean = state.setdefault("momentum_buffer", torch.zeros_like(gradient))
@@ -52,7 +52,7 @@ class BatchedMuon(Muon):
 
 
 def orthogonalized(x_NRC: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Nearly orthogonal matrices with the row and column spaces of the given ones, by Newton-Schulz iterations."""
+    """Nearly orthogonal matrices with the given ones' row and column spaces, by Newton-Schulz iterations."""
     a, b, c = coefficients
     wide_NRC = x_NRC.mT if x_NRC.shape[1] > x_NRC.shape[2] else x_NRC
     wide_NRC = wide_NRC / wide_NRC.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
@@ -64,12 +64,12 @@ def orthogonalized(x_NRC: Tensor, coefficients: tuple[float, float, float], step
 
 
 class MuonWithAdamW(Optimizer):
-    """Both in step: parameter groups, state and state dict are the two optimizers' own, side by side.
+    """One optimizer of two: parameter groups and states are those of :class:`BatchedMuon` and AdamW.
 
     Args:
-        params: to train; those with two dimensions go to Muon, the others to AdamW.
+        params: to train; Muon updates those with two dimensions, AdamW the others.
         lr: learning rate of AdamW, above 0.
-        muon_lr: of Muon, whose updates have the size that AdamW's would have at that rate; twice ``lr`` if None.
+        muon_lr: learning rate of Muon, whose updates have the size of AdamW's at that rate; ``2 * lr`` if None.
         weight_decay: of both.
         plain: more parameters for AdamW, whatever their shape, such as embeddings and the first and the last layer.
     """
@@ -92,14 +92,14 @@ class MuonWithAdamW(Optimizer):
         if others:
             self.parts.append(AdamW(others, lr, betas=(0.9, 0.98), weight_decay=weight_decay))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
-        self._share_groups()
+        self._link_groups()
 
-    def _share_groups(self) -> None:
-        """Make the groups the parts' own dictionaries, so that whoever sets a learning rate sets it there."""
+    def _link_groups(self) -> None:
+        """Use the parts' own group dictionaries, so that a scheduler sets their learning rates."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of each part; the closure, if any, runs once."""
+        """One step of each part; ``closure``, if given, runs once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -114,7 +114,7 @@ class MuonWithAdamW(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
-        self._share_groups()
+        self._link_groups()
 
 
 def adamw_8bit(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
@@ -134,9 +134,9 @@ def adamw_8bit(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
 
 
 def adamw(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
-    """AdamW in one kernel, without temporary copies of all weights."""
+    """Fused AdamW, which makes no temporary copies of all weights."""
     optimizer = AdamW(params, fused=True, **options)
-    # Lightning takes the mark of a fused optimizer for one that scales gradients itself, and then refuses to clip them;
+    # Lightning refuses to clip the gradients of an optimizer with this attribute, as it may unscale them itself;
     # bfloat16 and float32 need no scaling.
     optimizer._step_supports_amp_scaling = False
     return optimizer

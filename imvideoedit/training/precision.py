@@ -8,7 +8,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 def fast_precision() -> Precision:
-    """The precision to train in: bfloat16 where the GPU or the CPU computes in it, else float32."""
+    """bfloat16 autocast where the GPU or the CPU has instructions for it, else float32."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -1,4 +1,4 @@
-"""What a training run prints: its progress bar, and which hints of libraries are silenced."""
+"""The progress bar of a training run, and which hints of libraries are silenced."""
 
 import logging
 import warnings
@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class TrainingBar(RichProgressBar):
-    """A bar with the time left, counting a run's batches, also those before a resume; epochs only where they are."""
+    """Counts all batches of a run, also those before a resume; shows epochs only where there are several."""
 
     @property
     def total_train_batches(self) -> int | float:
@@ -19,9 +19,9 @@ class TrainingBar(RichProgressBar):
 
 
 def quiet_libraries() -> None:
-    """Silence hints of Lightning and torch that a user here can do nothing about."""
+    """Silence hints of Lightning and torch that a user cannot act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    hints = ("many workers", "overridden `transfer_batch", "not resumable", "Mismatch dtype", "LeafSpec", "non-empty")
+    hints = ("many workers", "not resumable", "Mismatch dtype", "LeafSpec", "non-empty")
     for hint in hints:
         warnings.filterwarnings("ignore", message=f".*{hint}")

@@ -1,4 +1,4 @@
-"""The state of every random generator of every process, for checkpoints."""
+"""The states of all processes' random generators, for checkpoints."""
 
 import random
 from typing import Any
@@ -9,7 +9,7 @@ import torch.distributed
 
 
 def random_states() -> list[dict[str, Any]]:
-    """Of all processes, in the order of their ranks; all must ask. Tensors and plain numbers only."""
+    """States by rank, as tensors and plain numbers; a collective operation."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
     assert kind == "MT19937"
@@ -27,7 +27,7 @@ def random_states() -> list[dict[str, Any]]:
 
 
 def restore_random_states(states: list[dict[str, Any]]) -> None:
-    """Set this process's generators; where there are more processes than before, the new ones keep their own."""
+    """Restore this process's generators; a process that the checkpoint does not know keeps its own states."""
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     if rank >= len(states):
         return

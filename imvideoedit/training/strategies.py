@@ -1,4 +1,4 @@
-"""How several processes share a training: ZeRO-2 by DeepSpeed, FSDP2 by torch."""
+"""Sharded training by several processes: ZeRO-2 by DeepSpeed, FSDP2 by torch."""
 
 import contextlib
 import importlib
@@ -16,14 +16,15 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.training.averaging import ZeroAverage
+from imvideoedit.training.checkpoints import write_errors
 
-BUCKET = 50_000_000  # numbers reduced or gathered at a time: a tenth of DeepSpeed's own, which is gigabytes of buffers
+BUCKET = 50_000_000  # values reduced or gathered at once: a tenth of DeepSpeed's default, whose buffers take gigabytes
 
 
 class Zero2(DeepSpeedStrategy):
-    """DeepSpeed's ZeRO-2: gradients and optimizer state are shared out. Also runs on CPUs, for tests.
+    """DeepSpeed's ZeRO-2: gradients and optimizer state are sharded. Also runs on CPUs, for tests.
 
-    A checkpoint is a folder: DeepSpeed's files, and of each process its part of the moving average.
+    A checkpoint is a folder: DeepSpeed's files, and each process's partition of the moving average.
     """
 
     def setup_environment(self) -> None:
@@ -36,7 +37,7 @@ class Zero2(DeepSpeedStrategy):
         if isinstance(self.accelerator, CUDAAccelerator):
             super().setup_distributed()
             return
-        # Its shared-memory helper is compiled when first used, which takes minutes and a compiler; gloo needs none.
+        # DeepSpeed compiles a shared-memory helper at first use, which takes minutes and a compiler; gloo needs none.
         backend: Any = importlib.import_module("deepspeed.comm.torch")
         backend.build_shm_op = lambda: None
         self.set_world_ranks()
@@ -49,15 +50,16 @@ class Zero2(DeepSpeedStrategy):
         return torch.device("cpu", self.local_rank)
 
     def setup(self, trainer: Any) -> None:
-        # Batches keep their types: the method casts what it computes with, and latents and noise are to stay float32.
+        # Batches keep their types: the method casts what it computes with, and latents and noise stay float32.
         self.precision_plugin.convert_input = lambda batch: batch  # type: ignore[method-assign, assignment]
         super().setup(trainer)
 
     def save_checkpoint(self, checkpoint: dict, filepath: Any, storage_options: Any = None) -> None:
         stage: Any = importlib.import_module("deepspeed.runtime.zero.config").ZeroStageEnum
-        # By its value, as newer Pythons do; 3.11.2 would write a call of getattr, which loading refuses.
+        # By value, as newer Pythons do; 3.11.2 pickles a call of getattr, which loading refuses.
         stage.__reduce_ex__ = lambda self, protocol: (type(self), (self.value,))
-        super().save_checkpoint(checkpoint, filepath, storage_options)
+        with write_errors():
+            super().save_checkpoint(checkpoint, filepath, storage_options)
         task: Any = self.lightning_module
         parts = {str(number): part for number, part in enumerate(task.average.state())}
         self._average_file(Path(filepath)).write_bytes(save(parts))
@@ -74,7 +76,7 @@ class Zero2(DeepSpeedStrategy):
 
 
 def zero2(offload: bool = False) -> Strategy:
-    """ZeRO-2; with ``offload`` the optimizer's state is in the CPU's memory, and so is its work.
+    """ZeRO-2; with ``offload`` the optimizer's state is kept, and its step computed, on the CPU.
 
     Raises:
         UserError: DeepSpeed is not installed.
@@ -93,14 +95,14 @@ def zero2(offload: bool = False) -> Strategy:
     return Zero2(
         config={
             "zero_optimization": settings,
-            "zero_force_ds_cpu_optimizer": False,  # torch's own AdamW is fused on CPUs, too
-            "train_micro_batch_size_per_gpu": 1,  # only for DeepSpeed's own speed log
+            "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPUs, too
+            "train_micro_batch_size_per_gpu": 1,  # only for DeepSpeed's speed log
         }
     )
 
 
 def fsdp2() -> Strategy:
-    """FSDP2: trained weights, gradients and optimizer state are shared out; a checkpoint is one whole file."""
+    """FSDP2: trained weights, gradients and optimizer state are sharded; a checkpoint is one file with all of it."""
     return FullySharded(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
@@ -113,23 +115,23 @@ class FullySharded(ModelParallelStrategy):
         super().setup_environment()
 
 
-def share_out(method: nn.Module, mesh: Any, precision: str) -> None:
-    """FSDP2: each module that is called as a whole has its weights gathered then, in the precision it computes in.
+def shard_method(method: nn.Module, mesh: Any, precision: str) -> None:
+    """Shard a method by FSDP2; each unit's weights are gathered for its call, in the precision it computes in.
 
-    These are the blocks' processors, and what a method has beside them.
+    The units are the blocks' processors and the method's other children.
     """
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = half if precision == "bf16-mixed" else MixedPrecisionPolicy()
     blocks = dict(method.named_children())
     units = [*blocks.pop("blocks").children(), *(child for child in blocks.values() if list(child.parameters()))]
     for unit in units:
-        # Each is a root of its own, which would keep its whole weights after a forward pass without a backward one: the
-        # averaged ones of a validation, with which the next training step would then go on.
+        # Each unit is a root of its own, which by default keeps its gathered weights after a forward pass without a
+        # backward pass: those of a validation are the moving average, which the next training step would then use.
         fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
 
 
 def average_of(trainer: Any) -> ZeroAverage | None:
-    """The moving average that a strategy wants in place of the usual one, if any."""
+    """The moving average that a strategy needs in place of the usual one, if any."""
     return ZeroAverage(trainer.strategy.optimizers[0]) if isinstance(trainer.strategy, Zero2) else None
 
 
@@ -145,7 +147,7 @@ def _require_deepspeed() -> None:
 
 @contextlib.contextmanager
 def _tensors_only() -> Iterator[None]:
-    """Within the block every ``torch.load`` refuses pickled code, also DeepSpeed's own, which asks for none to be."""
+    """Within the block every ``torch.load`` refuses pickled code, also in DeepSpeed, which does not ask for that."""
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

@@ -1,4 +1,4 @@
-"""One Lightning module for every method: the frozen backbone, the trained method, its optimizer and moving average.
+"""The Lightning module of every method: frozen backbone, trained method, optimizer and moving average.
 
 Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
 """
@@ -21,7 +21,7 @@ from imvideoedit.methods.adapter_file import warm_start
 from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts
-from imvideoedit.training.strategies import FullySharded, average_of, share_out
+from imvideoedit.training.strategies import FullySharded, average_of, shard_method
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.forward import tapped
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
@@ -34,23 +34,23 @@ Schedule = Literal["constant", "cosine"]
 class EditTask(LightningModule):
     """Trains a method in a frozen backbone by the method's own losses.
 
-    The backbone is a plain attribute: no checkpoint holds it and no strategy shards or averages it. A checkpoint
-    holds the method, its moving average and the optimizer. Noise and noise levels are a function of the seed and the
-    place in the run, so a resumed run goes on exactly.
+    The backbone is a plain attribute, so no checkpoint holds it and no strategy shards it. A checkpoint holds the
+    method, its moving average and the optimizer. Noise and noise levels are a function of the seed and the batch's
+    number in the run, so resuming is exact.
 
     Args:
         backbone: frozen; its transformer receives the method.
         method: not installed yet.
         optimizer: makes the optimizer from the trained parameters, such as ``partial(AdamW, lr=1e-4)``.
         warmup: optimizer steps until the full learning rate, at least 0.
-        schedule: what follows: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
-        ema_decay: of the moving average in [0, 1); the first steps use a smaller one, so that it follows.
-        text_dropout: share of the prompts that are left empty in training, for guidance; in [0, 1]. Encoded batches
-            must bring the empty text's embedding.
+        schedule: after the warmup: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
+        ema_decay: of the moving average in [0, 1); smaller in the first steps, see :meth:`_update_average`.
+        text_dropout: probability in [0, 1] of training with the empty text, for guidance; only for batches with the
+            empty text's embedding.
         auxiliary: makes a module of further losses on outputs of blocks (its ``taps``) from the transformer, such as
             ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
-        start: adapter whose weights the method takes over where it has them; what it lacks starts as usual.
-        gradient_checkpointing: recompute the blocks in the backward pass, for less memory and more time.
+        start: adapter file whose weights the method starts from; those that it lacks are initialised as usual.
+        gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
         compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
         seed: of initial weights, noise and noise levels.
 
@@ -97,20 +97,20 @@ class EditTask(LightningModule):
             compile_blocks(backbone.transformer)
         self.method = method.train()
         self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
-        self.bins = torch.zeros(2, BINS)  # sum and count of the losses since the last log row
+        self.bins = torch.zeros(2, BINS)  # sum and count of the losses by noise level since the last log row
         self.sharded = False
-        self.batches = 0  # seen by this process since the first step of the run, also across resumes
-        self.seen: list[tuple[Tensor, tuple[str, ...]]] = []  # losses and pairs of the optimizer step under way
+        self.batches = 0  # of this process since the run's first step, also across resumes
+        self.step_losses: list[tuple[Tensor, tuple[str, ...]]] = []  # and pairs, of the current optimizer step
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters that the optimizer moves, in a fixed order."""
         return [p for p in self.method.parameters() if p.requires_grad]
 
     def configure_model(self) -> None:
-        """Share the trained weights out where the strategy is FSDP2; the frozen ones are whole everywhere."""
+        """Shard the trained weights where the strategy is FSDP2; each process holds all frozen ones."""
         if isinstance(self.trainer.strategy, FullySharded) and not self.sharded:
             mesh = self.trainer.strategy.device_mesh["data_parallel"]
-            share_out(self.method, mesh, self.trainer.precision)
+            shard_method(self.method, mesh, self.trainer.precision)
             self.average, self.sharded = MovingAverage(self.trained()), True
 
     def on_fit_start(self) -> None:
@@ -123,13 +123,13 @@ class EditTask(LightningModule):
             self.average.to(self.device)
         self.average = average_of(self.trainer) or self.average
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         if torch.is_autocast_enabled(self.device.type):
-            # Each weight is used once a pass, so keeping all half-precision copies to its end is memory for nothing.
+            # Each weight is used once per pass, so cached half-precision copies only take memory.
             torch.set_autocast_cache_enabled(False)
         generator = torch.Generator().manual_seed(self._draw_seed())
         self.batches += 1
-        edits = self.encode(drop_texts(batch, self.text_dropout, generator))
+        edits = drop_texts(batch, self.text_dropout, generator)
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
         taps = () if self.auxiliary is None else self.auxiliary.taps
         kernel = suited_kernel(self.backbone.transformer, edits.source_BCFHW)
@@ -141,7 +141,7 @@ class EditTask(LightningModule):
         total_B = torch.stack(list(losses.values())).sum(0)
         self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
         self._log_bins(sigma_B, total_B.detach().float())
-        self.seen.append((total_B.detach().float(), edits.ids))
+        self.step_losses.append((total_B.detach().float(), edits.ids))
         return total_B.mean() + self._auxiliary_loss(edits, outputs)
 
     def _auxiliary_loss(self, edits: EditBatch, outputs: Mapping[int, Tensor]) -> Tensor | float:
@@ -154,12 +154,12 @@ class EditTask(LightningModule):
         return torch.stack(list(losses.values())).sum()
 
     def _draw_seed(self) -> int:
-        """A seed for one batch of one process; the odd factor keeps the seeds of different runs apart."""
+        """The seed of one batch of one process; the odd factor separates the seeds of different runs."""
         place = self.batches * self.trainer.world_size + self.global_rank
         return (self.seed * 2_654_435_761_000_003 + place) % 2**62
 
     def _log_bins(self, sigma_B: Tensor, loss_B: Tensor) -> None:
-        """Log the mean loss in each fifth of the noise levels since the last written row; empty bins are left out."""
+        """Log the mean loss in each fifth of the noise levels since the last log row; empty bins are left out."""
         bin_B = (sigma_B * BINS).long().clamp(max=BINS - 1)
         rows = torch.stack([loss_B, torch.ones_like(loss_B)])
         self.bins = self.bins.to(self.device).index_add(1, bin_B, rows)
@@ -172,68 +172,49 @@ class EditTask(LightningModule):
 
     on_validation_epoch_end = on_validation_epoch_start
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Losses of the moving average at fixed noise levels with fixed noise, so that runs and steps compare."""
-        edits = self.encode(batch)
-        size = len(edits.source_BCFHW)
+    def validation_step(self, batch: EditBatch, batch_idx: int) -> None:
+        """Losses of the moving average at fixed noise levels with fixed noise, comparable between runs and steps."""
+        size = len(batch.source_BCFHW)
         means = []
         for sigma in VALIDATION_SIGMAS:
             generator = torch.Generator().manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
             sigma_B = torch.full((size,), sigma, device=self.device)
-            losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+            losses = self.method.losses(self.backbone.transformer, batch, generator, sigma_B)
             means.append(torch.stack(list(losses.values())).sum(0).mean())
             self.log(f"validation/loss_at_{sigma}", means[-1], batch_size=size, sync_dist=True)
         self.log("validation/loss", torch.stack(means).mean(), batch_size=size, prog_bar=True, sync_dist=True)
 
-    @torch.no_grad()
-    def encode(self, batch: EditBatch | Mapping[str, Any]) -> EditBatch:
-        """Pixels and prompts to latents and embeddings; an ``EditBatch`` passes through.
-
-        Args:
-            batch: ``source`` and ``target`` ``[B, 3, F, H, W]`` in [-1, 1] and ``edited_prompt``, B texts.
-        """
-        if isinstance(batch, EditBatch):
-            return batch
-        with torch.autocast(self.device.type, enabled=False):
-            latents = [self.backbone.encode_video(batch[key]).to(self.device) for key in ("source", "target")]
-            text_BTD = self.backbone.encode_text(list(batch["edited_prompt"])).to(self.device)
-        return EditBatch(latents[0], latents[1], text_BTD)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if isinstance(batch, EditBatch):
-            return batch.to(device)
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def configure_optimizers(self) -> Any:
-        helpers = [] if self.auxiliary is None else list(self.auxiliary.parameters())
-        optimizer = self.make_optimizer([*self.trained(), *helpers])
-        rate = LambdaLR(optimizer, self._rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+        auxiliary = [] if self.auxiliary is None else list(self.auxiliary.parameters())
+        optimizer = self.make_optimizer([*self.trained(), *auxiliary])
+        scheduler = LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _rate(self, step: int) -> float:
-        """Share of the full learning rate at an optimizer step."""
+        """Factor of the learning rate at an optimizer step."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         if self.schedule == "constant":
             return 1.0
-        share = (step - self.warmup) / max(int(self.trainer.estimated_stepping_batches) - self.warmup, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        done = (step - self.warmup) / max(int(self.trainer.estimated_stepping_batches) - self.warmup, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        if self.trainer.fit_loop._should_accumulate():  # DeepSpeed is asked after every batch
+        if self.trainer.fit_loop._should_accumulate():  # DeepSpeed calls this after every batch
             return
-        done = self.trainer.global_step + 1  # the trainer counts this step when the hook has returned
-        self._update_average(done)
-        self.seen = []
-        if done % self.log_every == 0:
+        step = self.trainer.global_step + 1  # the trainer counts this step after the hook
+        self._update_average(step)
+        self.step_losses = []
+        if step % self.log_every == 0:
             self.bins = torch.zeros_like(self.bins)
 
-    def _update_average(self, done: int) -> None:
-        self.average.update(min(self.ema_decay, (1 + done) / (10 + done)))
+    def _update_average(self, step: int) -> None:
+        """decay = min(ema_decay, (1 + step) / (10 + step)), so that the average soon forgets the initial weights."""
+        self.average.update(min(self.ema_decay, (1 + step) / (10 + step)))
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -245,7 +226,7 @@ class EditTask(LightningModule):
             self.average.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if isinstance(self.average, MovingAverage):  # a strategy that shares it out saves it itself
+        if isinstance(self.average, MovingAverage):  # DeepSpeed's strategy saves its own
             checkpoint["ema"] = self.average.state()
         checkpoint["batches"] = self.batches * self.trainer.world_size
 

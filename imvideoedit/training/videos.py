@@ -1,4 +1,4 @@
-"""Validation videos made by the very command that ships, in a process of its own, while training goes on."""
+"""Validation videos, made by ``imvideoedit-edit`` in a process of its own while training continues."""
 
 import subprocess
 import sys
@@ -13,13 +13,13 @@ from imvideoedit.training.export import export_average
 
 
 class BackgroundEdits(Callback):
-    """Every N optimizer steps writes the moving average as an adapter and has ``imvideoedit-edit`` use it on a list.
+    """Every N optimizer steps writes the moving average as an adapter file and edits a list of videos with it.
 
-    Training waits only for the file. While an earlier list is still being edited, the next one is left out. Videos and
-    what the command said are in ``<folder>/step-<N>``.
+    Training waits only for the file. While an earlier list is still being edited, the next one is skipped. Videos and
+    the command's log are in ``<folder>/step-<N>``.
 
     Args:
-        folder: where to.
+        folder: of adapter files and videos.
         jobs: a list of edits, .jsonl or .csv, as the command takes it; None for no videos.
         every_n_steps: optimizer steps between lists, at least 1.
         sampling: the adapter's own.
@@ -40,7 +40,7 @@ class BackgroundEdits(Callback):
         if every_n_steps < 1:
             raise UserError(f"callbacks.videos.every_n_steps is {every_n_steps}; it must be at least 1")
         if jobs is not None and not Path(jobs).is_file():
-            raise UserError(f"there is no list of edits at {jobs}; mend callbacks.videos.jobs, or set it to null")
+            raise UserError(f"there is no list of edits at {jobs}; correct callbacks.videos.jobs, or set it to null")
         self.folder, self.jobs, self.every_n_steps = Path(folder), jobs, every_n_steps
         self.sampling, self.device = sampling, device
         self._latest = 0

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def creature_distance(kind: str, u: np.ndarray, v: np.ndarray, beat: np.ndarray) -> np.ndarray:
-    """Signed distance of one creature; all creatures share the beat, so a replaced one keeps the pose."""
+    """Signed distance of one creature; all creatures share the beat, so replacing one keeps the pose."""
     return {"fish": _fish, "worm": _worm, "jellyfish": _jellyfish, "bird": _bird}[kind](u, v, beat)
 
 

@@ -1,4 +1,4 @@
-"""The paper's ten tasks (appendix B) as exact operations on nano scenes: for every source, the answer is known."""
+"""The paper's ten tasks (appendix B) as exact operations on nano scenes: every edit has an exact answer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -74,7 +74,7 @@ def sample_edit(rng: np.random.Generator, split: str, task: str | None = None) -
 
 
 def sample_compound(rng: np.random.Generator, split: str, count: int) -> Edit:
-    """A random edit of ``count`` steps, each of a random task on what the one before left; its task is ``compound``."""
+    """A random edit of ``count`` edits, each of a random task on the one before's target; its task is ``compound``."""
     edit = sample_edit(rng, split)
     while count > 1:
         task = str(rng.choice(TASKS)) if edit.target.things else "object_addition"
@@ -94,12 +94,12 @@ def _other(rng: np.random.Generator, options, current: str) -> str:
 
 
 def _subject(rng: np.random.Generator, scene: Scene, split: str) -> int:
-    """The thing to edit: of the test split always the held-out one, which comes first."""
+    """Index of the thing to edit; in the test split the held-out one, which comes first."""
     return 0 if split == "test" else int(rng.integers(len(scene.things)))
 
 
 def _allowed(scene: Scene, index: int, color: str, kind: str, split: str) -> bool:
-    """Whether a changed thing stays nameable, and inside the training compositions when training."""
+    """Whether a changed thing has a unique name, and in the training split a training composition."""
     others = {(t.color, t.kind) for i, t in enumerate(scene.things) if i != index}
     return (color, kind) not in others and (split == "test" or not is_held_out(color, kind))
 

@@ -5,7 +5,7 @@ A prompt is a list of clauses separated by commas: style, view, camera, backgrou
     natural style, normal view, static camera, a navy striped background, day light from the front,
     a large red shiny star with a crack circling at the top left
 
-Any clause may be missing, as in a real caption; the instruction's own words then say all that is known.
+Any clause may be missing, as in a real caption; then only the instruction's own words are known.
 """
 
 import re
@@ -61,7 +61,7 @@ def describe(scene: Scene) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """A training caption: mostly the full prompt, sometimes a part of it, sometimes what is NOT there, or nothing."""
+    """A training caption: mostly the full prompt, else a part of it (at times with an absent thing) or nothing."""
     draw = rng.random()
     if draw < 0.1:
         return ""
@@ -80,8 +80,7 @@ def apply_instruction(instruction: str, source_prompt: str | None = None) -> str
     """The edited prompt that an instruction asks for, given the source prompt where there is one.
 
     Without a source prompt the result describes only what the instruction itself says. Several instructions are joined
-    by "and", each for what the one before leaves.
-    Returns None when the instruction is not of this world's language.
+    by "and", each applied to the result of the one before. None if the instruction is not in the grammar.
     """
     parts: list[str] | None = [p.strip() for p in (source_prompt or "").split(",") if p.strip()]
     for text in " ".join(instruction.lower().strip(" .!").split()).split(" and "):
@@ -90,7 +89,7 @@ def apply_instruction(instruction: str, source_prompt: str | None = None) -> str
 
 
 def _apply(text: str, parts: list[str]) -> list[str] | None:
-    """The clauses after one instruction, or None if no rule knows it."""
+    """The clauses after one instruction; None if it matches no rule."""
     for rule in (_style, _view, _light, _background, _add, _remove, _replace, _state, _appearance):
         edited = rule(text, list(parts))
         if edited is not None:
@@ -99,7 +98,7 @@ def _apply(text: str, parts: list[str]) -> list[str] | None:
 
 
 def _set(parts: list[str], ending: str, clause: str) -> list[str]:
-    """Replace the clause with that ending (or holding it), or add it."""
+    """Replace the clause that contains ``ending``, or add ``clause``."""
     for i, part in enumerate(parts):
         if re.search(rf"\b{ending}\b", part) and not re.search(_NAME, part):
             parts[i] = clause

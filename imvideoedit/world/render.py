@@ -32,7 +32,7 @@ def render(scene: Scene, frames: int = 1, size: tuple[int, int] = (64, 64)) -> n
 
 
 def which_thing(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What is seen at each point of a coarse grid: 0 for the background, i + 1 for the scene's thing i.
+    """What is visible at each point of a coarse grid: 0 for the background, i + 1 for the scene's thing i.
 
     Args:
         times: frame numbers, which may lie between frames.
@@ -51,7 +51,7 @@ def which_thing(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> np.nd
 
 
 def centre(thing: Thing, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World position ``(x, y)`` of a thing's centre at each time; straight movers turn round at the frame's edge."""
+    """World position ``(x, y)`` of a thing's centre at each time; straight paths are reflected at the frame's edge."""
     x, y = np.full_like(time, thing.x), np.full_like(time, thing.y)
     if thing.motion == "circling":
         angle = thing.phase + 0.2 * time

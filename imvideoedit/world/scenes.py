@@ -1,4 +1,4 @@
-"""Scenes of the nano world: what there is to see, how it moves, and which combinations are held out.
+"""Scenes of the nano world: their contents and motions, and which combinations are held out.
 
 World units: the frame of a static, normal-view camera spans [0, 1] in both directions, y downwards; time counts
 frames. Everything visible follows from a ``Scene``, so an edit of a scene is an exact edit of its video.
@@ -46,7 +46,7 @@ VIEWS = ("normal", "close", "wide", "tilted")
 
 
 def is_held_out(color: str, kind: str) -> bool:
-    """True for the (colour, kind) pairs that training never shows; about one in seven, every colour and kind."""
+    """True for the (colour, kind) pairs held out from training: about one in seven, of every colour and kind."""
     return (list(OBJECT_COLORS).index(color) + 3 * KINDS.index(kind)) % 7 == 0
 
 
@@ -81,7 +81,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole scene; later things are drawn over earlier ones."""
+    """A scene; later things are drawn over earlier ones."""
 
     background: str
     pattern: str

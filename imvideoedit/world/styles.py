@@ -6,7 +6,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def apply_style(canvas: np.ndarray, style: str) -> np.ndarray:
-    """Restyle ``canvas`` ``[3, F, H, W]`` in [0, 1]; H and W need not divide by anything.
+    """Restyle ``canvas`` ``[3, F, H, W]`` in [0, 1]; any H and W.
 
     natural: unchanged · pixel: 16 blocks along the shorter side · noir: contrasty grey · poster: four levels a
     channel, softly stepped · sepia: brown-toned grey · watercolor: blurred and paled.
@@ -17,8 +17,8 @@ def apply_style(canvas: np.ndarray, style: str) -> np.ndarray:
         return _blocks(canvas, max(min(canvas.shape[2:]) // 16, 1))
     if style == "poster":
         steps = canvas * 3
-        whole = np.floor(steps)
-        return (whole + np.clip((steps - whole - 0.5) * 4 + 0.5, 0, 1)) / 3
+        level = np.floor(steps)
+        return (level + np.clip((steps - level - 0.5) * 4 + 0.5, 0, 1)) / 3
     if style == "watercolor":
         return 0.38 + 0.6 * _blur(canvas, max(min(canvas.shape[2:]) // 32, 1))
     grey = np.tensordot(_LUMA, canvas, axes=1)

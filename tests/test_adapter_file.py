@@ -127,10 +127,10 @@ def test_other_tensors_can_take_the_methods_place(tmp_path):
 
 
 def test_half_precision_halves_the_file(tmp_path):
-    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
-    _, expected = saved(whole, PredictUpdate())
+    full, half = tmp_path / "full.safetensors", tmp_path / "half.safetensors"
+    _, expected = saved(full, PredictUpdate())
     saved(half, PredictUpdate(), dtype=torch.bfloat16)
-    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    assert half.stat().st_size < 0.6 * full.stat().st_size
     transformer, batch = tiny_transformer(), tiny_batch()
     loaded = load_adapter(half, transformer)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
@@ -149,7 +149,7 @@ def test_a_half_precision_backbone_takes_the_same_adapter(tmp_path):
     torch.testing.assert_close(velocity, expected, rtol=0.2, atol=0.2)
 
 
-def test_training_goes_on_from_a_file(adapter):
+def test_training_continues_from_a_file(adapter):
     transformer = tiny_transformer()
     method = load_adapter(adapter, transformer, torch.float32).requires_grad_(True)
     method.losses(transformer, tiny_batch())["flow_matching"].mean().backward()

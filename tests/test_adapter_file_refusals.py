@@ -10,7 +10,7 @@ from imvideoedit.methods.adapter_file import FORMAT_VERSION, adapter_hash, load_
 from imvideoedit.wan.backbone import parameter_hash
 from imvideoedit.wan.forward import denoise
 from tests.conftest import tiny_batch, tiny_transformer
-from tests.test_checkpoint import SIGMA, rewrite, saved
+from tests.test_adapter_file import SIGMA, rewrite, saved
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
 def test_a_truncated_file_is_refused(adapter, share):
-    whole = adapter.read_bytes()
-    adapter.write_bytes(whole[: int(share * len(whole))])
+    full = adapter.read_bytes()
+    adapter.write_bytes(full[: int(share * len(full))])
     with pytest.raises(UserError, match="not a complete safetensors file"):
         load_adapter(adapter, tiny_transformer())
 

@@ -1,4 +1,4 @@
-"""What is logged of a training, and that no row of it is lost or told twice."""
+"""What is logged of a training run, and that no row is lost or repeated."""
 
 import csv
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import torch
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.training.loggers import KeptCSVLogger, wandb_logger
-from imvideoedit.training.monitor import Watch
+from imvideoedit.training.monitor import TrainingMonitor
 from tests.conftest import tiny_batch, tiny_transformer
 
 
@@ -34,7 +34,7 @@ def test_rows_survive_an_interruption_and_later_ones_come_once(tmp_path):
 
 
 def trained(losses: list[float], ids: list[str]):
-    task = SimpleNamespace(seen=[(torch.tensor(losses), tuple(ids))])
+    task = SimpleNamespace(step_losses=[(torch.tensor(losses), tuple(ids))])
     return task, SimpleNamespace(global_step=7, callbacks=[])
 
 
@@ -42,40 +42,40 @@ def trained(losses: list[float], ids: list[str]):
 def test_a_loss_that_is_not_finite_names_the_pairs(bad):
     task, trainer = trained([0.5, bad], ["good", "bad one"])
     with pytest.raises(UserError, match="step 8 is not finite, with the pairs bad one; the last good checkpoint"):
-        Watch()._check_losses(trainer, task)
+        TrainingMonitor()._check_losses(trainer, task)
 
 
 def test_a_loss_that_explodes_stops_and_one_that_falls_does_not():
-    watch = Watch(explosion=10)
+    monitor = TrainingMonitor(explosion=10)
     for step in range(60):
-        watch._check_losses(trained([1.0], ["p"])[1], trained([1.0 - step / 100], ["p"])[0])
+        monitor._check_losses(trained([1.0], ["p"])[1], trained([1.0 - step / 100], ["p"])[0])
     task, trainer = trained([9.0], ["p9"])
-    again = Watch(explosion=10)
-    again.load_state_dict(watch.state_dict())
+    again = TrainingMonitor(explosion=10)
+    again.load_state_dict(monitor.state_dict())
     with pytest.raises(UserError, match="10 times its mean.*p9"):
         again._check_losses(trainer, task)
     with pytest.raises(UserError, match="explosion"):
-        Watch(explosion=1)
+        TrainingMonitor(explosion=1)
 
 
 def test_gates_are_read_as_they_are():
-    transformer, watch = tiny_transformer(), Watch()
+    transformer, monitor = tiny_transformer(), TrainingMonitor()
     method = PredictUpdate()
     method.install(transformer)
     for bias, share in ((20.0, "near_1"), (-20.0, "near_0")):
         for block in method.blocks:
             torch.nn.init.zeros_(block.gate.projection[2].weight)
             torch.nn.init.constant_(block.gate.projection[2].bias, bias)
-        hooks = list(watch._watch_gates(SimpleNamespace(method=method)))
+        hooks = list(monitor._read_gates(SimpleNamespace(method=method)))
         method.losses(transformer, tiny_batch())
         for hook in hooks:
             hook.remove()
-        assert len(watch._gates) == 2 * 3
-        assert all(float(watch._gates[f"gate/{block:02d}/{share}"]) == 1 for block in range(2))
-        assert float(watch._gates["gate/00/mean"]) == pytest.approx(1 if bias > 0 else 0, abs=1e-6)
+        assert len(monitor._gates) == 2 * 3
+        assert all(float(monitor._gates[f"gate/{block:02d}/{share}"]) == 1 for block in range(2))
+        assert float(monitor._gates["gate/00/mean"]) == pytest.approx(1 if bias > 0 else 0, abs=1e-6)
 
 
-def test_weights_and_biases_keeps_a_run_offline_and_goes_on_with_it(tmp_path, monkeypatch):
+def test_weights_and_biases_keeps_a_run_offline_and_resumes_it(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
