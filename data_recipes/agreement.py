@@ -64,10 +64,7 @@ def reviewed(out: Path) -> Iterator[tuple[float, bool]]:
 
 def calibrate(pairs: Sequence[tuple[float, bool]], current: float = 6.0) -> tuple[float, float, float]:
     """How often judge and reviewers agree at the current threshold, the threshold at which they agree most often (of
-    equals the one nearest to the current), and how often at that one.
-
-    Args:
-        pairs: lowest score, and whether it was accepted; at least one pair.
+    equals the one nearest to the current), and how often at that one; of at least one pair (lowest score, accepted).
     """
     scores = np.array([score for score, _ in pairs])
     human = np.array([accept for _, accept in pairs])

@@ -41,11 +41,7 @@ class Kind(BaseModel):
 
 
 class CaptionWriter(Writer):
-    """Writes the texts of imported pairs that the import lacks.
-
-    Args:
-        out: the recipe's folder, with imported pairs.
-        model: a vision-language model.
+    """Writes, with a vision-language model, the texts that the pairs imported into a recipe's folder lack.
 
     Raises:
         UserError: nothing was imported.
@@ -106,12 +102,7 @@ class CaptionWriter(Writer):
 
 
 class ImportedImages(Painter):
-    """The imported pairs' own images, both scaled and cropped alike to their bucket.
-
-    Args:
-        out: the recipe's folder.
-        max_area, multiple: of the buckets, see ``make_buckets``.
-    """
+    """The imported pairs' own images, both scaled and cropped alike to their bucket (see ``make_buckets``)."""
 
     models = {"source images": "imported", "edited images": "imported"}
 

@@ -63,11 +63,10 @@ class Tally:
 def write_card(
     folder: Path, out: Path, files: Mapping[str, Sequence[Path]], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write ``README.md`` with its plots into ``folder``; returns the statistics.
+    """Write ``README.md`` with its plots into the exported ``folder``; returns the statistics.
 
     Args:
-        folder: of the exported data.
-        out: of the recipe, whose manifests count what was rejected.
+        out: folder of the recipe, whose manifests count what was rejected.
         files: of each split.
         facts: ``recipe``, ``licence``, ``note``, ``models`` by part, ``versions`` of libraries.
     """

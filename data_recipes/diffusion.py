@@ -22,31 +22,21 @@ class DiffusersPainter(Painter):
     Rows of one size share a batch, each with a generator of its own seed. The batches of a shard depend on the shard
     alone, so that it can be repeated exactly.
 
-    Args:
-        text_to_image, image_edit: folders or hub ids of diffusers pipelines.
-        revisions: of the two on the hub, by these names; the newest where missing.
-        text_to_image_call, image_edit_call: arguments of each pipeline besides prompt, image, size and generators, as
-            ``num_inference_steps``.
-        edit_by: the text of a row that the edit follows: ``instruction`` or ``edited_prompt``.
-        batch_size: rows in a batch.
-        dtype: ``bfloat16``, ``float16`` or ``float32``.
-        device: the GPU if there is one, else the CPU.
-        offload: keep only the active part of a pipeline in GPU memory.
-
     Raises:
         UserError: a value is out of its range.
     """
 
-    text_to_image: str
-    image_edit: str
-    revisions: Mapping[str, str] = field(default_factory=dict)
+    text_to_image: str  # folder or hub id of a diffusers pipeline
+    image_edit: str  # as well
+    revisions: Mapping[str, str] = field(default_factory=dict)  # of the two on the hub, by these names
+    # Arguments of each pipeline besides prompt, image, size and generators, as num_inference_steps.
     text_to_image_call: Mapping[str, Any] = field(default_factory=dict)
     image_edit_call: Mapping[str, Any] = field(default_factory=dict)
-    edit_by: str = "instruction"
+    edit_by: str = "instruction"  # the text of a row that the edit follows, or "edited_prompt"
     batch_size: int = 1
-    dtype: str = "bfloat16"
-    device: str | None = None
-    offload: bool = False
+    dtype: str = "bfloat16"  # "float16" or "float32"
+    device: str | None = None  # the GPU if there is one
+    offload: bool = False  # whether GPU memory holds only the active part of a pipeline
 
     def __post_init__(self) -> None:
         if self.edit_by not in ("instruction", "edited_prompt"):

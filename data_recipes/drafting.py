@@ -49,11 +49,8 @@ class Drafts(Stage):
 
 
 class NearDuplicates:
-    """Finds texts that nearly repeat an earlier one of the same task, by MinHash over triples of words.
-
-    Args:
-        threshold: Jaccard similarity in (0, 1] from which two texts count as one.
-    """
+    """Finds texts that nearly repeat an earlier one of the same task, by MinHash over triples of words: those with a
+    Jaccard similarity of at least ``threshold``, in (0, 1]."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold

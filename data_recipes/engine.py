@@ -15,13 +15,9 @@ STARTS = 3  # attempts to start Ray on this machine
 
 @dataclass(frozen=True)
 class Local:
-    """This machine.
+    """This machine."""
 
-    Args:
-        workers: processes; with 1, this one alone.
-    """
-
-    workers: int = 1
+    workers: int = 1  # processes; with 1, this one alone
 
     def __post_init__(self) -> None:
         _check_workers(self.workers)
@@ -68,17 +64,12 @@ class Ray:
     """Actors of Ray Data, on one machine or many that share the recipe's folder.
 
     A shard whose actor dies is made by another; its file is complete or absent, so no row appears twice.
-
-    Args:
-        workers: actors.
-        cpus, gpus: of each actor; fractions are allowed.
-        address: of a running cluster, or ``auto``; None starts one on this machine.
     """
 
-    workers: int = 2
-    cpus: float = 1
+    workers: int = 2  # actors
+    cpus: float = 1  # of each actor; fractions are allowed
     gpus: float = 0
-    address: str | None = None
+    address: str | None = None  # of a running cluster, or "auto"; None starts one on this machine
 
     def __post_init__(self) -> None:
         _check_workers(self.workers)

@@ -36,24 +36,16 @@ SCHEMA = pa.schema(
 class Export:
     """Which pairs are exported, and how.
 
-    Args:
-        pairs: how many, balanced over tasks; all if there are fewer.
-        validation: share of the scenes, chosen by a hash, whose pairs are for validation.
-        rows_per_file: of parquet.
-        licence: of the data set, by the hub's name.
-        note: further text for the card.
-        push: id of a data set on the hub to upload to, or None; the token comes from the environment.
-
     Raises:
         UserError: a value is out of its range.
     """
 
-    pairs: int
-    validation: float = 0.01
+    pairs: int  # how many, balanced over tasks; all if there are fewer
+    validation: float = 0.01  # share of the scenes, chosen by a hash, whose pairs are for validation
     rows_per_file: int = 500
-    licence: str = "other"
-    note: str = ""
-    push: str | None = None
+    licence: str = "other"  # by the hub's name
+    note: str = ""  # further text for the card
+    push: str | None = None  # id of a data set on the hub to upload to; the token comes from the environment
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.rows_per_file < 1:
@@ -154,10 +146,7 @@ def _features() -> str:
 
 
 def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write ``out/export`` unless it is up to date; returns its manifest.
-
-    Args:
-        facts: for the card: ``recipe``, ``models`` and ``versions``.
+    """Write ``out/export``, with facts for its card, unless it is up to date; returns its manifest.
 
     Raises:
         UserError: no pair was accepted.

@@ -35,23 +35,16 @@ class Judge(Component):
 class Filter(Stage):
     """Gives a verdict on each pair, without its images.
 
-    Args:
-        texts, pixels: the rules.
-        judge: whose scores decide.
-        accept: least score on each criterion.
-        crossed: further judges by name, for comparison only; see ``data_recipes.agreement``.
-        crossed_share: share of the judged pairs that they see too, chosen by a hash of the pair.
-
     Raises:
         UserError: ``accept`` is not in [0, 10], or ``crossed_share`` not in [0, 1].
     """
 
     texts: TextRules
     pixels: PixelRules
-    judge: Judge
-    accept: float = 6.0
-    crossed: Mapping[str, Judge] = field(default_factory=dict)
-    crossed_share: float = 0.05
+    judge: Judge  # whose scores decide
+    accept: float = 6.0  # least score on each criterion
+    crossed: Mapping[str, Judge] = field(default_factory=dict)  # for comparison only, see data_recipes.agreement
+    crossed_share: float = 0.05  # share of the judged pairs that they see too, chosen by a hash of the pair
     name: ClassVar = "filter"
     inputs: ClassVar = {"synthesize": None}
 

@@ -39,15 +39,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """Which columns of a foreign data set hold what.
+    """Which columns of a foreign data set hold what."""
 
-    Attributes:
-        columns: field to the columns that may hold it; the first that exists counts.
-        tasks: the data set's name of a kind of edit to one of ``TASKS``; a model names the task of other kinds.
-    """
-
-    columns: Mapping[str, Sequence[str]]
-    tasks: Mapping[str, str]
+    columns: Mapping[str, Sequence[str]]  # field to the columns that may hold it; the first that exists counts
+    tasks: Mapping[str, str]  # the set's kinds of edits to ``TASKS``; a model names the task of other kinds
 
 
 def read_map(text: str | None, preset: str | None) -> ColumnMap:
@@ -186,8 +181,9 @@ def imported(out: Path) -> Shards:
     return Shards(out / "import", SCHEMA)
 
 
-def build_parser() -> CommandLine:
-    """The command line."""
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """The command."""
     parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Import pairs into a recipe.")
     add = parser.add_argument
     add("--from", dest="origin", required=True, metavar="ID_OR_FOLDER", help="data set on the hub, or folder")
@@ -197,13 +193,7 @@ def build_parser() -> CommandLine:
     add("--split", default="train", help="of a data set on the hub (default train)")
     add("--config", help="of a data set on the hub that has several")
     add("--limit", type=int, help="most rows")
-    return parser
-
-
-@exit_cleanly
-def main(argv: list[str] | None = None) -> None:
-    """The command."""
-    arguments = build_parser().parse_args(argv)
+    arguments = parser.parse_args(argv)
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit is {arguments.limit}; it must be at least 1")
     mapping = read_map(arguments.map, arguments.preset)

@@ -11,14 +11,7 @@ from imvideoedit.common.errors import UserError
 
 
 class LocalVision(Model):
-    """A vision-language model of transformers in this process.
-
-    Args:
-        folder: of the model, or its id on the hub.
-        cache: folder of the answers.
-        device: the GPU if there is one, else the CPU.
-        max_tokens: of an answer.
-    """
+    """A vision-language model of transformers in this process, from a folder or the hub; see ``LocalModel``."""
 
     def __init__(self, folder: str, cache: str, device: str | None = None, max_tokens: int = 600) -> None:
         self._folder, self._max_tokens, self.name = folder, max_tokens, Path(folder).name

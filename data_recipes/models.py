@@ -23,15 +23,10 @@ IMAGE_TOKENS = 1_500  # of one image at 480x832, about
 
 
 class Model(ABC):
-    """Answers questions with text and images.
+    """Answers questions with text and images."""
 
-    Attributes:
-        name: for the data set's card.
-        parallel: questions at the same time.
-    """
-
-    name: str
-    parallel: int = 1
+    name: str  # for the data set's card
+    parallel: int = 1  # questions at the same time
 
     @abstractmethod
     def identity(self) -> Any:
@@ -49,11 +44,7 @@ class Model(ABC):
 class EndpointModel(Model):
     """A model behind an OpenAI-compatible endpoint.
 
-    Args:
-        cache: folder of the answers and of the money spent.
-        parallel: questions at the same time.
-        shared: fields of ``EndpointSettings`` that a recipe's models have in common.
-        own: further ones, which override the shared ones.
+    Its ``EndpointSettings`` are ``shared`` by a recipe's models, except for its ``own``.
 
     Raises:
         UserError: an unknown setting, or a value out of its range.

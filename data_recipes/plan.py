@@ -27,23 +27,16 @@ class SceneSpec:
 class Plan:
     """Scenes with their tasks; in every ten scenes each task occurs equally often.
 
-    Args:
-        seed: of all choices.
-        tasks_per_scene: different tasks of each scene, 1 to 10.
-        scenes_per_shard: scenes in a shard.
-        max_area, multiple: of the sizes, which are the buckets of training; see ``make_buckets``.
-        aspects: width:height, as "16:9", to the share of the scenes.
-
     Raises:
         UserError: a value is out of its range.
     """
 
     seed: int
-    tasks_per_scene: int
+    tasks_per_scene: int  # different tasks of each scene, 1 to 10
     scenes_per_shard: int
-    max_area: int
+    max_area: int  # of the sizes, which are the buckets of training; see make_buckets
     multiple: int
-    aspects: Mapping[str, float] = field(default_factory=lambda: {"1:1": 1.0})
+    aspects: Mapping[str, float] = field(default_factory=lambda: {"1:1": 1.0})  # width:height to share of the scenes
 
     def __post_init__(self) -> None:
         if not 1 <= self.tasks_per_scene <= len(TASKS):
@@ -98,15 +91,7 @@ def round_robin(seed: int, index: int, count: int) -> int:
 
 
 def balance(tasks: Sequence[str], wanted: int) -> list[int]:
-    """Which rows to keep so that ``wanted`` remain, or all if there are fewer, with tasks as balanced as possible.
-
-    Args:
-        tasks: of every row.
-        wanted: at least 0.
-
-    Returns:
-        Indices in order; the first rows of a task are kept.
-    """
+    """Indices of ``wanted`` rows, or of all if there are fewer: tasks as balanced as possible, their first rows first."""
     by_task: dict[str, list[int]] = {}
     for row, task in enumerate(tasks):
         by_task.setdefault(task, []).append(row)

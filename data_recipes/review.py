@@ -9,8 +9,9 @@ from imvideoedit.common.errors import CommandLine, exit_cleanly
 from imvideoedit.common.web import page_server, serve
 
 
-def build_parser() -> CommandLine:
-    """The command line."""
+@exit_cleanly
+def main(argv: list[str] | None = None) -> None:
+    """The command; it ends with Ctrl-C."""
     parser = CommandLine(prog="python -m data_recipes.review", description="Review pairs in a browser.")
     add = parser.add_argument
     add("out", type=Path, help="a recipe's folder, after stage=filter")
@@ -19,14 +20,7 @@ def build_parser() -> CommandLine:
     add("--seed", type=int, default=0, help="seed of the random order")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 admits the entire network")
     add("--port", type=int, default=7861, help="port; 0 for any free one")
-    return parser
-
-
-@exit_cleanly
-def main(argv: list[str] | None = None) -> None:
-    """The command; it ends with Ctrl-C."""
-    arguments = build_parser().parse_args(argv)
-    serve_page(arguments.out, arguments.reviewer, arguments.accept, arguments.seed, arguments.host, arguments.port)
+    serve_page(**vars(parser.parse_args(argv)))
 
 
 def serve_page(

@@ -19,20 +19,13 @@ ORDERS = ("random", "disagreement")
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A pair as a reviewer sees it.
+    """A pair as a reviewer sees it."""
 
-    Attributes:
-        row: id, task and texts.
-        verdict: of the filter.
-        source, target: uint8 ``[H, W, 3]``.
-        decision: the reviewer's own, if there is one.
-    """
-
-    row: Row
-    verdict: Row
-    source: np.ndarray
+    row: Row  # id, task and texts
+    verdict: Row  # of the filter
+    source: np.ndarray  # uint8 [H, W, 3]
     target: np.ndarray
-    decision: Decision | None
+    decision: Decision | None  # the reviewer's own
 
     @property
     def difference(self) -> np.ndarray:
@@ -47,12 +40,7 @@ class ReviewItem:
 
 
 class ReviewQueue:
-    """The judged pairs of a recipe, and the decisions on them.
-
-    Args:
-        out: a recipe's folder, after ``stage=filter``.
-        accept: score from which the judge accepts.
-        seed: of the random order.
+    """The judged pairs in a recipe's folder, and the decisions on them; the judge accepts scores from ``accept`` on.
 
     Raises:
         UserError: there are no judged pairs.

@@ -27,17 +27,11 @@ HASH_BITS = 64
 
 @dataclass(frozen=True)
 class TextRules:
-    """Bounds on texts.
+    """Bounds on texts."""
 
-    Args:
-        instruction_words: most words of an instruction.
-        prompt_words: least and most words of a description.
-        shared: least share of the source prompt's words that the edited prompt repeats, as it describes the full scene.
-    """
-
-    instruction_words: int = 40
-    prompt_words: Sequence[int] = (5, 200)
-    shared: float = 0.2
+    instruction_words: int = 40  # most words of an instruction
+    prompt_words: Sequence[int] = (5, 200)  # least and most words of a description
+    shared: float = 0.2  # least share of the source prompt's words that the edited prompt repeats
 
     def problem(self, row: Row) -> str | None:
         """Why the texts of a row cannot be right, or None."""
@@ -71,16 +65,12 @@ class PixelRules:
     ``CHANGED_LEVELS`` or more; ``hash``, the share of the bits in which the perceptual hashes (64 bits of the DCT's low
     frequencies) differ.
 
-    Args:
-        bounds: by task; ``default`` holds for tasks and measures that are not named.
-        least_side: pixels of the shorter side.
-
     Raises:
         UserError: an unknown task or measure, or bounds that no value satisfies.
     """
 
-    bounds: Mapping[str, Mapping[str, Sequence[float]]]
-    least_side: int = 32
+    bounds: Mapping[str, Mapping[str, Sequence[float]]]  # by task; "default" holds for what a task does not name
+    least_side: int = 32  # pixels of the shorter side
 
     def __post_init__(self) -> None:
         for task, measures in self.bounds.items():

@@ -35,15 +35,10 @@ class Component(ABC):
 
 
 class Stage(ABC):
-    """Makes shards. It is pickled to other processes, so it loads large models at their first use.
+    """Makes shards. It is pickled to other processes, so it loads large models at their first use."""
 
-    Attributes:
-        name: of its folder, one of ``SCHEMAS``.
-        inputs: stages whose shard i its shard i is made from, with the columns that it reads; None for all.
-    """
-
-    name: ClassVar[str]
-    inputs: ClassVar[dict[str, tuple[str, ...] | None]]
+    name: ClassVar[str]  # of its folder, one of ``SCHEMAS``
+    inputs: ClassVar[dict[str, tuple[str, ...] | None]]  # stages and their columns (None: all) that shard i reads
 
     @abstractmethod
     def identity(self, index: int, out: Path) -> Any:

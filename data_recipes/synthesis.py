@@ -36,18 +36,13 @@ class Painter(Component):
 class Synthesis(Stage):
     """Paints the accepted rows of ``prompts``.
 
-    Args:
-        painter: of the images.
-        seed: a row's own seed follows from this and its id.
-        format: of the image files: PNG and WEBP are lossless, JPEG takes a fifth of the space.
-
     Raises:
         UserError: an unknown format.
     """
 
     painter: Painter
-    seed: int = 0
-    format: str = "PNG"
+    seed: int = 0  # a row's own seed follows from this and its id
+    format: str = "PNG"  # or WEBP, both lossless; JPEG takes a fifth of the space
     name: ClassVar = "synthesize"
     inputs: ClassVar = {"prompts": None}
 

@@ -1,6 +1,7 @@
 """Compositions: an environment with a few conditions, from lists that users may edit."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,7 @@ class Vocabulary:
         """(group, environment), in the files' order."""
         return [(name, entry) for name, group in self.groups.items() for entry in group["entries"]]
 
-    def compose(self, seed: int, index: int, counts: tuple[int, int]) -> Composition:
+    def compose(self, seed: int, index: int, counts: Sequence[int]) -> Composition:
         """Composition ``index``: each environment occurs once in a round, with ``counts`` (least, most) conditions.
 
         At most one condition of each kind is drawn, so that none contradicts another.

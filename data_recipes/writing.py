@@ -24,59 +24,51 @@ from imvideoedit.clients.answers import Unanswered
 ANSWER_TOKENS = {"check": 60, "write": 320}  # of the answers, about
 
 
+@dataclasses.dataclass
 class LanguageWriter(Writer):
     """Composes scenes, has one model check them and another write the texts of their pairs.
-
-    Args:
-        seed: of the compositions.
-        checker, writer: the models; they may be the same.
-        conditions: least and most conditions added to an environment.
-        vocabulary: folder of the lists; the package's own if None.
 
     Raises:
         UserError: the lists are invalid.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        checker: Model,
-        writer: Model,
-        conditions: Sequence[int] = (2, 4),
-        vocabulary: str | None = None,
-    ) -> None:
-        self._seed, self._checker, self._writer = seed, checker, writer
-        self._counts = (int(conditions[0]), int(conditions[1]))
-        self._vocabulary = read_vocabulary(Path(vocabulary) if vocabulary else FOLDER)
+    seed: int  # of the compositions
+    checker: Model
+    writer: Model  # may be the same
+    conditions: Sequence[int] = (2, 4)  # least and most conditions added to an environment
+    vocabulary: str | None = None  # folder of the lists; the package's own if None
+
+    def __post_init__(self) -> None:
+        self._lists = read_vocabulary(Path(self.vocabulary) if self.vocabulary else FOLDER)
 
     @property
     def models(self) -> dict[str, str]:
-        return {"scene check": self._checker.name, "prompts": self._writer.name}
+        return {"scene check": self.checker.name, "prompts": self.writer.name}
 
     def identity(self) -> Any:
-        words = digest(dataclasses.asdict(self._vocabulary), self._counts, self._seed)
+        words = digest(dataclasses.asdict(self._lists), self.conditions, self.seed)
         questions = digest(CHECK_SYSTEM, WRITE_SYSTEM)
-        return [self._checker.identity(), self._writer.identity(), words, questions]
+        return [self.checker.identity(), self.writer.identity(), words, questions]
 
     def estimate(self, rows: int) -> str:
-        check = self._checker.estimate(rows, len(CHECK_SYSTEM) + 700, 0, ANSWER_TOKENS["check"])
-        write = self._writer.estimate(rows, len(WRITE_SYSTEM) + 1500, 0, ANSWER_TOKENS["write"])
+        check = self.checker.estimate(rows, len(CHECK_SYSTEM) + 700, 0, ANSWER_TOKENS["check"])
+        write = self.writer.estimate(rows, len(WRITE_SYSTEM) + 1500, 0, ANSWER_TOKENS["write"])
         return f"{check} at most; {write}"
 
     def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
-        compositions = [self._vocabulary.compose(self._seed, scene.index, self._counts) for scene in scenes]
-        problems = parallel_map(self._check, compositions, self._checker.parallel)
+        compositions = [self._lists.compose(self.seed, scene.index, self.conditions) for scene in scenes]
+        problems = parallel_map(self._check, compositions, self.checker.parallel)
         wanted = [
             (scene, composition, task, problem)
             for scene, composition, problem in zip(scenes, compositions, problems, strict=True)
             for task in scene.tasks
         ]
-        return parallel_map(lambda item: self._row(*item), wanted, self._writer.parallel)
+        return parallel_map(lambda item: self._row(*item), wanted, self.writer.parallel)
 
     def _check(self, composition: Composition) -> str:
         """Why a scene is to be rejected; empty if it is not."""
         try:
-            verdict = self._checker.ask(check_question(composition), SceneCheck, CHECK_SYSTEM)
+            verdict = self.checker.ask(check_question(composition), SceneCheck, CHECK_SYSTEM)
         except Unanswered as error:
             return rejection(error, "scene check")
         problem = verdict.problem()
@@ -84,12 +76,12 @@ class LanguageWriter(Writer):
 
     def _row(self, scene: SceneSpec, composition: Composition, task: str, problem: str) -> Row:
         origin = {"index": scene.index, **dataclasses.asdict(composition)}
-        name = digest(origin, task, self._writer.identity())
+        name = digest(origin, task, self.writer.identity())
         row = prompt_row(digest(origin), composition.group, task, scene.size, json.dumps(origin), id=name)
         if problem:
             return rejected(row, problem)
         try:
-            texts = self._writer.ask(write_question(composition, scene, task), PairTexts, WRITE_SYSTEM)
+            texts = self.writer.ask(write_question(composition, scene, task), PairTexts, WRITE_SYSTEM)
         except Unanswered as error:
             return rejected(row, rejection(error, "writer"))
         if not texts.suitable:

@@ -104,15 +104,11 @@ class AnswerCache:
                 return answer
         return None
 
-    def write(self, key: str, answer: str) -> None:
-        """Store an answer's JSON."""
-        self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, NULL)", key, answer)
+    def write(self, key: str, answer: str | None, refusal: str | None = None) -> None:
+        """Store an answer's JSON, or the model's refusal."""
+        self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", key, answer, refusal)
 
-    def write_refusal(self, key: str, refusal: str) -> None:
-        """Store what the model said instead of an answer."""
-        self._execute("INSERT OR REPLACE INTO answers VALUES (?, NULL, ?)", key, refusal)
-
-    def _execute(self, statement: str, *values: str) -> list[tuple[str, str]]:
+    def _execute(self, statement: str, *values: str | None) -> list[tuple[str, str]]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # A connection for each statement: it is quick next to a question, and works after a fork and in threads.

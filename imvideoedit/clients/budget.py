@@ -11,14 +11,10 @@ from imvideoedit.common.files import replacing
 
 
 class Budget:
-    """The money spent so far, in a JSON file next to a lock.
+    """The money spent so far, in a JSON file next to a lock; a limit of None only counts.
 
     A call reserves the most it may cost, and afterwards settles for its actual cost. A process that dies in between
     leaves the reservation, since the call may have been charged.
-
-    Args:
-        limit: the most that may be spent, or None.
-        path: of the file; nothing is spent yet where it is missing.
     """
 
     def __init__(self, limit: float | None, path: Path) -> None:

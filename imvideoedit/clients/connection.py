@@ -34,19 +34,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt brought no answer.
+    """Why an attempt brought no answer."""
 
-    Attributes:
-        error: raised if there is no further attempt.
-        retry: whether a further attempt may help.
-        charged: whether the endpoint may have charged for this one.
-        retry_after: seconds that the endpoint asks to wait.
-    """
-
-    error: Exception
-    retry: bool
-    charged: bool = False
-    retry_after: float = 0.0
+    error: Exception  # raised if there is no further attempt
+    retry: bool  # whether a further attempt may help
+    charged: bool = False  # whether the endpoint may have charged for this one
+    retry_after: float = 0.0  # seconds that the endpoint asks to wait
 
 
 @dataclass(frozen=True)

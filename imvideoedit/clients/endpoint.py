@@ -105,7 +105,7 @@ class Endpoint:
         if isinstance(outcome, Failure):
             return outcome
         if outcome.refusal is not None:
-            self._cache.write_refusal(key, outcome.refusal)
+            self._cache.write(key, None, outcome.refusal)
             return Failure(Refused(outcome.refusal), retry=False)
         if outcome.cut_off:
             return Failure(Unanswered(f"the answer is longer than {self.settings.max_tokens} tokens"), retry=True)

@@ -18,13 +18,8 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class LocalModel:
     """Answers with text to images and text, by greedy decoding; loaded at its first question.
 
-    Only safetensors are read, and no code that comes with the model is run.
-
-    Args:
-        name: folder, or id on the hub.
-        cache: folder of the answers.
-        device: the GPU if there is one, else the CPU.
-        max_tokens: of an answer, at least 1.
+    It comes from a folder or the hub and runs on the GPU if there is one. Only safetensors are read, and none of the
+    model's own code is run.
     """
 
     def __init__(self, name: str, cache: Path, device: str | None = None, max_tokens: int = 400) -> None:

@@ -6,13 +6,7 @@ from collections.abc import Callable
 
 
 class RateLimit:
-    """Spaces the calls of all threads evenly.
-
-    Args:
-        per_minute: most calls, above 0; None for no limit.
-        sleep: waits, in seconds.
-        clock: the time, in seconds.
-    """
+    """Spaces the calls of all threads evenly: at most ``per_minute``, above 0, or any number if None."""
 
     def __init__(
         self,
