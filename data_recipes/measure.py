@@ -65,7 +65,11 @@ def main(argv: list[str] | None = None) -> None:
             keys.append(chunk[0]["id"])
             shards.write(len(keys) - 1, chunk, keys[-1])
         shards.finish(keys, {})
-        rules = {"": bool, " and text rules": texts.problem, " and near-duplicates": duplicates.earlier}
+        rules: dict[str, Callable[[Row], Any]] = {
+            "": bool,
+            " and text rules": texts.problem,
+            " and near-duplicates": duplicates.earlier,
+        }
         for name, rule in rules.items():
             timed(f"reading{name}", rows, "rows", partial(_count, shards, rule))
     for kind in ("PNG", "JPEG"):
