@@ -6,8 +6,9 @@ PIP := -m pip --disable-pip-version-check install --quiet
 # Named after the contents of what it installs, so that a checkout's new file times alone reinstall nothing.
 INSTALLED := .installed-$(shell cat pyproject.toml requirements.txt | cksum | cut -d' ' -f1)
 STAMP := .venv/$(INSTALLED)
-# A process for each core; the tests of a file stay together, as they share what is made once for the file.
-WORKERS := -n auto --dist loadfile
+# A process for each core; the tests of a file stay together, as they share what is made once for the file, and files
+# come in the order that tests/conftest.py gives them: fast ones first.
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 # The optional parts that a CPU can run; of the fast tests, the files that need one.
 OPTIONAL := timm>=1.0 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50 wandb>=0.20
 OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb)|find_spec."(timm|torchvision)' tests/*.py)
@@ -18,11 +19,10 @@ demo: $(STAMP)
 	$(BIN)/python -m imvideoedit.demo
 
 test: lint
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow"
-	$(BIN)/python -m pytest $(WORKERS) -m "slow and not proof"
+	$(BIN)/python -m pytest $(WORKERS) --maxfail=5 -m "not proof"
 
-proof: test .venv-extras/$(INSTALLED)
-	$(BIN)/python -m pytest -m proof
+proof: lint .venv-extras/$(INSTALLED)
+	$(BIN)/python -m pytest $(WORKERS)
 	$(EXTRAS)/python -m pytest $(OPTIONAL_TESTS)
 
 lint: $(STAMP)

@@ -1,4 +1,4 @@
-"""Where image pairs come from: prompts, synthesis, filter, review, export.
+"""Makes data sets of image pairs: prompts, synthesis, filter, review, export.
 
-A program of its own on top of `imvideoedit`; nothing in there imports it.
+A program of its own on top of `imvideoedit`, which does not import it.
 """

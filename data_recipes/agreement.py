@@ -1,11 +1,12 @@
-"""``python -m data_recipes.agreement OUT``: how judges agree with each other, and with reviewers.
+"""``python -m data_recipes.agreement OUT``: how judges agree with each other and with reviewers.
 
-Judges, as in the paper's Table 6: Pearson's correlation of the raw scores; then, on scores that are 1 from the
-threshold on and else 0, the mean absolute error and its variance over pairs. The paper does not say whose variance. An
-error of one bit a pair with mean 0.185 would have a variance of at least 0.15, where the paper has 0.113, so a pair's
-error must be a mean; ours is the mean over the criteria.
+As in the paper's Table 6: Pearson's correlation of two judges' raw scores; and of their scores as bits (1 from the
+threshold on), the mean absolute error and its variance over pairs. The paper does not define the variance. If a pair's
+error were one bit, a mean of 0.185 would imply a variance of 0.15, but the paper has 0.113; so it is taken to be the
+mean over the criteria.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_recipes.criteria import CRITERIA
-from data_recipes.decisions import Decisions, verdict
+from data_recipes.decisions import Decisions, majority_accepts
+from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 
-STEPS = np.arange(0, 10.25, 0.5)  # thresholds that are tried
+STEPS = np.arange(0, 10.25, 0.5)  # candidate thresholds
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one judge with the deciding one, over ``pairs`` pairs; NaN where it is not defined."""
+    """Of one judge with the deciding one, over ``pairs`` pairs; NaN where undefined."""
 
     pairs: int
     pearson: float
@@ -32,15 +33,7 @@ class Agreement:
 
 
 def agreement(judge_PC: np.ndarray, other_PC: np.ndarray, threshold: float = 6.0) -> Agreement:
-    """Compare two judges' scores, ``[pairs, criteria]`` each.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    if judge_PC.shape != other_PC.shape:
-        raise ValueError(f"scores of {list(judge_PC.shape)} and {list(other_PC.shape)} cannot be compared")
-    if not len(judge_PC):
-        return Agreement(0, np.nan, np.nan, np.nan)
+    """Compare two judges' scores, ``[pairs, criteria]`` each, of at least one pair."""
     varies = judge_PC.std() > 0 and other_PC.std() > 0
     pearson = float(np.corrcoef(judge_PC.ravel(), other_PC.ravel())[0, 1]) if varies else np.nan
     errors_P = ((judge_PC >= threshold) != (other_PC >= threshold)).mean(1)
@@ -48,7 +41,7 @@ def agreement(judge_PC: np.ndarray, other_PC: np.ndarray, threshold: float = 6.0
 
 
 def crossed(out: Path, threshold: float = 6.0) -> dict[str, Agreement]:
-    """Each further judge against the deciding one."""
+    """Each further judge compared with the deciding one."""
     pairs: dict[str, list[tuple[list[float], list[float]]]] = {}
     for row in shards_of(out, "filter").rows(["scores", "crossed"]):
         scores = json.loads(row["scores"])
@@ -61,20 +54,20 @@ def crossed(out: Path, threshold: float = 6.0) -> dict[str, Agreement]:
 
 
 def reviewed(out: Path) -> Iterator[tuple[float, bool]]:
-    """Of every pair that was judged and reviewed: the judge's lowest score, and whether reviewers accept it."""
+    """For each judged and reviewed pair: the judge's lowest score, and whether reviewers accept it."""
     decisions = Decisions(out / "decisions").read()
     for row in shards_of(out, "filter").rows(["id", "scores"]):
         scores = json.loads(row["scores"])
         if scores and row["id"] in decisions:
-            yield min(scores.values()), verdict(decisions[row["id"]])
+            yield min(scores.values()), majority_accepts(decisions[row["id"]])
 
 
 def calibrate(pairs: Sequence[tuple[float, bool]], current: float = 6.0) -> tuple[float, float, float]:
-    """The share of pairs on which judge and reviewers agree at the current threshold, the threshold at which they
-    agree most (of equals the one nearest to the current), and that share.
+    """How often judge and reviewers agree at the current threshold, the threshold at which they agree most often (of
+    equals the one nearest to the current), and how often at that one.
 
     Args:
-        pairs: lowest score, and whether it was accepted; at least one.
+        pairs: lowest score, and whether it was accepted; at least one pair.
     """
     scores = np.array([score for score, _ in pairs])
     human = np.array([accept for _, accept in pairs])
@@ -87,33 +80,36 @@ def calibrate(pairs: Sequence[tuple[float, bool]], current: float = 6.0) -> tupl
 
 
 def between_reviewers(out: Path) -> tuple[int, float]:
-    """How many pairs of decisions two reviewers gave on the same pair, and the share that agrees; NaN without any."""
+    """The number of double reviews (two decisions on one pair), and the share that agrees; NaN without any."""
     same = []
     for decisions in Decisions(out / "decisions").read().values():
-        words = [decision.accept for decision in decisions.values()]
-        same += [a == b for i, a in enumerate(words) for b in words[i + 1 :]]
+        accepts = [decision.accept for decision in decisions.values()]
+        same += [a == b for a, b in itertools.combinations(accepts, 2)]
     return len(same), float(np.mean(same)) if same else np.nan
 
 
-def describe(out: Path, threshold: float = 6.0) -> str:
-    """Both tables as lines of Markdown."""
-    lines = [_table(crossed(out, threshold))]
-    pairs = list(reviewed(out))
+def describe_reviews(out: Path, threshold: float) -> list[str]:
+    """How often reviewers agree with the judge and with each other, in sentences; none before the first review."""
+    pairs, lines = list(reviewed(out)), []
     if pairs:
         now, best, then = calibrate(pairs, threshold)
         lines.append(f"Reviewers agree with the judge on {now:.1%} of {len(pairs)} pairs at {threshold:g}")
         lines.append(f"They would agree most, on {then:.1%}, at a threshold of {best:g}")
-        count, share = between_reviewers(out)
-        if count:
-            lines.append(f"Reviewers agree with each other on {share:.1%} of {count} double reviews")
-    else:
-        lines.append(f"No pair was reviewed yet; python -m data_recipes.review {out}")
-    return "\n".join(lines)
+    count, share = between_reviewers(out)
+    if count:
+        lines.append(f"Reviewers agree with each other on {share:.1%} of {count} double reviews")
+    return lines
+
+
+def describe(out: Path, threshold: float = 6.0) -> str:
+    """The agreement of judges and of reviewers, as lines of Markdown."""
+    reviews = describe_reviews(out, threshold) or [f"No pair has been reviewed; python -m data_recipes.review {out}"]
+    return "\n".join([_table(crossed(out, threshold)), *reviews])
 
 
 def _table(found: Mapping[str, Agreement]) -> str:
     if not found:
-        return "No judges were crossed; name further ones in filter.crossed"
+        return "There is no further judge; name one in filter.crossed"
     rows = [
         f"| {name} | {each.pearson:.3f} | {each.mean_error:.3f} | {each.variance:.3f} | {each.pairs} |"
         for name, each in found.items()
@@ -124,7 +120,7 @@ def _table(found: Mapping[str, Agreement]) -> str:
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
     """The command."""
-    parser = CommandLine(prog="python -m data_recipes.agreement", description="How judges agree.")
+    parser = CommandLine(prog="python -m data_recipes.agreement", description="Agreement of judges and reviewers.")
     parser.add_argument("out", type=Path, help="a recipe's folder")
     parser.add_argument("--threshold", type=float, default=6.0, help="score from which a pair is accepted (default 6)")
     arguments = parser.parse_args(argv)

@@ -1,36 +1,35 @@
 """``python -m data_recipes.build +recipe=nano [pairs=N] [out=DIR] [stage=…] [engine=ray]``: make a data set of pairs.
 
-Every stage goes on where it was left, and makes only what is missing.
+Each stage resumes where it was stopped, and makes only what is missing.
 """
 
 import importlib.metadata
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
 from data_recipes.decisions import Review
-from data_recipes.drafting import Drafts, keep_unlike, unlike_keys
-from data_recipes.exporting import Export, export
+from data_recipes.drafting import Drafts, reject_near_duplicates
+from data_recipes.exporting import Export, export, push
 from data_recipes.filtering import Filter
 from data_recipes.plan import Plan
-from data_recipes.stages import Work, shards_of
+from data_recipes.stages import Stage, StageRun, shards_of
 from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import command
 
 STAGES = ("prompts", "synthesize", "filter", "review", "export")
-ROUNDS = 5  # of asking for more candidates when the filter leaves too few
+ROUNDS = 5  # of more candidates while too few are accepted
 LIBRARIES = ("imvideoedit", "diffusers", "transformers", "torch", "datasets", "pyarrow", "pillow", "numpy")
 
 
 class Build:
-    """A recipe at work in its folder."""
+    """A run of a recipe in its folder."""
 
     def __init__(self, config: DictConfig) -> None:
         self.name, self.out, self.pairs = config.name, Path(config.out), int(config.pairs)
@@ -40,18 +39,16 @@ class Build:
             raise UserError(f"expected_yield is {config.expected_yield}; it must be above 0 and at most 1")
         self.expected_yield = float(config.expected_yield)
         self.engine = instantiate(config.engine)
-        made = {part: instantiate(config[part], _convert_="all") for part in ("plan", "writer", "painter", "judge")}
-        self.plan: Plan = made["plan"]
-        self.drafts = Drafts(self.plan, made["writer"])
+        writer, painter, judge = (instantiate(config[part], _convert_="all") for part in ("writer", "painter", "judge"))
+        self.plan: Plan = instantiate(config.plan, _convert_="all")
+        self.drafts = Drafts(self.plan, writer)
         self.threshold = float(config.prompts.duplicates)
         if not 0 < self.threshold <= 1:
             raise UserError(f"prompts.duplicates is {self.threshold}; it must be above 0 and at most 1")
-        self.synthesis: Synthesis = instantiate(config.synthesize, _convert_="all")(painter=made["painter"])
-        self.filter: Filter = instantiate(config.filter, _convert_="all")(judge=made["judge"])
+        self.synthesis: Synthesis = instantiate(config.synthesize, _convert_="all")(painter=painter)
+        self.filter: Filter = instantiate(config.filter, _convert_="all")(judge=judge)
         self.options: Export = instantiate(config.export, _convert_="all")
-        self.models = {
-            part: name for each in ("writer", "painter", "judge") for part, name in made[each].models.items()
-        }
+        self.models = writer.models | painter.models | judge.models
         self.console = Console()
 
     def run(self, stage: str) -> None:
@@ -67,12 +64,12 @@ class Build:
             more = self._shards_wanted(shards * self.plan.rows_per_shard * 1.05 * self.pairs / max(accepted, 1))
             if accepted >= self.pairs or accepted == 0 or more <= shards:
                 break
-            self.say(f"{accepted:,} of {self.pairs:,} pairs were accepted; going on with {more - shards} more shards")
+            self.say(f"{accepted:,} of {self.pairs:,} pairs were accepted; continuing with {more - shards} more shards")
             shards = more
         self._stage("export", shards)
 
     def _shards_known(self) -> int:
-        """As many as the stage before has by now, or as the wanted pairs need."""
+        """As many as there are prompts for, or as the wanted pairs need."""
         wanted = self._shards_wanted(self.pairs / self.expected_yield)
         return max(wanted, shards_of(self.out, "prompts").count())
 
@@ -84,9 +81,7 @@ class Build:
     def _stage(self, name: str, shards: int) -> None:
         if name == "prompts":
             self._make(self.drafts, shards)
-            made = [*keep_unlike(self.out, shards, self.threshold)]
-            keys = unlike_keys(self.out, shards, self.threshold)
-            self._finish(name, keys, len(made))
+            self._finish(name, *reject_near_duplicates(self.out, shards, self.threshold))
         elif name == "export":
             self._export()
         else:
@@ -94,29 +89,27 @@ class Build:
             known = shards_of(self.out, before).count()
             if not known:
                 raise UserError(f"{self.out} has no finished stage {before}; run stage={before} first")
-            stage = {"synthesize": self.synthesis, "filter": self.filter, "review": Review(self.out / "decisions")}
-            self._make(stage[name], min(shards, known))
+            stages = {"synthesize": self.synthesis, "filter": self.filter, "review": Review(self.out / "decisions")}
+            self._make(stages[name], min(shards, known))
 
-    def _make(self, stage: Any, shards: int) -> None:
-        work = Work(stage, self.out)
-        keys, missing = work.missing(shards)
+    def _make(self, stage: Stage, shards: int) -> None:
+        run = StageRun(stage, self.out)
+        keys, missing = run.missing(shards)
         if missing:
             estimate = stage.estimate(len(missing) * self.plan.rows_per_shard)
             if estimate:
                 self.say(f"{stage.name}: {estimate}")
-            self._watch(work, missing)
+            self._run(run, missing)
         self._finish(stage.name, keys, len(missing))
 
-    def _watch(self, work: Work, missing: Sequence[int]) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            bar = progress.add_task(work.stage.name, total=len(missing))
-            for _ in self.engine.run(work, missing):
-                progress.advance(bar)
+    def _run(self, run: StageRun, missing: Sequence[int]) -> None:
+        made, hidden = self.engine.run(run, missing), not self.console.is_terminal
+        for _ in track(made, run.stage.name, len(missing), console=self.console, transient=True, disable=hidden):
+            pass
 
     def _finish(self, name: str, keys: Sequence[str], made: int) -> None:
         manifest = shards_of(self.out, name).finish(keys, {"stage": name, "recipe": self.name})
-        if name == "drafts":  # prompts says the same and more
+        if name == "drafts":  # part of prompts
             return
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in manifest["rejected"].items())
         self.say(
@@ -135,12 +128,10 @@ class Build:
         if manifest["pairs"] < self.pairs:
             self.say(f"that is fewer than the {self.pairs:,} asked for; lower expected_yield to plan for more")
         if self.options.push:
-            from data_recipes.pushing import push
-
             self.say(f"pushed to {push(self.out / 'export', self.options.push)}")
 
     def say(self, text: str) -> None:
-        """One line on the terminal."""
+        """Print one line."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -155,18 +146,18 @@ def build(config: DictConfig) -> None:
     """Run the configured stage or all.
 
     Raises:
-        UserError: no recipe was named, or whatever a stage cannot go on with.
+        UserError: no recipe was named, or an error of a stage.
     """
     if "writer" not in config:
         raise UserError("no recipe was named; add +recipe=nano or +recipe=pairs_13k")
     if config.stage not in ("all", *STAGES):
         raise UserError(f"stage is {config.stage!r}; it must be all, {', '.join(STAGES)}")
-    made = Build(config)
+    recipe = Build(config)
     if config.stage == "review" and config.page:
         from data_recipes.review import serve_page
 
-        serve_page(made.out, config.reviewer, config.filter.accept)
-    made.run(config.stage)
+        serve_page(recipe.out, config.reviewer, config.filter.accept)
+    recipe.run(config.stage)
 
 
 main = command("build", build)

@@ -1,7 +1,6 @@
-"""The card of an exported data set: what is in it, where it comes from, and pictures of both."""
+"""The card of an exported data set: its content, its origin, plots and samples."""
 
 import io
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,22 +17,22 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from wordcloud import STOPWORDS, WordCloud
 
-from data_recipes.criteria import CRITERIA
+from data_recipes.rows import CRITERIA
 from data_recipes.shards import MANIFEST
 from imvideoedit.world.tasks import TASKS
 
 matplotlib.use("Agg")
 
 SAMPLES = 3  # of each task
-SAMPLE_SIDE = 256  # pixels of a sample's longer side at most; small ones are enlarged by whole factors
+SAMPLE_SIDE = 256  # most pixels of a sample's longer side; small ones are enlarged by whole factors
 SCENES_SHOWN = 30
-CLOUD_WORDS = 20_000  # descriptions that the cloud is drawn from, at most
+CLOUD_PROMPTS = 20_000  # prompts that the word cloud is drawn from, at most
 STAGES = ("prompts", "synthesize", "filter", "review")
 
 
 @dataclass
 class Tally:
-    """What is counted over all rows, in one pass."""
+    """Counts over all rows, in one pass."""
 
     splits: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
@@ -52,7 +51,7 @@ class Tally:
         self.scenes.add(row["scene"])
         for name, value in (row["scores"] or {}).items():
             self.scores[name][value] += 1
-        if self.splits.total() <= CLOUD_WORDS:
+        if self.splits.total() <= CLOUD_PROMPTS:
             self.words.update(word.strip(".,;:").lower() for word in row["edited_prompt"].split())
         with Image.open(io.BytesIO(row["source"]["bytes"])) as image:
             self.sizes["x".join(map(str, image.size))] += 1
@@ -68,9 +67,9 @@ def write_card(
 
     Args:
         folder: of the exported data.
-        out: of the recipe, whose manifests say what was rejected.
+        out: of the recipe, whose manifests count what was rejected.
         files: of each split.
-        facts: ``recipe``, ``licence``, ``note``, ``models`` by their part, ``versions`` of libraries.
+        facts: ``recipe``, ``licence``, ``note``, ``models`` by part, ``versions`` of libraries.
     """
     tally = Tally()
     for split, row in _rows(files):
@@ -95,10 +94,10 @@ def write_card(
 
 
 def _rows(files: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for split, path in itertools.chain.from_iterable(((split, p) for p in paths) for split, paths in files.items()):
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=50):
-            for row in batch.to_pylist():
-                yield split, row
+    for split, paths in files.items():
+        for path in paths:
+            for batch in pq.ParquetFile(path).iter_batches(batch_size=50):
+                yield from ((split, row) for row in batch.to_pylist())
 
 
 def _stage(path: Path) -> dict[str, Any]:
@@ -111,7 +110,7 @@ def _mean(counts: Mapping[float, int]) -> float:
 
 
 def draw_plots(tally: Tally, folder: Path) -> None:
-    """Bars of tasks and scenes, histograms of the scores, a cloud of the words."""
+    """Bars of tasks and scenes, histograms of the scores, a word cloud."""
     _bars([(task.replace("_", " "), tally.tasks[task]) for task in TASKS], "pairs", folder / "tasks.png")
     shown = tally.environments.most_common(SCENES_SHOWN)
     rest = len(tally.environments) - len(shown)
@@ -122,7 +121,7 @@ def draw_plots(tally: Tally, folder: Path) -> None:
     )
     _histograms(tally.scores, folder / "scores.png")
     words = {word: count for word, count in tally.words.items() if len(word) > 2 and word not in STOPWORDS}
-    # Its own font and seed, so that the same words make the same picture.
+    # The package's own font and a fixed seed, so that equal words give an equal image.
     cloud = WordCloud(width=1200, height=500, background_color="white", random_state=0)
     cloud.generate_from_frequencies(words or {"empty": 1}).to_file(str(folder / "words.png"))
 
@@ -151,12 +150,12 @@ def _histograms(scores: Mapping[str, Mapping[float, int]], path: Path) -> None:
 
 
 def draw_samples(tally: Tally, folder: Path) -> list[dict[str, str]]:
-    """A picture of source and target of some rows of each task; returns task, instruction and file of each."""
+    """Draw source and target of some rows of each task; returns task, instruction and file of each."""
     drawn = []
     for task in TASKS:
         for number, row in enumerate(tally.samples.get(task, [])):
             images = [Image.open(io.BytesIO(row[name]["bytes"])).convert("RGB") for name in ("source", "target")]
-            images = [_shown(image) for image in images]
+            images = [_scaled(image) for image in images]
             width, height = images[0].size
             strip = Image.new("RGB", (2 * width + 4, height), "white")
             strip.paste(images[0], (0, 0))
@@ -167,7 +166,7 @@ def draw_samples(tally: Tally, folder: Path) -> list[dict[str, str]]:
     return drawn
 
 
-def _shown(image: Image.Image) -> Image.Image:
+def _scaled(image: Image.Image) -> Image.Image:
     factor = SAMPLE_SIDE // max(image.size)
     if factor > 1:
         return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

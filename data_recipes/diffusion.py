@@ -1,6 +1,7 @@
-"""Pictures by diffusers: any text-to-image pipeline, and any that edits a picture by a text."""
+"""Images by diffusers: any text-to-image pipeline, and any that edits an image by a text."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,56 +9,54 @@ import torch
 from PIL import Image
 
 from data_recipes.rows import Row
+from data_recipes.synthesis import ImagePair, Painter
 from imvideoedit.common.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class DiffusersPainter:
-    """Paints each source prompt, then edits the picture by the instruction.
+@dataclass
+class DiffusersPainter(Painter):
+    """Generates an image of each source prompt, then edits it by the instruction.
 
-    Rows of one size are painted in batches, each with the generator of its own seed. Which rows share a batch is
-    decided by their shard alone, so a shard that is made again is the same.
+    Rows of one size share a batch, each with a generator of its own seed. The batches of a shard depend on the shard
+    alone, so that it can be repeated exactly.
 
     Args:
         text_to_image, image_edit: folders or hub ids of diffusers pipelines.
-        revisions: of the two on the hub, by these names; None takes the newest.
-        text_to_image_call, image_edit_call: what each pipeline is called with besides prompt, picture, size and
-            generators, as ``num_inference_steps``.
+        revisions: of the two on the hub, by these names; the newest where missing.
+        text_to_image_call, image_edit_call: arguments of each pipeline besides prompt, image, size and generators, as
+            ``num_inference_steps``.
         edit_by: the text of a row that the edit follows: ``instruction`` or ``edited_prompt``.
-        batch_size: rows at a time.
+        batch_size: rows in a batch.
         dtype: ``bfloat16``, ``float16`` or ``float32``.
         device: the GPU if there is one, else the CPU.
-        offload: keep in the GPU's memory only the part of a pipeline that computes.
+        offload: keep only the active part of a pipeline in GPU memory.
 
     Raises:
         UserError: a value is out of its range.
     """
 
-    def __init__(
-        self,
-        text_to_image: str,
-        image_edit: str,
-        revisions: Mapping[str, str] | None = None,
-        text_to_image_call: Mapping[str, Any] | None = None,
-        image_edit_call: Mapping[str, Any] | None = None,
-        edit_by: str = "instruction",
-        batch_size: int = 1,
-        dtype: str = "bfloat16",
-        device: str | None = None,
-        offload: bool = False,
-    ) -> None:
-        if edit_by not in ("instruction", "edited_prompt"):
-            raise UserError(f"painter.edit_by is {edit_by!r}; it must be instruction or edited_prompt")
-        if dtype not in DTYPES:
-            raise UserError(f"painter.dtype is {dtype!r}; it must be one of {', '.join(DTYPES)}")
-        if batch_size < 1:
-            raise UserError(f"painter.batch_size is {batch_size}; it must be at least 1")
-        self._names = {"text_to_image": text_to_image, "image_edit": image_edit}
-        self._revisions = dict(revisions or {})
-        self._calls = {"text_to_image": dict(text_to_image_call or {}), "image_edit": dict(image_edit_call or {})}
-        self._edit_by, self._batch_size, self._dtype = edit_by, batch_size, dtype
-        self._device, self._offload = device, offload
+    text_to_image: str
+    image_edit: str
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    text_to_image_call: Mapping[str, Any] = field(default_factory=dict)
+    image_edit_call: Mapping[str, Any] = field(default_factory=dict)
+    edit_by: str = "instruction"
+    batch_size: int = 1
+    dtype: str = "bfloat16"
+    device: str | None = None
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        if self.edit_by not in ("instruction", "edited_prompt"):
+            raise UserError(f"painter.edit_by is {self.edit_by!r}; it must be instruction or edited_prompt")
+        if self.dtype not in DTYPES:
+            raise UserError(f"painter.dtype is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
+        if self.batch_size < 1:
+            raise UserError(f"painter.batch_size is {self.batch_size}; it must be at least 1")
+        self._names = {"text_to_image": self.text_to_image, "image_edit": self.image_edit}
+        self._calls = {"text_to_image": dict(self.text_to_image_call), "image_edit": dict(self.image_edit_call)}
         self._loaded: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,40 +64,33 @@ class DiffusersPainter:
 
     @property
     def models(self) -> dict[str, str]:
-        """The pipelines, with their revisions."""
-        parts = {"text_to_image": "source images", "image_edit": "edited images"}
-        return {
-            part: "@".join([self._names[name], *filter(None, [self._revisions.get(name)])])
-            for name, part in parts.items()
-        }
+        names = {name: "@".join(filter(None, [path, self.revisions.get(name)])) for name, path in self._names.items()}
+        return {"source images": names["text_to_image"], "edited images": names["image_edit"]}
 
     def identity(self) -> Any:
-        """Pipelines and how they are called."""
-        return [self._names, self._revisions, self._calls, self._edit_by, self._batch_size, self._dtype]
+        return [self._names, dict(self.revisions), self._calls, self.edit_by, self.batch_size, self.dtype]
 
-    def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray] | str]:
+    def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> Sequence[ImagePair | str]:
         """As ``Painter.paint``.
 
         Raises:
-            UserError: a pipeline cannot be loaded, does not take what it is called with, or has too little memory.
+            UserError: a pipeline cannot be loaded, does not accept its arguments, or runs out of memory.
         """
-        painted: list[tuple[np.ndarray, np.ndarray] | str] = [""] * len(rows)
+        painted: list[ImagePair | str] = [""] * len(rows)
         by_size: dict[tuple[int, int], list[int]] = {}
         for place, row in enumerate(rows):
             by_size.setdefault((row["height"], row["width"]), []).append(place)
         for size, places in sorted(by_size.items()):
-            for start in range(0, len(places), self._batch_size):
-                batch = places[start : start + self._batch_size]
+            for start in range(0, len(places), self.batch_size):
+                batch = places[start : start + self.batch_size]
                 pairs = self._batch([rows[i] for i in batch], [seeds[i] for i in batch], size)
                 for place, pair in zip(batch, pairs, strict=True):
                     painted[place] = pair
         return painted
 
-    def _batch(
-        self, rows: list[Row], seeds: list[int], size: tuple[int, int]
-    ) -> list[tuple[np.ndarray, np.ndarray] | str]:
+    def _batch(self, rows: list[Row], seeds: list[int], size: tuple[int, int]) -> list[ImagePair | str]:
         sources = self._run("text_to_image", [row["source_prompt"] for row in rows], seeds, size)
-        targets = self._run("image_edit", [row[self._edit_by] for row in rows], seeds, size, sources)
+        targets = self._run("image_edit", [row[self.edit_by] for row in rows], seeds, size, sources)
         return [_pair(source, target, size) for source, target in zip(sources, targets, strict=True)]
 
     def _run(
@@ -106,20 +98,21 @@ class DiffusersPainter:
     ) -> list[Any]:
         """PIL images."""
         pipeline = self._pipeline(name)
-        # On the CPU, so that a seed means the same on every device.
+        # On the CPU, so that a seed gives the same noise on every device.
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        pictures = {"image": list(images)} if images else {}
-        call = {"height": size[0], "width": size[1], **pictures, **self._calls[name]}
+        call = {"height": size[0], "width": size[1], **({"image": list(images)} if images else {}), **self._calls[name]}
         try:
             with torch.inference_mode():
                 return pipeline(prompt=prompts, generator=generators, **call).images
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"{self._names[name]} has too little memory for {len(prompts)} pictures of {size[1]}x{size[0]}; "
+                f"{self._names[name]} runs out of memory for {len(prompts)} images of {size[1]}x{size[0]}; "
                 "lower painter.batch_size, or set painter.offload=true"
             ) from error
         except TypeError as error:
-            raise UserError(f"{self._names[name]} cannot be called so ({error}); check painter.{name}_call") from error
+            raise UserError(
+                f"{self._names[name]} does not accept its arguments ({error}); check painter.{name}_call"
+            ) from error
 
     def _pipeline(self, name: str) -> Any:
         if name not in self._loaded:
@@ -127,36 +120,36 @@ class DiffusersPainter:
         return self._loaded[name]
 
     def parts(self, name: str) -> dict[str, Any]:
-        """Parts of a pipeline that are not loaded with it but made here; none, unless a subclass has some."""
+        """Components that replace the pipeline's own ones in the folder; none, unless a subclass has some."""
         return {}
 
     def _load(self, name: str) -> Any:
         from diffusers import DiffusionPipeline
 
-        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             pipeline = DiffusionPipeline.from_pretrained(
                 self._names[name],
-                revision=self._revisions.get(name),
-                torch_dtype=DTYPES[self._dtype],
+                revision=self.revisions.get(name),
+                torch_dtype=DTYPES[self.dtype],
                 use_safetensors=True,
                 trust_remote_code=False,
                 **self.parts(name),
             )
-        except Exception as error:  # of the hub, the file system and the libraries: it cannot be loaded
+        except Exception as error:  # from the hub, the file system or a library
             raise UserError(
                 f"the pipeline {self._names[name]} cannot be loaded ({error}); check painter.{name} and the network"
             ) from error
         pipeline.set_progress_bar_config(disable=True)
-        if self._offload:
+        if self.offload:
             pipeline.enable_model_cpu_offload(device=device)
             return pipeline
         return pipeline.to(device)
 
 
-def _pair(source: Image.Image, target: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | str:
+def _pair(source: Image.Image, target: Image.Image, size: tuple[int, int]) -> ImagePair | str:
     arrays = [np.asarray(image.convert("RGB")) for image in (source, target)]
     for name, array in zip(("source", "target"), arrays, strict=True):
         if array.shape[:2] != size:
-            return f"size: {name} came out as {array.shape[1]}x{array.shape[0]}, not {size[1]}x{size[0]}"
+            return f"size: {name} is {array.shape[1]}x{array.shape[0]}, not {size[1]}x{size[0]}"
     return arrays[0], arrays[1]

@@ -1,4 +1,4 @@
-"""Where shards are made: in this process, in several, or by the actors of a Ray cluster. The work is the same."""
+"""Where shards are made: in this process, in several, or by the actors of a Ray cluster; with equal results."""
 
 import concurrent.futures
 import multiprocessing
@@ -7,10 +7,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from data_recipes.stages import Work
+from data_recipes.stages import StageRun
 from imvideoedit.common.errors import UserError
 
-STARTS = 3  # of a Ray cluster on this machine, until it is given up
+STARTS = 3  # attempts to start Ray on this machine
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Local:
     """This machine.
 
     Args:
-        workers: processes; 1 is this one alone.
+        workers: processes; with 1, this one alone.
     """
 
     workers: int = 1
@@ -26,53 +26,53 @@ class Local:
     def __post_init__(self) -> None:
         _check_workers(self.workers)
 
-    def run(self, work: Work, todo: Sequence[int]) -> Iterator[int]:
-        """Make the shards ``todo``; yields each when it is there.
+    def run(self, run: StageRun, missing: Sequence[int]) -> Iterator[int]:
+        """Make the missing shards; yields the index of each when it is done.
 
         Raises:
-            UserError: of the stage, or a process was killed.
+            UserError: from the stage, or a process was killed.
         """
-        if self.workers == 1 or len(todo) < 2:
-            yield from map(work, todo)
+        if self.workers == 1 or len(missing) < 2:
+            yield from map(run, missing)
             return
         # Spawned, since a fork of a process with threads may hang.
         context = multiprocessing.get_context("spawn")
-        processes = min(self.workers, len(todo))
-        with concurrent.futures.ProcessPoolExecutor(processes, context, _keep, (work,)) as pool:
-            futures = [pool.submit(_make, index) for index in todo]
+        processes = min(self.workers, len(missing))
+        with concurrent.futures.ProcessPoolExecutor(processes, context, _set_run, (run,)) as pool:
+            futures = [pool.submit(_make, index) for index in missing]
             try:
                 for future in concurrent.futures.as_completed(futures):
                     yield future.result()
             except BrokenProcessPool as error:
                 raise UserError(
-                    f"a process of the stage {work.stage.name} died, of too little memory perhaps; "
-                    "run again to go on, with fewer engine.workers"
+                    f"a process of the stage {run.stage.name} died, perhaps out of memory; "
+                    "run again to resume, with fewer engine.workers"
                 ) from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-_kept: list[Work] = []
+_run: list[StageRun] = []  # of a worker process, which keeps the models that the stage has loaded
 
 
-def _keep(work: Work) -> None:
-    _kept[:] = [work]
+def _set_run(run: StageRun) -> None:
+    _run[:] = [run]
 
 
 def _make(index: int) -> int:
-    return _kept[0](index)
+    return _run[0](index)
 
 
 @dataclass(frozen=True)
 class Ray:
     """Actors of Ray Data, on one machine or many that share the recipe's folder.
 
-    A shard whose actor dies is made by another; it appears whole under its own name, so it is never there twice.
+    A shard whose actor dies is made by another; its file is complete or absent, so no row appears twice.
 
     Args:
         workers: actors.
-        cpus, gpus: of each actor; shares are allowed.
-        address: of a running cluster (``auto`` finds it); None starts one on this machine.
+        cpus, gpus: of each actor; fractions are allowed.
+        address: of a running cluster, or ``auto``; None starts one on this machine.
     """
 
     workers: int = 2
@@ -83,9 +83,9 @@ class Ray:
     def __post_init__(self) -> None:
         _check_workers(self.workers)
 
-    def run(self, work: Work, todo: Sequence[int]) -> Iterator[int]:
+    def run(self, run: StageRun, missing: Sequence[int]) -> Iterator[int]:
         """As ``Local.run``."""
-        if not todo:
+        if not missing:
             return
         ray = _ray()
         if not ray.is_initialized():
@@ -93,12 +93,12 @@ class Ray:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.verbose_progress = False
-        # One shard a block: a block is what is redone when an actor dies.
-        data = ray.data.from_items([{"shard": index} for index in todo], override_num_blocks=len(todo))
+        # One shard a block, since Ray repeats the blocks of an actor that dies.
+        data = ray.data.from_items([{"shard": index} for index in missing], override_num_blocks=len(missing))
         made = data.map(
             _Actor,
-            fn_constructor_args=(work,),
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(todo))),
+            fn_constructor_args=(run,),
+            compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(missing))),
             num_cpus=self.cpus,
             num_gpus=self.gpus or None,
         )
@@ -109,15 +109,15 @@ class Ray:
 
 
 class _Actor:
-    """Keeps a stage, with the models it has loaded, from shard to shard."""
+    """Holds a stage, with the models it has loaded."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, run: StageRun) -> None:
+        self._run = run
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"shard": self._work(row["shard"]), "problem": ""}
-        except UserError as error:  # told, not raised: Ray would try it again, and bury it in a traceback
+            return {"shard": self._run(row["shard"]), "problem": ""}
+        except UserError as error:  # returned, as Ray would retry it and show a traceback
             return {"shard": row["shard"], "problem": str(error)}
 
 
@@ -126,7 +126,7 @@ def _ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError("engine=ray needs Ray; pip install 'imvideoedit[recipes]', or take engine=local") from error
+        raise UserError("engine=ray needs Ray; pip install 'imvideoedit[recipes]', or use engine=local") from error
     return ray
 
 
@@ -138,16 +138,16 @@ def _start(ray: Any, address: str | None, workers: int, cpus: float) -> None:
         except ConnectionError as error:
             raise UserError(f"there is no Ray cluster at {address} ({error}); check engine.address") from error
         return
-    # Ray Data reads with CPUs of its own; actors that hold all of them would wait for ever.
-    own = int(workers * cpus) + 2
+    # Ray Data reads with further CPUs; without any it would wait forever.
+    total = int(workers * cpus) + 2
     for attempt in range(STARTS):
         try:
-            ray.init(num_cpus=own, include_dashboard=False, **quiet)
+            ray.init(num_cpus=total, include_dashboard=False, **quiet)
             return
-        except Exception as error:  # a plain one, where the machine is too busy to start within Ray's half minute
+        except Exception as error:  # Ray raises a plain one if a busy machine does not start it within 30 s
             ray.shutdown()
             if attempt == STARTS - 1:
-                raise UserError(f"Ray does not start here ({error}); try again, or engine=local") from error
+                raise UserError(f"Ray does not start ({error}); try again, or use engine=local") from error
 
 
 def _check_workers(workers: int) -> None:

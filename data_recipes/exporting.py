@@ -4,28 +4,26 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_recipes.criteria import CRITERIA
-from data_recipes.decisions import TEXTS
 from data_recipes.plan import balance
-from data_recipes.rows import Row, digest
+from data_recipes.rows import CRITERIA, TEXTS, Row, digest
 from data_recipes.shards import MANIFEST
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 
 SPLITS = ("train", "validation")
+GROUP = 50  # rows of a split that wait in memory
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_TEXTS = ("id", "task", "instruction", "source_prompt", "edited_prompt", "scene", "environment")
-_FROM_PAIRS = ("id", "task", "scene", "environment", "seed", "source", "target")
+_STRINGS = ("id", "task", *TEXTS, "scene", "environment")
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in _TEXTS),
+        *((name, pa.string()) for name in _STRINGS),
         ("seed", pa.int64()),
         ("scores", pa.struct([(name, pa.float32()) for name in CRITERIA])),
         ("source", _IMAGE),
@@ -39,11 +37,11 @@ class Export:
     """Which pairs are exported, and how.
 
     Args:
-        pairs: wanted; of more the tasks are made as equal as can be, of fewer all are taken.
+        pairs: how many, balanced over tasks; all if there are fewer.
         validation: share of the scenes, chosen by a hash, whose pairs are for validation.
         rows_per_file: of parquet.
-        licence: of the data set, as the hub knows it.
-        note: what else the card should say of it.
+        licence: of the data set, by the hub's name.
+        note: further text for the card.
         push: id of a data set on the hub to upload to, or None; the token comes from the environment.
 
     Raises:
@@ -65,7 +63,7 @@ class Export:
 
 
 def choose(out: Path, pairs: int) -> tuple[dict[int, set[str]], int]:
-    """Which accepted pairs to export, balanced over tasks: shard to ids; and how many are left out."""
+    """Which accepted pairs to export, as shard to ids, balanced over tasks; and how many are left out."""
     found: list[tuple[int, str]] = []
     tasks: list[str] = []
     for index in range(shards_of(out, "review").count()):
@@ -82,16 +80,16 @@ def choose(out: Path, pairs: int) -> tuple[dict[int, set[str]], int]:
 
 
 def exported_rows(out: Path, chosen: dict[int, set[str]]) -> Iterator[Row]:
-    """Whole rows, one shard in memory at a time."""
+    """Rows of ``SCHEMA``, one shard in memory at once."""
     for index, ids in sorted(chosen.items()):
-        scores = {
-            row["id"]: json.loads(row["scores"]) for row in shards_of(out, "filter").read(index, ["id", "scores"])
-        }
+        verdicts = {row["id"]: row for row in shards_of(out, "filter").read(index, ["id", "scores"])}
         texts = {row["id"]: row for row in shards_of(out, "review").read(index, ["id", *TEXTS])}
-        for pair in shards_of(out, "synthesize").read(index, _FROM_PAIRS):
+        columns = ["id", "task", "scene", "environment", "seed", "source", "target"]
+        for pair in shards_of(out, "synthesize").read(index, columns):
             if pair["id"] in ids:
                 images = {name: {"bytes": pair[name], "path": None} for name in ("source", "target")}
-                yield {**pair, **texts[pair["id"]], **images, "scores": scores[pair["id"]] or None}
+                scores = json.loads(verdicts[pair["id"]]["scores"]) or None
+                yield {**pair, **texts[pair["id"]], **images, "scores": scores}
 
 
 def split_of(scene: str, validation: float) -> str:
@@ -102,36 +100,33 @@ def split_of(scene: str, validation: float) -> str:
 def write_data(rows: Iterator[Row], folder: Path, options: Export) -> dict[str, list[Path]]:
     """Write the rows as numbered parquet files; returns those of each split."""
     folder.mkdir(parents=True)
-    files: dict[str, list[Path]] = {split: [] for split in SPLITS}
     with contextlib.ExitStack() as stack:
-        writers = {split: _Writer(folder, split, options.rows_per_file, files[split]) for split in SPLITS}
+        writers = {split: _SplitWriter(folder / split, options.rows_per_file) for split in SPLITS}
         for writer in writers.values():
             stack.callback(writer.close)
         for row in rows:
             writers[split_of(row["scene"], options.validation)].add(row)
-    if not files["train"]:
+    if not writers["train"].files:
         raise UserError("no pair is left to train on; ask for more pairs, or lower export.validation")
-    return files
+    return {split: writer.files for split, writer in writers.items()}
 
 
-class _Writer:
-    """Parquet files of one split, some rows each, written a few rows at a time."""
+class _SplitWriter:
+    """Writes parquet files of ``limit`` rows each, named ``stem`` and a number, ``GROUP`` rows at once."""
 
-    GROUP = 50  # rows that wait in memory
-
-    def __init__(self, folder: Path, split: str, rows_per_file: int, files: list[Path]) -> None:
-        self._folder, self._split, self._limit, self._files = folder, split, rows_per_file, files
+    def __init__(self, stem: Path, limit: int) -> None:
+        self.files: list[Path] = []
+        self._stem, self._limit = stem, limit
         self._rows: list[Row] = []
         self._written = 0
         self._file: pq.ParquetWriter | None = None
 
     def add(self, row: Row) -> None:
         self._rows.append(row)
-        full = self._written + len(self._rows) >= self._limit
-        if full or len(self._rows) >= self.GROUP:
-            self._flush()
-        if full:
+        if self._written + len(self._rows) == self._limit:
             self.close()
+        elif len(self._rows) == GROUP:
+            self._flush()
 
     def close(self) -> None:
         self._flush()
@@ -143,25 +138,23 @@ class _Writer:
         if not self._rows:
             return
         if self._file is None:
-            path = self._folder / f"{self._split}-{len(self._files):05d}.parquet"
-            self._files.append(path)
-            self._file = pq.ParquetWriter(path, SCHEMA.with_metadata({"huggingface": _features()}))
+            self.files.append(self._stem.with_name(f"{self._stem.name}-{len(self.files):05d}.parquet"))
+            self._file = pq.ParquetWriter(self.files[-1], SCHEMA.with_metadata({"huggingface": _features()}))
         self._file.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
         self._written += len(self._rows)
         self._rows = []
 
 
 def _features() -> str:
-    """What tells the ``datasets`` library which columns are images."""
-    texts: dict[str, Any] = {name: {"dtype": "string", "_type": "Value"} for name in _TEXTS}
-    scores = {name: {"dtype": "float32", "_type": "Value"} for name in CRITERIA}
-    seed = {"dtype": "int64", "_type": "Value"}
-    images = {name: {"_type": "Image"} for name in ("source", "target")}
-    return json.dumps({"info": {"features": {**texts, "seed": seed, "scores": scores, **images}}})
+    """The ``datasets`` library's description of the columns, by which it decodes images."""
+    features: dict[str, Any] = {name: {"dtype": "string", "_type": "Value"} for name in _STRINGS}
+    features["seed"] = {"dtype": "int64", "_type": "Value"}
+    features["scores"] = {name: {"dtype": "float32", "_type": "Value"} for name in CRITERIA}
+    return json.dumps({"info": {"features": features | {name: {"_type": "Image"} for name in ("source", "target")}}})
 
 
 def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write ``out/export`` unless it holds just this; returns its manifest.
+    """Write ``out/export`` unless it is up to date; returns its manifest.
 
     Args:
         facts: for the card: ``recipe``, ``models`` and ``versions``.
@@ -173,8 +166,7 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
 
     folder = out / "export"
     reviewed = [entry["made_from"] for entry in shards_of(out, "review").manifest().get("shards", [])]
-    settings = [options.pairs, options.validation, options.rows_per_file, options.licence, options.note]
-    key = digest(reviewed, settings, facts)
+    key = digest(reviewed, asdict(options) | {"push": None}, facts)
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
     except (FileNotFoundError, ValueError):
@@ -184,7 +176,7 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
     chosen, surplus = choose(out, options.pairs)
     count = sum(map(len, chosen.values()))
     if not count:
-        raise UserError(f"no pair of {out} was accepted, so there is nothing to export; its manifests say why")
+        raise UserError(f"no pair of {out} was accepted, so there is nothing to export; see its manifests for reasons")
     with replacing_folder(folder) as temporary:
         files = write_data(exported_rows(out, chosen), temporary / "data", options)
         stats = write_card(temporary, out, files, {"licence": options.licence, "note": options.note, **facts})
@@ -195,7 +187,7 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``folder`` when the block succeeds."""
+    """A temporary folder that replaces ``folder`` when the block succeeds."""
     new, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
     for leftover in (new, old):  # of a run that was killed
         shutil.rmtree(leftover, ignore_errors=True)
@@ -208,3 +200,24 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     finally:
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload a folder to a private data set on the hub, created if missing; returns its address.
+
+    The token is the one that ``hf auth login`` stores, or the environment's ``HF_TOKEN``.
+
+    Raises:
+        UserError: the hub cannot be reached, or denies access.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
+        huggingface_hub.upload_folder(repo_id=repository, repo_type="dataset", folder_path=folder)
+    except Exception as error:  # from the hub, its HTTP library or the system
+        raise UserError(
+            f"cannot push to {repository} ({error}); check export.push, HF_TOKEN and the network. "
+            f"The data set itself is in {folder}"
+        ) from error
+    return f"https://huggingface.co/datasets/{repository}"

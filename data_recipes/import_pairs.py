@@ -1,65 +1,233 @@
 """``python -m data_recipes.import_pairs --from ID_OR_FOLDER --map source=…,target=…,instruction=… --out DIR``
 
-Streams pairs that others made into DIR. ``python -m data_recipes.build +recipe=imported out=DIR`` then does the rest: a
-model looks at each pair and writes the descriptions, the rules and the judge filter, tasks are balanced.
+Streams other people's pairs into DIR. ``python -m data_recipes.build +recipe=imported out=DIR`` continues from there: a
+model describes each pair, rules and a judge filter, tasks are balanced.
 """
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from data_recipes.importing import imported, read_map, stream, to_row
-from data_recipes.rows import Row, digest
+import pyarrow as pa
+import yaml
+
+from data_recipes.rows import TEXTS, Row, digest, rejected
+from data_recipes.shards import Shards
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.video.images import image_size
+from imvideoedit.world.tasks import TASKS
 
 ROWS_PER_SHARD = 100
+PRESETS = Path(__file__).parent / "presets.yaml"
+FIELDS = ("source", "target", *TEXTS, "task")
+REQUIRED = FIELDS[:3]
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "task", *TEXTS)),
+        ("source", pa.binary()),
+        ("target", pa.binary()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("accepted", pa.bool_()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """Which columns of a foreign data set hold what.
+
+    Attributes:
+        columns: field to the columns that may hold it; the first that exists counts.
+        tasks: the data set's name of a kind of edit to one of ``TASKS``; a model names the task of other kinds.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    tasks: Mapping[str, str]
+
+
+def read_map(text: str | None, preset: str | None) -> ColumnMap:
+    """The mapping of ``source=a,target=b,…``, which overrides that of a preset.
+
+    Raises:
+        UserError: an unknown preset or field, or a required field is missing.
+    """
+    presets = yaml.safe_load(PRESETS.read_text())
+    if preset is not None and preset not in presets:
+        raise UserError(f"there is no preset {preset!r}; the presets are {', '.join(presets)}")
+    chosen = presets[preset] if preset else {"columns": {}}
+    columns = {field: list(names) for field, names in chosen["columns"].items()}
+    for item in (text or "").split(","):
+        if item:
+            field, _, column = item.partition("=")
+            if field not in FIELDS or not column:
+                raise UserError(f"--map has {item!r}; write FIELD=COLUMN with a field of {', '.join(FIELDS)}")
+            columns[field] = [column]
+    missing = [field for field in REQUIRED if field not in columns]
+    if missing:
+        raise UserError(f"--map does not say which column holds {', '.join(missing)}; or use a --preset")
+    return ColumnMap(columns, chosen.get("tasks", {}))
+
+
+def stream(origin: str, split: str, config: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield rows with their names; images stay encoded.
+
+    Args:
+        origin: a folder with ``metadata.jsonl`` (or one other ``.jsonl``) next to its images, a folder of parquet
+            files, or the id of a data set on the hub.
+        split, config: of a data set on the hub.
+
+    Raises:
+        UserError: the data set does not exist, or cannot be read.
+    """
+    folder = Path(origin)
+    if folder.is_dir():
+        lists = [folder / "metadata.jsonl"] if (folder / "metadata.jsonl").is_file() else sorted(folder.glob("*.jsonl"))
+        if len(lists) == 1:
+            yield from _lines(lists[0])
+            return
+        parquet = [str(path) for path in sorted(folder.rglob("*.parquet"))]
+        if not parquet:
+            raise UserError(f"{folder} holds neither one .jsonl nor parquet files; point to the folder that does")
+        yield from _dataset("parquet", origin, data_files=parquet, split="train")
+        return
+    if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
+        raise UserError(f"there is no folder {origin}; give one, or the id of a data set on the hub")
+    yield from _dataset(origin, origin, name=config, split=split)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("not an object")
+            except ValueError as error:
+                raise UserError(f"line {number} of {path} is no JSON object ({error}); fix or remove it") from error
+            yield f"line {number}", row | {"": path.parent}
+
+
+def _dataset(kind: str, origin: str, **options: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(kind, streaming=True, **options)
+        for name, feature in (rows.features or {}).items():
+            if isinstance(feature, datasets.Image):
+                rows = rows.cast_column(name, datasets.Image(decode=False))
+        for number, row in enumerate(rows):
+            yield f"row {number}", row
+    except UserError:
+        raise
+    except Exception as error:  # from the hub, the network, the file system or their libraries
+        raise UserError(f"{origin} cannot be read ({error}); check its name, its split and the network") from error
+
+
+def to_row(name: str, fields: Mapping[str, Any], mapping: ColumnMap) -> Row:
+    """A row of ``SCHEMA``, rejected if its images or its instruction are missing.
+
+    Raises:
+        UserError: the data set lacks a required column.
+    """
+    found: dict[str, Any] = {}
+    for field, columns in mapping.columns.items():
+        column = next((each for each in columns if each in fields), None)
+        if column is None and field in REQUIRED:
+            known = ", ".join(sorted(key for key in fields if key))
+            raise UserError(f"{name} has no column {' or '.join(columns)} for {field}, but {known}; correct --map")
+        found[field] = fields.get(column) if column else None
+    texts = {field: _text(found.get(field)) for field in TEXTS}
+    row: Row = {"id": digest("import", name), "source": b"", "target": b"", "height": 0, "width": 0}
+    row |= texts | {"task": _task(_text(found.get("task")), mapping.tasks), "accepted": True, "reason": ""}
+    try:
+        images = {field: _image(found[field], fields.get("")) for field in ("source", "target")}
+        sizes = [image_size(data, field) for field, data in images.items()]
+    except (UserError, OSError, ValueError) as error:
+        return rejected(row, f"image: {error}")
+    if not texts["instruction"]:
+        return rejected(row, f"instruction: none in {name}")
+    key = digest(*(digest(data.hex()) for data in images.values()), texts["instruction"])
+    return row | images | {"id": key, "height": sizes[0][0], "width": sizes[0][1]}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):  # some data sets write an instruction several ways
+        value = next((each for each in value if each), "")
+    return " ".join(str(value).split()) if value is not None else ""
+
+
+def _task(kind: str, tasks: Mapping[str, str]) -> str:
+    plain = kind.lower().strip().replace(" ", "_").replace("-", "_")
+    return plain if plain in TASKS else tasks.get(plain, "")
+
+
+def _image(value: Any, folder: Path | None) -> bytes:
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes) and value:
+        return value
+    if not isinstance(value, str) or not value or folder is None:
+        raise ValueError("there is none; embed it, or name a file relative to the .jsonl")
+    path = (folder / value).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{value!r} leads out of the data folder")
+    return path.read_bytes()
+
+
+def imported(out: Path) -> Shards:
+    """The shards of imported pairs in a recipe's folder."""
+    return Shards(out / "import", SCHEMA)
 
 
 def build_parser() -> CommandLine:
     """The command line."""
-    parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Bring your own pairs.")
+    parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Import pairs into a recipe.")
     add = parser.add_argument
     add("--from", dest="origin", required=True, metavar="ID_OR_FOLDER", help="data set on the hub, or folder")
-    add("--map", metavar="FIELD=COLUMN,…", help="which columns hold source, target, instruction; also task and prompts")
-    add("--preset", help="the columns of a public data set, see data_recipes/presets.yaml")
+    add("--map", metavar="FIELD=COLUMN,…", help="columns of source, target, instruction; optionally of task, prompts")
+    add("--preset", help="columns of a public data set, see data_recipes/presets.yaml")
     add("--out", type=Path, required=True, help="the recipe's folder")
     add("--split", default="train", help="of a data set on the hub (default train)")
     add("--config", help="of a data set on the hub that has several")
-    add("--limit", type=int, help="rows at most")
+    add("--limit", type=int, help="most rows")
     return parser
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Entry point."""
+    """The command."""
     arguments = build_parser().parse_args(argv)
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit is {arguments.limit}; it must be at least 1")
-    mapped = read_map(arguments.map, arguments.preset)
+    mapping = read_map(arguments.map, arguments.preset)
     shards = imported(arguments.out)
-    facts = [arguments.origin, arguments.split, arguments.config, {**mapped.columns}, {**mapped.tasks}]
-    rows = stream(arguments.origin, arguments.split, arguments.config)
+    facts = [arguments.origin, arguments.split, arguments.config, {**mapping.columns}, {**mapping.tasks}]
+    rows = islice(stream(arguments.origin, arguments.split, arguments.config), arguments.limit)
     seen: set[str] = set()
     keys: list[str] = []
     while named := list(islice(rows, ROWS_PER_SHARD)):
-        if arguments.limit is not None:
-            named = named[: arguments.limit - len(keys) * ROWS_PER_SHARD]
-        made = [_once(to_row(name, fields, mapped), seen) for name, fields in named]
+        made = [_reject_repeated(to_row(name, fields, mapping), seen) for name, fields in named]
         keys.append(digest(facts, [row["id"] for row in made]))
         if shards.key(len(keys) - 1) != keys[-1]:
             shards.write(len(keys) - 1, made, keys[-1])
-        if arguments.limit is not None and len(keys) * ROWS_PER_SHARD >= arguments.limit:
-            break
     if not keys:
         raise UserError(f"{arguments.origin} holds no rows")
     manifest = shards.finish(keys, {"stage": "import", "from": arguments.origin})
     reasons = "".join(f"; {count:,} rejected: {reason}" for reason, count in manifest["rejected"].items())
     print(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
-    print(f"go on with python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
+    print(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
 
 
-def _once(row: Row, seen: set[str]) -> Row:
+def _reject_repeated(row: Row, seen: set[str]) -> Row:
     if row["id"] in seen:
-        return row | {"accepted": False, "reason": "duplicate: the same pair came before"}
+        return row | {"accepted": False, "reason": "duplicate: of an earlier pair"}
     seen.add(row["id"])
     return row
 

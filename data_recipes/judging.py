@@ -1,19 +1,19 @@
-"""How good a pair is, by a vision-language model."""
+"""Judging pairs by a vision-language model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from pydantic import BaseModel, Field
 
-from data_recipes.criteria import CRITERIA, Judgement
-from data_recipes.models import Model, side_by_side, unanswered
-from data_recipes.rows import Row, digest
-from imvideoedit.clients.answers import Part, Unanswered
+from data_recipes.filtering import Judge, Judgement
+from data_recipes.models import Model, parallel_map, rejection
+from data_recipes.rows import CRITERIA, Row, digest
+from data_recipes.synthesis import ImagePair
+from imvideoedit.clients.answers import ContentPart, Unanswered
+from imvideoedit.editing.prompts import shrunk
 
-JUDGED_SIDE = 1024  # pixels of a picture's longer side that a judge sees, at most
+JUDGED_SIDE = 1024  # pixels of an image's longer side that a judge sees, at most
 ANSWER_TOKENS = 180  # about
 
 SYSTEM = """\
@@ -40,40 +40,30 @@ class Verdict(BaseModel):
 
 
 @dataclass(frozen=True)
-class VisionJudge:
+class VisionJudge(Judge):
     """A vision-language model."""
 
     model: Model
 
     @property
     def models(self) -> dict[str, str]:
-        """Which model judges."""
         return {"judge": self.model.name}
 
     def identity(self) -> Any:
-        """Model and question."""
         return [self.model.identity(), digest(SYSTEM, Verdict.model_json_schema())]
 
     def estimate(self, rows: int) -> str:
-        """Of the model."""
         return self.model.estimate(rows, len(SYSTEM) + 1500, 2, ANSWER_TOKENS)
 
-    def judge(self, rows: Sequence[Row], images: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
-        """As ``Judge.judge``, some at a time."""
-        return side_by_side(lambda item: self._judge(*item), list(zip(rows, images, strict=True)), self.model.parallel)
+    def judge(self, rows: Sequence[Row], images: Sequence[ImagePair]) -> list[Judgement]:
+        return parallel_map(lambda item: self._judge(*item), list(zip(rows, images, strict=True)), self.model.parallel)
 
-    def _judge(self, row: Row, pair: tuple[np.ndarray, np.ndarray]) -> Judgement:
-        source, target = (_shown(image) for image in pair)
-        parts: list[Part] = ["Before:", source, "After:", target, f"Instruction: {row['instruction']}"]
+    def _judge(self, row: Row, images: ImagePair) -> Judgement:
+        source, target = shrunk(images, JUDGED_SIDE)
+        parts: list[ContentPart] = ["Before:", source, "After:", target, f"Instruction: {row['instruction']}"]
         parts.append(f"Kind of edit: {row['task'].replace('_', ' ')}")
         try:
             verdict = self.model.ask(parts, Verdict, SYSTEM)
         except Unanswered as error:
-            return Judgement(failure=unanswered(error, "judge"))
+            return Judgement(failure=rejection(error, "judge"))
         return Judgement({name: float(getattr(verdict, name)) for name in CRITERIA}, verdict.reasons)
-
-
-def _shown(image_HWC: np.ndarray) -> np.ndarray:
-    image = Image.fromarray(image_HWC)
-    image.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
-    return np.asarray(image)

@@ -1,18 +1,16 @@
 """A vision-language model of transformers as a recipe's model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_recipes.models import Answer
-from imvideoedit.clients.answers import Part
+from data_recipes.models import Answer, Model
+from imvideoedit.clients.answers import ContentPart
 from imvideoedit.clients.local import LocalModel
 from imvideoedit.common.errors import UserError
 
 
-@dataclass
-class LocalVision:
+class LocalVision(Model):
     """A vision-language model of transformers in this process.
 
     Args:
@@ -22,39 +20,20 @@ class LocalVision:
         max_tokens: of an answer.
     """
 
-    folder: str
-    cache: str
-    device: str | None = None
-    max_tokens: int = 600
-    parallel: int = field(default=1, init=False)
-
-    def __post_init__(self) -> None:
-        self._model: LocalModel | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}
-
-    @property
-    def name(self) -> str:
-        """The folder's own name."""
-        return Path(self.folder).name
+    def __init__(self, folder: str, cache: str, device: str | None = None, max_tokens: int = 600) -> None:
+        self._folder, self._max_tokens, self.name = folder, max_tokens, Path(folder).name
+        self._model = LocalModel(folder, Path(cache), device, max_tokens)
 
     def identity(self) -> Any:
-        """The model."""
-        return [self.folder, self.max_tokens]
+        return [self._folder, self._max_tokens]
 
-    def ask(self, parts: Sequence[Part], schema: type[Answer], system: str = "") -> Answer:
+    def ask(self, parts: Sequence[ContentPart], schema: type[Answer], system: str = "") -> Answer:
         """As ``Endpoint.ask``.
 
         Raises:
             UserError: the model cannot be loaded.
         """
-        self._model = self._model or LocalModel(self.folder, Path(self.cache), self.device, self.max_tokens)
         try:
             return self._model.ask(parts, schema, system)
         except (OSError, ValueError) as error:
-            raise UserError(f"the model in {self.folder} cannot be used ({error}); check it") from error
-
-    def estimate(self, questions: int, characters: int, images: int, answer_tokens: int) -> str:
-        """Nothing is paid."""
-        return f"about {questions:,} questions to {self.name}, on this machine"
+            raise UserError(f"the model in {self._folder} cannot be used ({error}); check it") from error

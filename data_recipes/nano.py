@@ -1,4 +1,4 @@
-"""The nano world as all three models of a recipe: its grammar writes, its renderer paints, the exact answer judges."""
+"""The nano world as a recipe's writer, painter and judge: grammar, renderer and exact answer."""
 
 import dataclasses
 import json
@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.criteria import CRITERIA, Judgement
+from data_recipes.drafting import Writer
+from data_recipes.filtering import Judge, Judgement
 from data_recipes.plan import SceneSpec
-from data_recipes.rows import Row, digest
+from data_recipes.rows import CRITERIA, Row, digest, prompt_row
+from data_recipes.synthesis import ImagePair, Painter
 from imvideoedit.evaluation.nano.exact import region_psnr
 from imvideoedit.world import grammar, scenes
 from imvideoedit.world.edits import Edit, sample_edit
 
-PSNR_RANGE = (15.0, 35.0)  # dB that count 0 and 10
-VERSION = 1  # raise it when scenes, edits or the renderer change what they make
+PSNR_RANGE = (15.0, 35.0)  # dB that score 0 and 10
+VERSION = 1  # raise it when scenes, edits or the renderer change their output
 
 
 def _to_json(edit: Edit) -> str:
@@ -31,81 +33,52 @@ def _scene(fields: dict[str, Any]) -> scenes.Scene:
     return scenes.Scene(**fields | {"things": tuple(scenes.Thing(**thing) for thing in fields["things"])})
 
 
-class NanoWriter:
+class NanoWriter(Writer):
     """Random exact edits of the training compositions, described by the grammar."""
 
     models = {"prompts": "nano grammar"}
 
     def identity(self) -> Any:
-        """The world's version."""
         return ["nano", VERSION]
 
-    def shards(self) -> int | None:
-        """Without an end."""
-        return None
-
-    def estimate(self, rows: int) -> str:
-        """Nothing is paid."""
-        return ""
-
     def write(self, shard: int, scenes: Sequence[SceneSpec]) -> list[Row]:
-        """A row for each task of each scene; every pair has a nano scene of its own."""
         return [self._row(scene, task, place) for scene in scenes for place, task in enumerate(scene.tasks)]
 
     def _row(self, scene: SceneSpec, task: str, place: int) -> Row:
         edit = sample_edit(np.random.default_rng((*scene.seed, place)), "train", task)
-        origin = _to_json(edit)
-        return {
-            "id": digest(origin, edit.instruction),
-            "scene": digest(dataclasses.asdict(edit.source)),
-            "environment": f"{edit.source.background} {edit.source.pattern}",
-            "task": task,
-            "instruction": edit.instruction,
-            "source_prompt": edit.source_prompt,
-            "edited_prompt": edit.edited_prompt,
-            "height": scene.size[0],
-            "width": scene.size[1],
-            "origin": origin,
-            "accepted": True,
-            "reason": "",
-        }
+        origin, name = _to_json(edit), digest(dataclasses.asdict(edit.source))
+        texts = {"source_prompt": edit.source_prompt, "edited_prompt": edit.edited_prompt}
+        texts |= {"id": digest(origin, edit.instruction), "instruction": edit.instruction}
+        return prompt_row(name, f"{edit.source.background} {edit.source.pattern}", task, scene.size, origin, **texts)
 
 
-class NanoPainter:
+class NanoPainter(Painter):
     """The renderer."""
 
     models = {"source images": "nano renderer", "edited images": "nano renderer"}
 
     def identity(self) -> Any:
-        """The world's version."""
         return ["nano", VERSION]
 
-    def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray] | str]:
-        """The exact images of every row, uint8 ``[H, W, 3]``."""
+    def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> Sequence[ImagePair | str]:
         videos = [_from_json(row).render(1, (row["height"], row["width"])) for row in rows]
         return [(source[0], target[0]) for source, target, _ in videos]
 
 
-class NanoJudge:
-    """Compares with the exact answer, and the texts with what the grammar makes of them.
+class NanoJudge(Judge):
+    """Compares images with the exact answer, and texts with the grammar's.
 
     Faithfulness is the PSNR of the region that the edit changes, preservation that of the rest, and quality that of the
-    frame, 15 dB counting 0 and 35 dB 10. Faithfulness is 0 where the instruction does not lead from the source prompt
-    to the edited one.
+    frame, with 15 dB as 0 and 35 dB as 10. Faithfulness is 0 where the instruction does not turn the source prompt into
+    the edited one.
     """
 
     models = {"judge": "exact answer of the nano world"}
 
     def identity(self) -> Any:
-        """The rule."""
         return ["nano", VERSION, PSNR_RANGE]
 
-    def estimate(self, rows: int) -> str:
-        """Nothing is paid."""
-        return ""
-
-    def judge(self, rows: Sequence[Row], images: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
-        """One judgement a row."""
+    def judge(self, rows: Sequence[Row], images: Sequence[ImagePair]) -> list[Judgement]:
         return [self._judge(row, *pair) for row, pair in zip(rows, images, strict=True)]
 
     def _judge(self, row: Row, source_HWC: np.ndarray, target_HWC: np.ndarray) -> Judgement:

@@ -1,6 +1,6 @@
-"""Which scenes are made, with which tasks and at which size: the same for a seed, however many there will be.
+"""Which scenes are made, with which tasks and at which size.
 
-SceneSpec k depends on the seed and k alone, so asking for more pairs leaves those that are there as they are.
+Scene k depends on the seed and k alone, so that more pairs do not change the earlier ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,23 @@ from imvideoedit.world.tasks import TASKS
 
 @dataclass(frozen=True)
 class SceneSpec:
-    """One scene to be: its number, the tasks of its pairs, their size (height, width) and a seed of its own."""
+    """The plan of one scene: its index, the tasks of its pairs, their size (height, width) and its own seed."""
 
     index: int
     tasks: tuple[str, ...]
     size: Size
     seed: tuple[int, int]
 
-    def rng(self) -> np.random.Generator:
-        """Randomness of this scene."""
-        return np.random.default_rng(self.seed)
-
 
 @dataclass(frozen=True)
 class Plan:
-    """Scenes with their tasks; of every ten scenes each task comes equally often.
+    """Scenes with their tasks; in every ten scenes each task occurs equally often.
 
     Args:
-        seed: of everything.
+        seed: of all choices.
         tasks_per_scene: different tasks of each scene, 1 to 10.
         scenes_per_shard: scenes in a shard.
-        max_area, multiple: of the sizes, which are training's buckets; see ``make_buckets``.
+        max_area, multiple: of the sizes, which are the buckets of training; see ``make_buckets``.
         aspects: width:height, as "16:9", to the share of the scenes.
 
     Raises:
@@ -86,7 +82,7 @@ class Plan:
         return [self.scene(index) for index in range(first, first + self.scenes_per_shard)]
 
     def scene(self, index: int) -> SceneSpec:
-        """SceneSpec ``index``."""
+        """Scene ``index``."""
         block, place = divmod(index, len(TASKS))
         order = np.random.default_rng((self.seed, 1, block)).permutation(len(TASKS))
         tasks = tuple(TASKS[order[(place + step) % len(TASKS)]] for step in range(self.tasks_per_scene))
@@ -95,28 +91,28 @@ class Plan:
         return SceneSpec(index, tasks, size, (self.seed, index))
 
 
-def turns(seed: int, index: int, count: int) -> int:
-    """Item ``index`` of an endless sequence in which each of ``count`` items comes once in every round."""
+def round_robin(seed: int, index: int, count: int) -> int:
+    """Item ``index`` of an endless sequence of rounds, each a permutation of ``count`` items."""
     round_, place = divmod(index, count)
     return int(np.random.default_rng((seed, 3, round_)).permutation(count)[place])
 
 
 def balance(tasks: Sequence[str], wanted: int) -> list[int]:
-    """Which rows to keep so that ``wanted`` remain, or all if there are fewer, with tasks as equal as can be.
+    """Which rows to keep so that ``wanted`` remain, or all if there are fewer, with tasks as balanced as possible.
 
     Args:
         tasks: of every row.
         wanted: at least 0.
 
     Returns:
-        Indices in order; of a task its first rows are kept.
+        Indices in order; the first rows of a task are kept.
     """
     by_task: dict[str, list[int]] = {}
     for row, task in enumerate(tasks):
         by_task.setdefault(task, []).append(row)
     kept: list[int] = []
     for number, rows in enumerate(sorted(by_task.values(), key=lambda rows: (len(rows), rows))):
-        # Rarer tasks come first; what they leave of their share is shared by the others.
+        # Rarer tasks come first; the others divide what these leave of their share.
         share, extra = divmod(wanted - len(kept), len(by_task) - number)
         kept += rows[: share + (1 if extra else 0)]
     return sorted(kept)

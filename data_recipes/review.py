@@ -1,6 +1,6 @@
-"""``python -m data_recipes.review OUT [--reviewer NAME]``: a page on this machine to look at pairs and decide on them.
+"""``python -m data_recipes.review OUT [--reviewer NAME]``: a local web page for accepting and rejecting pairs.
 
-Every decision is on the disk before the page goes on; ``stage=review`` of the recipe then applies them.
+Each decision is on disk before the page shows the next pair; the recipe's ``stage=review`` applies them.
 """
 
 from pathlib import Path
@@ -13,18 +13,18 @@ def build_parser() -> CommandLine:
     """The command line."""
     parser = CommandLine(prog="python -m data_recipes.review", description="Review pairs in a browser.")
     add = parser.add_argument
-    add("out", type=Path, help="a recipe's folder, filtered")
+    add("out", type=Path, help="a recipe's folder, after stage=filter")
     add("--reviewer", default="reviewer", help="your name on the page; ?reviewer=NAME in the address does the same")
     add("--accept", type=float, default=6.0, help="score from which the judge accepts (default 6)")
-    add("--seed", type=int, default=0, help="of the random order")
-    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the whole network in")
-    add("--port", type=int, default=7861, help="0 takes a free one")
+    add("--seed", type=int, default=0, help="seed of the random order")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 admits the entire network")
+    add("--port", type=int, default=7861, help="port; 0 for any free one")
     return parser
 
 
 @exit_cleanly
 def main(argv: list[str] | None = None) -> None:
-    """Entry point; it ends with Ctrl-C."""
+    """The command; it ends with Ctrl-C."""
     arguments = build_parser().parse_args(argv)
     serve_page(arguments.out, arguments.reviewer, arguments.accept, arguments.seed, arguments.host, arguments.port)
 
@@ -37,13 +37,13 @@ def serve_page(
     Raises:
         UserError: gradio is missing, there are no judged pairs, or the port is taken.
     """
-    from data_recipes.reviewing import Desk
+    from data_recipes.review_queue import ReviewQueue
 
-    desk = Desk(out, accept, seed)
+    queue = ReviewQueue(out, accept, seed)
     with page_server(host, port, "stopped; stage=review applies the decisions") as (listener, _):
         from data_recipes.review_page import CSS, build_page
 
-        serve(build_page(desk, reviewer), listener, css=CSS)
+        serve(build_page(queue, reviewer), listener, css=CSS)
 
 
 if __name__ == "__main__":

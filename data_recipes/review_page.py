@@ -1,16 +1,16 @@
-"""The review page: its parts, and what happens on it."""
+"""The review page: its components and event handlers."""
 
 import json
 from typing import Any
 
 import gradio as gr
 
-from data_recipes.decisions import TEXTS
-from data_recipes.reviewing import ORDERS, Desk, Shown
+from data_recipes.review_queue import ORDERS, ReviewItem, ReviewQueue
+from data_recipes.rows import TEXTS
 from imvideoedit.common.errors import UserError
 
 KEYS = {"a": "accept", "r": "reject", "s": "skip", "b": "back"}
-"""Keys to the buttons they press."""
+"""Keys to the buttons that they press."""
 LISTEN = """() => {
   if (window.reviewKeys) return;
   window.reviewKeys = true;
@@ -30,32 +30,30 @@ footer { display: none !important; }
 """
 
 
-def build_page(desk: Desk, reviewer: str) -> gr.Blocks:
-    """The page; ``reviewer`` is the name where the address gives none."""
+def build_page(queue: ReviewQueue, reviewer: str) -> gr.Blocks:
+    """The page; ``reviewer`` is the name unless the address has one."""
     with gr.Blocks(title="Review of pairs") as page:
-        parts = _Parts(reviewer)
-        actions = _Actions(desk)
-        opened = [parts.name, parts.order]
-        shown = [parts.place, *parts.outputs]
-        page.load(_named, [parts.name], [parts.name]).then(actions.open, opened, shown).then(None, js=LISTEN)
-        for changed in (parts.name.submit, parts.order.input):
-            changed(actions.open, opened, shown)
-        said = [parts.place, *opened, *(parts.texts[name] for name in TEXTS)]
-        # One event at a time: what is pressed while the next pair is on its way would hit a pair not yet seen.
+        ui = _Components(reviewer)
+        handlers = _Handlers(queue)
+        who = [ui.name, ui.order]
+        outputs = [ui.place, *ui.outputs]
+        page.load(_reviewer, [ui.name], [ui.name]).then(handlers.open, who, outputs).then(None, js=LISTEN)
+        for changed in (ui.name.submit, ui.order.input):
+            changed(handlers.open, who, outputs)
+        # One event at once: a key pressed while the next pair is loading would decide on a pair not yet seen.
         once: dict[str, Any] = {"trigger_mode": "once", "concurrency_limit": 1, "concurrency_id": "decide"}
-        parts.accept.click(actions.accept, said, shown, **once)
-        parts.reject.click(actions.reject, said, shown, **once)
-        parts.skip.click(actions.skip, [parts.place, *opened], shown, **once)
-        parts.back.click(actions.back, [parts.place, *opened], shown, **once)
+        for button in ("accept", "reject", "skip", "back"):
+            inputs = [ui.place, *who, *ui.texts.values()]
+            getattr(ui, button).click(getattr(handlers, button), inputs, outputs, **once)
     return page
 
 
-def _named(name: str, request: gr.Request) -> str:
+def _reviewer(name: str, request: gr.Request) -> str:
     return request.query_params.get("reviewer", name)
 
 
-class _Parts:
-    """What stands where."""
+class _Components:
+    """The components, from top to bottom."""
 
     def __init__(self, reviewer: str) -> None:
         self.place = gr.State(0)
@@ -82,15 +80,15 @@ class _Parts:
         self.outputs = [self.slider, self.difference, *self.texts.values(), self.judge, self.status, self.progress]
 
 
-class _Actions:
-    """What the page's events do; each returns the place and all that is shown."""
+class _Handlers:
+    """Event handlers; each returns the place in the order and the values of all outputs."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._orders = {kind: desk.order(kind) for kind in ORDERS}
+    def __init__(self, queue: ReviewQueue) -> None:
+        self._queue = queue
+        self._orders = {kind: queue.order(kind) for kind in ORDERS}
 
     def open(self, name: str, order: str) -> list[Any]:
-        return self._at(self._desk.next_open(self._orders[order], name.strip()), name, order)
+        return self._show(self._queue.next_open(self._orders[order], name.strip()), name, order)
 
     def accept(self, place: int, name: str, order: str, *texts: str) -> list[Any]:
         return self._decide(True, place, name, order, texts)
@@ -98,37 +96,35 @@ class _Actions:
     def reject(self, place: int, name: str, order: str, *texts: str) -> list[Any]:
         return self._decide(False, place, name, order, texts)
 
-    def skip(self, place: int, name: str, order: str) -> list[Any]:
-        return self._at((place + 1) % len(self._orders[order]), name, order)
+    def skip(self, place: int, name: str, order: str, *texts: str) -> list[Any]:
+        return self._show(place + 1, name, order)
 
-    def back(self, place: int, name: str, order: str) -> list[Any]:
-        return self._at((place - 1) % len(self._orders[order]), name, order)
+    def back(self, place: int, name: str, order: str, *texts: str) -> list[Any]:
+        return self._show(place - 1, name, order)
 
     def _decide(self, accept: bool, place: int, name: str, order: str, texts: tuple[str, ...]) -> list[Any]:
-        shown = self._desk.show(self._orders[order][place], name.strip())
+        item = self._queue.item(self._orders[order][place], name.strip())
         try:
-            self._desk.decide(name, shown, accept, dict(zip(TEXTS, texts, strict=True)))
+            self._queue.decide(name, item, accept, dict(zip(TEXTS, texts, strict=True)))
         except UserError as error:
             raise gr.Error(str(error)) from error
-        done = "accepted" if accept else "rejected"
-        following = self._desk.next_open(self._orders[order], name.strip(), place + 1)
-        return self._at(following, name, order, f"{done} the pair before")
+        following = self._queue.next_open(self._orders[order], name.strip(), place + 1)
+        return self._show(following, name, order, f", {'accepted' if accept else 'rejected'} the previous one")
 
-    def _at(self, place: int, name: str, order: str, told: str = "") -> list[Any]:
-        shown = self._desk.show(self._orders[order][place], name.strip())
-        position = f"<p>pair {place + 1} of {len(self._orders[order])}{f', {told}' if told else ''}</p>"
-        pictures = [(shown.source, shown.target), shown.difference]
-        return [
-            place, *pictures, *shown.texts.values(), _judgement(shown), position, self._desk.progress(name.strip())
-        ]  # fmt: skip
+    def _show(self, place: int, name: str, order: str, note: str = "") -> list[Any]:
+        place %= len(self._orders[order])
+        item = self._queue.item(self._orders[order][place], name.strip())
+        position = f"<p>pair {place + 1} of {len(self._orders[order])}{note}</p>"
+        texts = [*item.texts.values(), _judgement(item), position, self._queue.progress(name.strip())]
+        return [place, (item.source, item.target), item.difference, *texts]
 
 
-def _judgement(shown: Shown) -> str:
+def _judgement(item: ReviewItem) -> str:
     """The judges' scores and reasons, in Markdown."""
-    judges = {"judge": json.loads(shown.verdict["scores"]), **json.loads(shown.verdict["crossed"])}
+    judges = {"judge": json.loads(item.verdict["scores"]), **json.loads(item.verdict["crossed"])}
     names = list(judges["judge"])
-    lines = [f"| {shown.row['task'].replace('_', ' ')} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {who} | {' | '.join(f'{scores[n]:g}' for n in names)} |" for who, scores in judges.items()]
-    verdict = "accepted" if shown.verdict["accepted"] else f"rejected: {shown.verdict['reason']}"
-    own = f"**You {'accepted' if shown.decision.accept else 'rejected'} it before.**" if shown.decision else ""
-    return "\n".join([*lines, "", shown.verdict["comment"], "", f"Filter: {verdict}. {own}"])
+    lines = [f"| {item.row['task'].replace('_', ' ')} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(f'{scores[n]:g}' for n in names)} |" for name, scores in judges.items()]
+    verdict = "accepted" if item.verdict["accepted"] else f"rejected: {item.verdict['reason']}"
+    own = f"**You {'accepted' if item.decision.accept else 'rejected'} it before.**" if item.decision else ""
+    return "\n".join([*lines, "", item.verdict["comment"], "", f"Filter: {verdict}. {own}"])

@@ -1,4 +1,4 @@
-"""What is cheap to see: texts that cannot be right, pictures that are the same or strangers to each other."""
+"""Cheap rules: texts that cannot be right, images that are identical or unrelated."""
 
 import math
 import re
@@ -19,8 +19,8 @@ COMMANDS = frozenset(
     "add adjust alter apply change convert cover delete edit erase give insert make modify move paint place put "
     "recolor remove render replace restyle set swap transform turn".split()
 )
-TALK = re.compile(r"\b(?:edited|the edit|the original|the instruction|as requested|no longer|instead of)\b", re.I)
-MEASURED_AREA = 120_000  # pixels; larger pictures are measured at half their size, or a quarter, …
+MENTIONS = re.compile(r"\b(?:edited|the edit|the original|the instruction|as requested|no longer|instead of)\b", re.I)
+MEASURED_AREA = 120_000  # pixels; larger images are reduced by whole factors
 CHANGED_LEVELS = 16  # of 255 in any channel, from which a pixel counts as changed
 HASH_BITS = 64
 
@@ -32,7 +32,7 @@ class TextRules:
     Args:
         instruction_words: most words of an instruction.
         prompt_words: least and most words of a description.
-        shared: least share of the source prompt's words that the edited prompt has, as it describes the whole scene.
+        shared: least share of the source prompt's words that the edited prompt repeats, as it describes the full scene.
     """
 
     instruction_words: int = 40
@@ -55,28 +55,28 @@ class TextRules:
             return "edited_prompt: is the source prompt"
         if words["edited_prompt"][0].casefold().strip(",.") in COMMANDS:
             return f"edited_prompt: is a command ({words['edited_prompt'][0]} …)"
-        if talk := TALK.search(edited):
-            return f"edited_prompt: talks of the edit ({talk[0]})"
+        if mention := MENTIONS.search(edited):
+            return f"edited_prompt: mentions the edit ({mention[0]})"
         before, after = set(source.split()), set(edited.split())
         if len(before & after) < self.shared * len(before):
-            return "edited_prompt: does not describe the whole scene"
+            return "edited_prompt: does not describe the full scene"
         return None
 
 
 @dataclass(frozen=True)
 class PixelRules:
-    """Bounds on a pair's pictures, by task: name of a measure to (least, most).
+    """Bounds on a pair's images, by task: name of a measure to (least, most).
 
-    The measures: ``ssim`` of the grey pictures in [-1, 1]; ``changed``, the share of pixels that differ by
+    The measures: ``ssim`` of the grey images in [-1, 1]; ``changed``, the share of pixels that differ by
     ``CHANGED_LEVELS`` or more; ``hash``, the share of the bits in which the perceptual hashes (64 bits of the DCT's low
     frequencies) differ.
 
     Args:
-        bounds: of each task; ``default`` holds for those that are not named, measure by measure.
+        bounds: by task; ``default`` holds for tasks and measures that are not named.
         least_side: pixels of the shorter side.
 
     Raises:
-        UserError: an unknown task or measure, or bounds that no value fits.
+        UserError: an unknown task or measure, or bounds that no value satisfies.
     """
 
     bounds: Mapping[str, Mapping[str, Sequence[float]]]
@@ -93,7 +93,7 @@ class PixelRules:
                     )
 
     def sizes(self, row: Row) -> str | None:
-        """Why the files cannot be right by their headers alone, or None."""
+        """What the headers of the image files show to be wrong, or None."""
         try:
             source, target = (image_size(row[name], name) for name in ("source", "target"))
         except UserError as error:
@@ -105,7 +105,7 @@ class PixelRules:
         return None
 
     def problem(self, task: str, measures: Mapping[str, float]) -> str | None:
-        """Which bound the measures of a pair break, or None."""
+        """Which bound the measures of a pair violate, or None."""
         if measures["changed"] == 0.0:
             return "identical images"
         for name, (least, most) in {**self.bounds.get("default", {}), **self.bounds.get(task, {})}.items():
@@ -114,8 +114,8 @@ class PixelRules:
         return None
 
 
-def measure(source_HWC: np.ndarray, target_HWC: np.ndarray) -> dict[str, float]:
-    """``ssim``, ``changed`` and ``hash`` of two uint8 pictures of one size; see ``PixelRules``."""
+def pixel_measures(source_HWC: np.ndarray, target_HWC: np.ndarray) -> dict[str, float]:
+    """``ssim``, ``changed`` and ``hash`` of two uint8 images ``[H, W, 3]`` of one size; see ``PixelRules``."""
     factor = max(1, math.ceil(math.sqrt(source_HWC.shape[0] * source_HWC.shape[1] / MEASURED_AREA)))
     images = [Image.fromarray(image).reduce(factor) for image in (source_HWC, target_HWC)]
     source, target = (np.asarray(image).astype(np.int16) for image in images)
@@ -132,6 +132,6 @@ def measure(source_HWC: np.ndarray, target_HWC: np.ndarray) -> dict[str, float]:
 def _ssim(source_HW: np.ndarray, target_HW: np.ndarray) -> float:
     window = min(7, *source_HW.shape)
     window -= 1 - window % 2
-    # In float32, where the library would take half the time more for digits that no bound sees.
+    # In float32, as float64 takes half as long again for digits that no bound sees.
     images = [image.astype(np.float32) for image in (source_HW, target_HW)]
     return float(structural_similarity(*images, win_size=window, data_range=255.0))

@@ -1,4 +1,4 @@
-"""Rows on disk: numbered parquet files that are whole or absent, each naming what it was made from."""
+"""Rows on disk: numbered parquet files, complete or absent, each with a key of what it was made from."""
 
 import json
 from collections import Counter
@@ -20,15 +20,15 @@ MANIFEST = "manifest.json"
 class Shards:
     """The files of one stage.
 
-    A file carries a key: a hash of all that decides its rows. Whoever wants the rows for a key finds by it whether they
-    are there, so a stage that was interrupted, or is run again, makes only what is missing.
+    A file's metadata hold a key: a hash of everything that decides its rows. By it a stage that was interrupted, or is
+    run again, makes only the missing shards.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.folder, self.schema = folder, schema
 
     def path(self, index: int) -> Path:
-        """Where shard ``index`` is."""
+        """The file of shard ``index``."""
         return self.folder / f"part-{index:05d}.parquet"
 
     def key(self, index: int) -> str | None:
@@ -39,7 +39,7 @@ class Shards:
             return None
 
     def write(self, index: int, rows: Sequence[Row], key: str) -> None:
-        """Put a shard's rows in place, all at once."""
+        """Write a shard's file, which appears complete."""
         table = pa.Table.from_pylist(list(rows), self.schema).replace_schema_metadata({_KEY: key.encode()})
         with replacing(self.path(index)) as path:
             pq.write_table(table, path, compression="zstd")
@@ -52,7 +52,7 @@ class Shards:
         """
         wanted = list(columns or self.schema.names)
         try:
-            # Not read_table: it would take names in the path, as a=b, for columns.
+            # Not read_table, which takes a=b in a path for a column.
             return pq.ParquetFile(self.path(index)).read(columns=wanted).select(wanted).to_pylist()
         except FileNotFoundError as error:
             raise UserError(f"{self.path(index)} is missing; run the stage {self.folder.name} again") from error
@@ -71,7 +71,7 @@ class Shards:
             yield from self.read(index, columns)
 
     def manifest(self) -> dict[str, Any]:
-        """What the stage wrote when it was finished; empty before.
+        """Counts and keys of the finished stage; empty before.
 
         Raises:
             UserError: the file is damaged.
@@ -85,10 +85,7 @@ class Shards:
             raise UserError(f"{path} is damaged ({error}); remove it and run the stage again") from error
 
     def finish(self, keys: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
-        """Write the manifest of the shards with these keys, in order, and return it.
-
-        What it says of a shard that did not change is taken from the manifest before.
-        """
+        """Write the manifest of the shards with these keys, in order, and return it; unchanged shards are not read."""
         known = {entry["made_from"]: entry for entry in self.manifest().get("shards", [])}
         entries = [known.get(key) or self._entry(index, key) for index, key in enumerate(keys)]
         reasons: Counter[str] = Counter()

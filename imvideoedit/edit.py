@@ -39,7 +39,7 @@ def _edit_one(job: Job, options: ModelOptions, device: str | None) -> None:
         raise UserError('there is no instruction; say what to change: imvideoedit-edit VIDEO "make the red box blue"')
     if not job.output.parent.is_dir():
         raise UserError(f"the folder {job.output.parent} of the output does not exist; make it, or change --output")
-    info = job.open().info  # an unreadable file shows before the model is loaded
+    info = job.open_clip().info  # an unreadable file shows before the model is loaded
     from imvideoedit.editing.edit_file import edit_file, load_pipeline, side_by_side_path
 
     pipeline = load_pipeline(options, device)

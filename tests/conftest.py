@@ -29,6 +29,7 @@ TINY_TRANSFORMER = {
     "num_layers": 2,
     "rope_max_seq_len": 64,
 }
+LONGEST = ("trainers", "resume", "nano_pretrain", "train", "app", "edit", "run_jobs", "recipe_models")
 WORDS = "a red blue ball cube rolls on the sand snow at night".split()
 
 
@@ -56,6 +57,13 @@ def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: a process for each core that this one may use, but few, as each imports the libraries."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of fast tests first; then those that take long, the longest first: no core waits for another at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    longest = {f"test_{name}.py": place for place, name in enumerate(LONGEST, start=-len(LONGEST))}
+    items.sort(key=lambda item: (item.path in slow, longest.get(item.path.name, 0)))
 
 
 @pytest.fixture(autouse=True)

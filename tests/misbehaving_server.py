@@ -1,9 +1,9 @@
-"""A chat endpoint that misbehaves as it is told to, as its own process on 127.0.0.1.
+"""A chat endpoint that misbehaves by order, in its own process on 127.0.0.1.
 
 Each question carries an order, as JSON at the end of one of its texts: ``{"name": ..., "script": ["429", "ok"],
-"answer": ...}``, where ``<key>`` stands for the key that comes with the request. The first request with a name meets
-the first action of the script, and so on; the last action repeats. The path before ``/v1`` names what the server does
-not understand. ``GET /seen`` tells every request that met an action.
+"answer": ...}``, where ``<key>`` stands for the request's key. The first request with a name gets the first action of
+the script, and so on; the last action repeats. The path before ``/v1`` names what the server does not understand.
+``GET /seen`` lists all requests that got an action.
 """
 
 import base64

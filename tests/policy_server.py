@@ -87,7 +87,7 @@ def answer(schema: str, texts: list[str], draw: int) -> dict[str, Any]:
         return {"reason": "as drawn", "physical": draw % 10 > 0, "sensible": True, "depictable": True}
     if schema == "PairTexts":
         return texts_of_pair(texts, draw)
-    if schema == "Prompts":
+    if schema == "PromptPair":
         words = " ".join(f"thing{(draw >> place) % 97}" for place in range(25))
         return {"source_prompt": f"A place with {words}.", "prompt": f"A bright place with {words}."}
     if schema == "Kind":

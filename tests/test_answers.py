@@ -1,7 +1,12 @@
 """What a model's text holds, what tells two questions apart, and what is kept on disk."""
 
+import contextlib
 import json
-import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from imvideoedit.clients.answers import AnswerCache, Question, Unanswered, fitting_json, json_objects
+from imvideoedit.clients.answers import AnswerCache, Question, Unanswered, fitting_json
+from imvideoedit.common.errors import UserError
+from tests.processes import command_environment
 
 PICTURE = np.full((8, 12, 3), 200, dtype=np.uint8)
 
@@ -19,6 +26,10 @@ class Verdict(BaseModel):
 
     score: int
     why: str
+
+
+class Anything(BaseModel):
+    """Fits every object."""
 
 
 NOISE = st.text('{}[]":,\\ \n`a0é', max_size=60)
@@ -31,8 +42,9 @@ def test_the_answer_is_found_in_any_noise(before, score, why, after):
 
 
 @given(NOISE)
-def test_what_is_taken_for_json_is_json(text):
-    for found in json_objects(text):
+def test_only_complete_json_objects_are_found(text):
+    with contextlib.suppress(Unanswered):
+        found = fitting_json(text, Anything)
         assert found in text and isinstance(json.loads(found), dict)
     with pytest.raises(Unanswered):
         fitting_json(text, Verdict)
@@ -44,16 +56,60 @@ def test_depth_and_halves_are_no_answers():
             fitting_json(text, Verdict)
 
 
-def test_answers_are_whole_or_absent(tmp_path, monkeypatch):
+ANSWER = '{"score": 3, "why": "so"}'
+
+
+def test_processes_and_threads_lose_no_answer(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from concurrent.futures import ThreadPoolExecutor\n"
+        "from imvideoedit.clients.answers import AnswerCache\n"
+        "write = lambda number: AnswerCache(Path(sys.argv[1])).write(f'{sys.argv[2]} {number}', sys.argv[3])\n"
+        "list(ThreadPoolExecutor(4).map(write, range(25)))"
+    )
+    commands = [[sys.executable, "-c", code, str(tmp_path), name, ANSWER] for name in "ab"]
+    processes = [subprocess.Popen(command, env=command_environment()) for command in commands]
+    assert [process.wait() for process in processes] == [0, 0]
     cache = AnswerCache(tmp_path)
+    assert [cache.read(f"{name} {number}", Verdict) for name in "ab" for number in range(25)] == [ANSWER] * 50
 
-    def killed(*_: object) -> None:
-        raise OSError("killed")
 
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(OSError, match="killed"):
-        cache.write("abc", '{"score": 3, "why": "so"}')
-    assert cache.read("abc", Verdict) is None and not [path for path in tmp_path.rglob("*") if path.is_file()]
+def test_a_killed_writer_leaves_complete_answers(tmp_path):
+    code = (
+        "import itertools, sys; from pathlib import Path; from imvideoedit.clients.answers import AnswerCache\n"
+        "for number in itertools.count():\n"
+        "    AnswerCache(Path(sys.argv[1])).write(str(number), sys.argv[2]); print(number, flush=True)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), ANSWER]
+    with subprocess.Popen(command, env=command_environment(), stdout=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "5\n":
+            assert process.poll() is None
+        process.kill()
+    cache = AnswerCache(tmp_path)
+    cache.write("more", ANSWER)
+    assert [cache.read(key, Verdict) for key in [*map(str, range(6)), "more"]] == [ANSWER] * 7
+    assert {path.name for path in tmp_path.iterdir()} <= {"answers.sqlite", "answers.sqlite-journal"}
+
+
+def test_a_damaged_file_is_set_aside_and_a_folder_that_cannot_be_used_is_one_line(tmp_path):
+    (tmp_path / "answers.sqlite").write_bytes(b"no database at all" * 100)
+    cache = AnswerCache(tmp_path)
+    assert cache.read("a", Verdict) is None
+    cache.write("a", ANSWER)
+    assert cache.read("a", Verdict) == ANSWER and (tmp_path / "answers.damaged").read_bytes().startswith(b"no data")
+    with pytest.raises(UserError, match="IMVIDEOEDIT_CACHE"):
+        AnswerCache(tmp_path / "answers.sqlite").write("a", ANSWER)
+
+
+def test_nothing_that_is_read_is_unpickled(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "run",)
+
+    cache = AnswerCache(tmp_path)
+    cache.write("a", ANSWER)
+    with contextlib.closing(sqlite3.connect(tmp_path / "answers.sqlite")) as connection, connection:
+        connection.execute("UPDATE answers SET answer = ?", [pickle.dumps(Trap())])
+    assert cache.read("a", Verdict) is None and not (tmp_path / "run").exists()
 
 
 def test_what_makes_a_question_another_one():

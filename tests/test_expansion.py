@@ -1,7 +1,9 @@
 """From an instruction to a full prompt: each way where it works, and the text as typed, with a note, where not."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +27,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from imvideoedit.clients.prompts import MAX_WORDS, Prompts
+from imvideoedit.clients.prompts import MAX_WORDS, PromptPair
 from imvideoedit.clients.settings import EndpointSettings
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.prompts import FRAME_SIDE, Expansion, expand, sample_frames
@@ -133,7 +135,7 @@ def test_mistakes_of_the_user_are_said_at_once(monkeypatch, tmp_path):
 def test_what_is_no_pair_of_prompts():
     for after in ("", "  ", "A red box on SAND.", "word " * (MAX_WORDS + 1)):
         with pytest.raises(ValidationError):
-            Prompts(source_prompt="A red box on sand.", prompt=after)
+            PromptPair(source_prompt="A red box on sand.", prompt=after)
 
 
 def local_model(folder: Path, says: str | None = None) -> str:
@@ -172,13 +174,12 @@ def local_model(folder: Path, says: str | None = None) -> str:
 @pytest.mark.slow
 def test_a_local_model_is_asked_once_and_its_babble_is_not_used(settings, tmp_path):
     babbles = local_model(tmp_path / "babbles")
-    assert_as_typed(expand("snow", FRAMES, "local", None, settings, babbles, "cpu"), "snow", "no whole JSON object")
+    assert_as_typed(expand("snow", FRAMES, "local", None, settings, babbles, "cpu"), "snow", "no complete JSON object")
     speaks = local_model(tmp_path / "speaks", says=json.dumps(ANSWER))
     expansion = Expansion("A red box on sand.", "A blue box on sand.", "local")
     assert expand("snow", FRAMES, "local", None, settings, speaks, "cpu") == expansion
-    kept = list((settings.cache / "answers").rglob("*.json"))
-    assert len(kept) == 1
-    kept[0].write_text(kept[0].read_text().replace("blue", "green"))
+    with contextlib.closing(sqlite3.connect(settings.cache / "answers.sqlite")) as cache, cache:
+        assert cache.execute("UPDATE answers SET answer = replace(answer, 'blue', 'green')").rowcount == 1
     assert "green" in expand("snow", FRAMES, "local", None, settings, speaks, "cpu").prompt, "asked again"
     local_model(tmp_path / "speaks", says=json.dumps(ANSWER))
     assert expand("snow", FRAMES, "local", None, settings, speaks, "cpu") == expansion, "taken for the model before"

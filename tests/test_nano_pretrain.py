@@ -89,12 +89,12 @@ def test_noise_is_measured_as_noise():
 
 @pytest.mark.slow
 def test_the_command_makes_a_wan_pipeline_folder_and_resumes_after_an_interruption(tmp_path):
-    def run(out, *more, forked=True):
-        done = processes.run("imvideoedit.nano.pretrain", f"out={out}", *TOY, *more, cwd=tmp_path, forked=forked)
+    def run(out, *more):
+        done = processes.run("imvideoedit.nano.pretrain", f"out={out}", *TOY, *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return load_backbone(str(out))
 
-    full = run(tmp_path / "full", forked=False)
+    full = run(tmp_path / "full")
     run(tmp_path / "parts", "transformer.steps=2", "devices=2")
     resumed = run(tmp_path / "parts", "resume=true")
     assert {"quality", "config", "seconds"} <= set(json.loads((tmp_path / "parts/quality.json").read_text()))

@@ -10,8 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from data_recipes.import_pairs import main
-from data_recipes.importing import FIELDS, PRESETS, imported, read_map
+from data_recipes.import_pairs import FIELDS, PRESETS, imported, main, read_map
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
@@ -19,7 +18,7 @@ from imvideoedit.world.tasks import TASKS
 from tests.processes import command_environment
 from tests.processes import run as run_command
 from tests.test_edit import assert_one_line
-from tests.test_recipe_models import SETTINGS, answered_once, requests, server  # noqa: F401
+from tests.test_recipe_models import OVERRIDES, answered_once, requests, server  # noqa: F401
 
 COUNT = 12
 
@@ -112,7 +111,7 @@ def test_a_model_describes_them_and_the_rest_of_the_recipe_is_the_same(foreign, 
     url, log = server
     out = tmp_path / "out"
     main(["--from", str(foreign), "--preset", "magic_brush", "--out", str(out)])
-    settings = {name: value for name, value in SETTINGS.items() if name.split(".")[0] in ("+llm", "llm", "filter")}
+    settings = {name: value for name, value in OVERRIDES.items() if name.split(".")[0] in ("+llm", "llm", "filter")}
     del settings["filter.crossed_share"]
     settings |= {"out": out, "llm.url": url, "pairs": COUNT, "plan.max_area": 9216, "filter.accept": 5}
     order = ["+recipe=imported", *(f"{name}={value}" for name, value in settings.items())]
@@ -120,7 +119,7 @@ def test_a_model_describes_them_and_the_rest_of_the_recipe_is_the_same(foreign, 
     done = run_command("data_recipes.build", *order, env=environment, forked=False)
     assert done.returncode == 0, done.stderr
     answered_once(log)
-    assert {line["schema"] for line in requests(log)} == {"Kind", "Prompts", "Verdict"}
+    assert {line["schema"] for line in requests(log)} == {"Kind", "PromptPair", "Verdict"}
     prompts = list(shards_of(out, "prompts").rows())
     assert len(prompts) == COUNT + 4 and all(row["accepted"] or row["reason"] for row in prompts)
     records = open_records(out / "export")

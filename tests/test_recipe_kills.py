@@ -3,52 +3,65 @@
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data_recipes.engine import Local
-from data_recipes.stages import Work, shards_of
+from data_recipes.stages import StageRun, shards_of
 from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
-from tests.processes import command_environment
+from tests.processes import Command
 from tests.recipes import content
 
-SETTINGS = ["+recipe=nano", "pairs=60", "plan.scenes_per_shard=3", "export.validation=0.2", "export.rows_per_file=7"]
+OVERRIDES = ["+recipe=nano", "pairs=24", "plan.scenes_per_shard=3", "export.validation=0.2", "export.rows_per_file=7"]
 KILLS = 10
 FOLDERS = ("drafts", "prompts", "synthesize", "filter", "review")
 
 
-def start(out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "data_recipes.build", *SETTINGS, f"out={out}"]
-    return subprocess.Popen(
-        command, env=command_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@dataclass
+class DieAt:
+    """Kills its process when it renames or writes a file for the n-th time, and keeps count in a file."""
+
+    last: int | None
+    counter: Path
+    count: int = 0
+
+    def __call__(self) -> None:
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "os.rename" and (event != "open" or "w" not in str(arguments[1])):
+            return
+        if str(self.counter.parent) in str(arguments[0]) and str(arguments[0]) != str(self.counter):
+            self.count += 1
+            self.counter.write_text(str(self.count))
+            if self.count == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
-def files(out: Path) -> int:
-    """How far a run is: files of all stages, also those of an export under way."""
-    return sum(path.is_file() for path in out.rglob("*")) if out.exists() else 0
+def run(out: Path, last: int | None = None) -> int | None:
+    """Run the recipe, up to the n-th file; returns its exit code."""
+    process = Command("data_recipes.build", *OVERRIDES, f"out={out}", before=DieAt(last, out.with_suffix(".count")))
+    process.communicate(1200)
+    return process.returncode
 
 
 @pytest.mark.slow
 @pytest.mark.proof
 def test_killed_at_ten_points_over_all_stages_it_ends_with_the_same_data(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(whole)
-    assert process.wait(1200) == 0, process.stderr.read()
-    points = sorted(random.Random(5).sample(range(1, files(whole) - 1), KILLS))
-    for point in points:
-        process = start(killed)
-        while process.poll() is None and files(killed) < point:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, f"it had ended before point {point} of {points}"
-    process = start(killed)
-    assert process.wait(1200) == 0, process.stderr.read()
+    assert run(whole) == 0
+    total = int(whole.with_suffix(".count").read_text())
+    draw, stages = random.Random(5), set()
+    for _ in range(KILLS):
+        assert run(killed, draw.randint(2, 2 * total // KILLS)) == -signal.SIGKILL
+        stages |= {path.name for path in killed.iterdir()}
+    assert stages >= {*FOLDERS, ".export.new"}, "not every stage was killed"
+    assert run(killed) == 0
     assert content(killed) == content(whole) and content(whole)
     for name in FOLDERS:
         assert list(shards_of(killed, name).rows()) == list(shards_of(whole, name).rows())
@@ -101,10 +114,10 @@ def test_a_dead_local_worker_ends_the_run_in_one_line_and_another_run_goes_on(pr
     out.mkdir()
     (out / "prompts").symlink_to(prompts / "prompts")
     count = shards_of(out, "prompts").count()
-    work = Work(Synthesis(Deadly(tmp_path / "died")), out)
+    run = StageRun(Synthesis(Deadly(tmp_path / "died")), out)
     with pytest.raises(UserError, match="died"):
-        list(Local(workers=2).run(work, range(count)))
-    assert sorted(Local(workers=2).run(work, work.missing(count)[1])) or not work.missing(count)[1]
+        list(Local(workers=2).run(run, range(count)))
+    assert sorted(Local(workers=2).run(run, run.missing(count)[1])) or not run.missing(count)[1]
     ids = [row["id"] for row in painted(out, count)]
     assert len(ids) == len(set(ids)) == shards_of(out, "prompts").manifest()["accepted"]
 
@@ -126,8 +139,8 @@ def test_a_dead_worker_of_a_ray_cluster_has_its_shard_made_by_another(prompts, t
             marker.touch()
         else:
             marker.unlink()
-        work = Work(Synthesis(Deadly(marker)), out)
-        done = sorted(engine.run(work, work.missing(count)[1]))
+        run = StageRun(Synthesis(Deadly(marker)), out)
+        done = sorted(engine.run(run, run.missing(count)[1]))
         assert done == list(range(count))
         results.append(painted(out, count))
     ray.shutdown()

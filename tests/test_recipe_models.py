@@ -23,7 +23,7 @@ from tests.test_edit import assert_one_line
 KEY = "sk-very-secret-0123456789"
 PRICES = (2.0, 10.0)
 SERVER = Path(__file__).with_name("policy_server.py")
-SETTINGS = {
+OVERRIDES = {
     "plan.scenes_per_shard": 5,
     "plan.max_area": 4096,
     "filter.pixels.least_side": 32,
@@ -51,7 +51,7 @@ def server(tmp_path) -> Iterator[tuple[str, Path]]:
 
 
 def build(out: Path, url: str, *overrides: str, key: str | None = KEY, **settings: Any) -> subprocess.CompletedProcess:
-    given = SETTINGS | {"out": out, "llm.url": url} | settings
+    given = OVERRIDES | {"out": out, "llm.url": url} | settings
     painter = ["~painter", "+painter={_target_:tests.painter.Painter}"]
     environment = command_environment() | {"NO_PROXY": "127.0.0.1"}
     environment.pop("OPENAI_API_KEY", None)

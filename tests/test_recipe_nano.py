@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_recipes.criteria import CRITERIA
-from data_recipes.drafting import Unlike
+from data_recipes.drafting import NearDuplicates
 from data_recipes.filtering import Filter
 from data_recipes.nano import NanoJudge, NanoPainter, NanoWriter
 from data_recipes.plan import Plan, balance
-from data_recipes.rules import PixelRules, TextRules, measure
+from data_recipes.rows import CRITERIA
+from data_recipes.rules import PixelRules, TextRules, pixel_measures
 from data_recipes.stages import shards_of
 from data_recipes.synthesis import Synthesis, encode
 from data_recipes.vocabulary import read_vocabulary
@@ -188,14 +188,14 @@ def test_environments_and_conditions_are_many_and_each_comes_once_a_round():
 
 
 def test_near_duplicates_are_found_within_a_task_alone():
-    unlike = Unlike(0.8)
+    duplicates = NearDuplicates(0.8)
     words = " ".join(f"word{i}" for i in range(60))
     row = {"id": "a", "task": "relighting", "source_prompt": words, "instruction": "make it night"}
-    assert unlike.earlier(row) is None
+    assert duplicates.earlier(row) is None
     near = words.replace("word59", "other")
-    assert unlike.earlier(row | {"id": "b", "source_prompt": near}) == "a"
-    assert unlike.earlier(row | {"id": "c", "task": "style_transfer"}) is None
-    assert unlike.earlier(row | {"id": "d", "source_prompt": " ".join(reversed(words.split()))}) is None
+    assert duplicates.earlier(row | {"id": "b", "source_prompt": near}) == "a"
+    assert duplicates.earlier(row | {"id": "c", "task": "style_transfer"}) is None
+    assert duplicates.earlier(row | {"id": "d", "source_prompt": " ".join(reversed(words.split()))}) is None
 
 
 GOOD = {
@@ -216,8 +216,8 @@ GOOD = {
         ({"edited_prompt": "A blue box."}, "edited_prompt length"),
         ({"edited_prompt": GOOD["source_prompt"].upper()}, "is the source prompt"),
         ({"edited_prompt": "Make the red box that stands on a wooden table blue."}, "command"),
-        ({"edited_prompt": "A blue box stands on a wooden table instead of a red one."}, "talks of the edit"),
-        ({"edited_prompt": "Blue whales swim through murky water far below."}, "whole scene"),
+        ({"edited_prompt": "A blue box stands on a wooden table instead of a red one."}, "mentions the edit"),
+        ({"edited_prompt": "Blue whales swim through murky water far below."}, "full scene"),
     ],
 )
 def test_texts_that_cannot_be_right(changes, reason):
@@ -231,14 +231,14 @@ def test_pixels_that_cannot_be_right():
     edited = smooth.copy()
     edited[:32, :48] = 255 - edited[:32, :48]
     rules = PixelRules({"default": {"ssim": [0.1, 0.99], "changed": [0.01, 0.9]}, "relighting": {"changed": [0.5, 1]}})
-    assert rules.problem("color_texture", measure(smooth, edited)) is None
-    assert rules.problem("color_texture", measure(smooth, smooth)) == "identical images"
-    assert "changed of relighting" in rules.problem("relighting", measure(smooth, edited))
+    assert rules.problem("color_texture", pixel_measures(smooth, edited)) is None
+    assert rules.problem("color_texture", pixel_measures(smooth, smooth)) == "identical images"
+    assert "changed of relighting" in rules.problem("relighting", pixel_measures(smooth, edited))
     noise = rng.integers(0, 256, smooth.shape, dtype=np.uint8)
-    assert "ssim" in rules.problem("color_texture", measure(smooth, noise))
-    same = measure(smooth, smooth)
+    assert "ssim" in rules.problem("color_texture", pixel_measures(smooth, noise))
+    same = pixel_measures(smooth, smooth)
     assert same["ssim"] == 1 and same["changed"] == same["hash"] == 0
-    assert abs(measure(smooth, edited)["changed"] - 0.25) < 0.03
+    assert abs(pixel_measures(smooth, edited)["changed"] - 0.25) < 0.03
     with pytest.raises(UserError, match="relighting.ssim"):
         PixelRules({"relighting": {"ssim": [1, 0]}})
     with pytest.raises(UserError, match="magic"):

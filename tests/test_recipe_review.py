@@ -1,4 +1,4 @@
-"""Decisions of reviewers: kept, applied, compared; and the page they are made on, in a real browser."""
+"""Reviewers' decisions: stored, applied, compared; and the review page in a real browser."""
 
 import json
 import math
@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes.agreement import agreement, calibrate, describe
-from data_recipes.criteria import CRITERIA
 from data_recipes.decisions import Decision, Decisions
-from data_recipes.reviewing import Desk
+from data_recipes.review_queue import ReviewQueue
+from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
@@ -44,7 +44,7 @@ def test_decisions_survive_a_torn_line_and_the_last_one_holds(tmp_path):
     decisions.write("ann", Decision("a", True))
     decisions.write("ann", Decision("b", True))
     with (tmp_path / "ann.jsonl").open("a") as file:
-        file.write('{"id": "c", "acc')
+        file.write('\n{"id": "c", "acc')
     decisions.write("ann", Decision("a", False, {"instruction": "anew"}))
     decisions.write("Bob B.x", Decision("a", True))
     read = decisions.read()
@@ -55,22 +55,22 @@ def test_decisions_survive_a_torn_line_and_the_last_one_holds(tmp_path):
             decisions.write(name, Decision("a", True))
 
 
-def test_reviewers_overrule_the_filter_and_mend_texts(made):
+def test_reviewers_overrule_the_filter_and_correct_texts(made):
     ids = [row["id"] for row in shards_of(made, "filter").rows() if row["accepted"]]
     decisions = Decisions(made / "decisions")
     decisions.write("ann", Decision(ids[0], False))
-    decisions.write("ann", Decision(ids[1], True, {"edited_prompt": "A mended prompt."}))
+    decisions.write("ann", Decision(ids[1], True, {"edited_prompt": "A corrected prompt."}))
     for reviewer, accept in (("ann", True), ("bob", False)):  # none has more
         decisions.write(reviewer, Decision(ids[2], accept))
     build(made, pairs=PAIRS, stage="review")
     rows = {row["id"]: row for row in shards_of(made, "review").rows()}
     assert [rows[name]["accepted"] for name in ids[:4]] == [False, True, False, True]
-    assert rows[ids[0]]["reason"] == "reviewer" and rows[ids[1]]["edited_prompt"] == "A mended prompt."
+    assert rows[ids[0]]["reason"] == "reviewer" and rows[ids[1]]["edited_prompt"] == "A corrected prompt."
     build(made, pairs=PAIRS, stage="export")
     records = open_records(made / "export")
     exported = {record.id: record for record in (records[i] for i in range(len(records)))}
     assert ids[0] not in exported
-    assert exported[ids[1]].edited_prompt == "A mended prompt." if ids[1] in exported else True
+    assert exported[ids[1]].edited_prompt == "A corrected prompt." if ids[1] in exported else True
     decisions.write("ann", Decision(ids[0], True))
     build(made, pairs=PAIRS, stage="review")
     assert next(row for row in shards_of(made, "review").rows() if row["id"] == ids[0])["accepted"]
@@ -102,14 +102,14 @@ def test_disagreement_comes_first(made):
     unsure["scores"] = json.dumps(dict.fromkeys(CRITERIA, 6.5))
     torn["crossed"] = json.dumps({"second": dict.fromkeys(CRITERIA, 1.0)})
     path.write(0, rows, path.key(0))
-    desk = Desk(made, accept=6)
-    assert desk.order("disagreement")[:2] == [torn["id"], unsure["id"]]
-    assert sorted(desk.order("random")) == sorted(desk.order("disagreement")) != desk.order("random")
-    shown = desk.show(torn["id"], "ann")
-    desk.decide("ann", shown, False, shown.texts)
+    queue = ReviewQueue(made, accept=6)
+    assert queue.order("disagreement")[:2] == [torn["id"], unsure["id"]]
+    assert sorted(queue.order("random")) == sorted(queue.order("disagreement")) != queue.order("random")
+    item = queue.item(torn["id"], "ann")
+    queue.decide("ann", item, False, item.texts)
     assert "They would agree most" in describe(made) and "| second |" in describe(made)
-    same = shown.source == shown.target
-    assert (shown.difference[same.all(-1)] == 255).all() and shown.difference.min() < 200
+    same = item.source == item.target
+    assert (item.difference[same.all(-1)] == 255).all() and item.difference.min() < 200
 
 
 @pytest.fixture
@@ -149,10 +149,10 @@ def value(driver: Any, name: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_reviewer_accepts_rejects_and_mends_by_keyboard_and_nothing_is_lost(page, tmp_path):
+def test_a_reviewer_accepts_rejects_and_corrects_by_keyboard_and_nothing_is_lost(page, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
     address, out = page
-    order = Desk(out, 6).order("random")
+    order = ReviewQueue(out, 6).order("random")
     rows = {row["id"]: row for row in shards_of(out, "synthesize").rows()}
     driver = open_page(address, "ann")
     try:

@@ -9,7 +9,7 @@ import pytest
 from data_recipes.diffusion import DiffusersPainter
 from data_recipes.engine import Local, Ray
 from data_recipes.rows import digest
-from data_recipes.stages import Work, shards_of
+from data_recipes.stages import StageRun, shards_of
 from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import load_rgb
@@ -67,8 +67,8 @@ def test_local_and_a_ray_cluster_with_a_killed_worker_make_the_same_pairs_each_o
     for name, engine, mark in (("local", Local(), None), ("ray", Ray(workers=2), marker)):
         out = tmp_path / name
         write_prompts(out)
-        work = Work(Synthesis(painter(folders, mark)), out)
-        assert sorted(engine.run(work, work.missing(SHARDS)[1])) == list(range(SHARDS))
+        run = StageRun(Synthesis(painter(folders, mark)), out)
+        assert sorted(engine.run(run, run.missing(SHARDS)[1])) == list(range(SHARDS))
         results[name] = [row for index in range(SHARDS) for row in shards_of(out, "synthesize").read(index)]
     ray.shutdown()
     assert marker.exists(), "no worker was killed"

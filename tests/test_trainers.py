@@ -1,6 +1,8 @@
 """Every sharded trainer learns the same, and each loads the others' adapters."""
 
 import csv
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ from tests.pair_folder import write_pairs
 from tests.test_resume import overrides
 from tests.training_runs import Run
 
-STEPS = 50
+STEPS = 20
 MORE = (
-    "callbacks.checkpoint.every_n_steps=25",
+    "callbacks.checkpoint.every_n_steps=10",
     "callbacks.export.dtype=float32",
     f"trainer.max_steps={STEPS}",
     "data.epochs=20",
@@ -27,6 +29,23 @@ MORE = (
 @pytest.fixture(scope="module")
 def one(wan_folder, tmp_path_factory) -> Path:
     return trained(tmp_path_factory.mktemp("one"), wan_folder, 1)
+
+
+@pytest.fixture(scope="module")
+def two(wan_folder, tmp_path_factory) -> Callable[[str], Path]:
+    """An uninterrupted run by two processes, made once for each trainer."""
+
+    @functools.cache
+    def run(trainer: str) -> Path:
+        if trainer.startswith("zero2"):
+            pytest.importorskip("deepspeed")
+        return trained(tmp_path_factory.mktemp(trainer), wan_folder, 2, *sharing(trainer))
+
+    return run
+
+
+def sharing(trainer: str) -> tuple[str, str]:
+    return f"trainer={trainer}", "trainer.plugins=null"
 
 
 def trained(folder: Path, wan_folder: Path, processes: int, *more: str) -> Path:
@@ -43,10 +62,8 @@ def losses(folder: Path, name: str = "validation/loss") -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["zero2", "zero2_offload", "fsdp2"])
-def test_two_processes_learn_what_one_learns(one, wan_folder, tmp_path, trainer):
-    if trainer.startswith("zero2"):
-        pytest.importorskip("deepspeed")
-    sharded = trained(tmp_path, wan_folder, 2, f"trainer={trainer}", "trainer.plugins=null")
+def test_two_processes_learn_what_one_learns(one, two, wan_folder, trainer):
+    sharded = two(trainer)
     assert len(losses(sharded)) == len(losses(one)) == STEPS // 5
     assert losses(sharded) == pytest.approx(losses(one), rel=1e-4)
     adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (one, sharded)]
@@ -71,12 +88,9 @@ def edits_of(adapter: Path, wan_folder: Path, trained: bool = True) -> torch.Ten
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["zero2", "fsdp2"])
-def test_a_sharded_run_resumes_exactly(wan_folder, tmp_path, trainer):
-    if trainer == "zero2":
-        pytest.importorskip("deepspeed")
-    more = (f"trainer={trainer}", "trainer.plugins=null")
-    full = trained(tmp_path / "full", wan_folder, 2, *more)
-    parts = trained(tmp_path / "parts", wan_folder, 2, *more, "trainer.max_steps=20")
+def test_a_sharded_run_resumes_exactly(two, wan_folder, tmp_path, trainer):
+    full, more = two(trainer), sharing(trainer)
+    parts = trained(tmp_path / "parts", wan_folder, 2, *more, "trainer.max_steps=10")
     run = Run(parts, [*overrides(wan_folder, *MORE, processes=2), *more], 2)
     assert run.wait() == [0, 0], run.said()
     states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (full, parts)]

@@ -61,7 +61,7 @@ class Page:
         taken = [on.video, on.status, on.source_prompt]
         on.video.upload(self.take, [on.video], taken, **QUIET).then(None, js=SHOW_PROBLEM)
         on.gallery.select(self.pick, None, [*taken, on.instruction, on.examples], **QUIET)
-        on.quality.input(self.preset, [on.quality], on.settings, **QUIET)
+        on.quality.input(self.set_quality, [on.quality], on.settings, **QUIET)
         on.examples.click(lambda row: row[0], [on.examples], [on.instruction], **QUIET)
         inputs = [on.video, on.instruction, on.source_prompt, on.quality, on.seed, on.start, on.end, *on.settings]
         outputs = [on.status, on.preview, on.result, on.slider, on.frame, on.both, on.download]
@@ -93,7 +93,7 @@ class Page:
         examples = gr.Dataset(samples=[[text] for text in sample.instructions])
         return str(self._samples[event.index]), message("A sample."), sample.prompt, sample.instructions[0], examples
 
-    def preset(self, quality: str) -> list[float]:
+    def set_quality(self, quality: str) -> list[float]:
         """The settings of a quality."""
         config = self._queue.pipeline.config.preset(quality)
         return [getattr(config, name) for name in SETTINGS]

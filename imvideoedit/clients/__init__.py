@@ -1,4 +1,4 @@
-"""Models that are asked over an endpoint or in this process: texts and images in, JSON out.
+"""Clients of language models, behind an endpoint or in this process: texts and images in, JSON out.
 
-Questions of a certain stage or judge stay with that stage or judge.
+The questions of a certain stage or judge belong to that stage or judge.
 """

@@ -1,8 +1,12 @@
-"""Questions, and their answers: what a model's text holds, and what is kept of it on disk."""
+"""Questions to a model, the JSON in its answers, and the cache of answers."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import logging
+import re
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from imvideoedit.common.files import replacing
+from imvideoedit.common.errors import UserError
 
-Part = str | bytes | np.ndarray
-"""A piece of a question: text, an image file's bytes, or pixels as uint8 ``[H, W, 3]``."""
+ContentPart = str | bytes | np.ndarray
+"""ContentPart of a message: text, an image file's bytes, or uint8 pixels ``[H, W, 3]``."""
 
 
 class Unanswered(Exception):
@@ -21,30 +25,30 @@ class Unanswered(Exception):
 
 
 class Refused(Unanswered):
-    """The model declined to answer; it will do so again."""
+    """The model declined to answer, and would again."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask, and the schema that the answer must fit."""
+    """The parts of a message, and the schema that the answer must fit."""
 
-    parts: Sequence[Part]
+    parts: Sequence[ContentPart]
     schema: type[BaseModel]
     system: str = ""
 
     @property
     def instructions(self) -> str:
-        """The system text with the schema, for endpoints and models that know no other way to get one."""
+        """The system text with the schema, for models without structured output."""
         schema = json.dumps(self.schema.model_json_schema())
         return f"{self.system}\n\nAnswer with one JSON object of this schema and nothing else:\n{schema}".strip()
 
     def key(self, model: str, temperature: float) -> str:
-        """64 hex digits that name this question to that model; pixels count, not the file they are sent as."""
+        """SHA-256, in hex, of model and question; an array counts by its pixels, not by the file it is sent as."""
         facts = [model, temperature, self.instructions, [_fingerprint(part) for part in self.parts]]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _fingerprint(part: Part) -> list[Any]:
+def _fingerprint(part: ContentPart) -> list[Any]:
     if isinstance(part, str):
         return ["text", part]
     if isinstance(part, bytes):
@@ -53,68 +57,75 @@ def _fingerprint(part: Part) -> list[Any]:
 
 
 def fitting_json(text: str, schema: type[BaseModel]) -> str:
-    """The first JSON object in a text that fits a schema, as JSON, whatever stands around it.
+    """The first JSON object in a text that fits a schema, outer objects before those within.
+
+    Not json-repair: it completes an answer that was cut off, which would then pass for a full one.
 
     Raises:
         Unanswered: there is none.
     """
-    problem = "it holds no whole JSON object"
-    for candidate in json_objects(text):
+    problem = "it holds no complete JSON object"
+    for start in re.finditer("{", text):
         try:
-            schema.model_validate_json(candidate)
+            _, end = json.JSONDecoder().raw_decode(text, start.start())
+            schema.model_validate_json(text[start.start() : end])
+            return text[start.start() : end]
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             problem = f"{'.'.join(map(str, first['loc'])) or 'object'}: {first['msg']}"
-        else:
-            return candidate
+        except (ValueError, RecursionError):  # no JSON, or nested deeper than any answer
+            pass
     raise Unanswered(f"the answer does not fit {schema.__name__} ({problem})")
 
 
-def json_objects(text: str) -> Iterator[str]:
-    """Every whole JSON object in a text by its start, outer ones before those within."""
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            _, end = decoder.raw_decode(text, start)
-            yield text[start:end]
-        except (ValueError, RecursionError):  # no JSON, or nested deeper than any answer
-            pass
-        start = text.find("{", start + 1)
-
-
 class AnswerCache:
-    """Answers and refusals on disk, one small JSON file each, whole or absent."""
+    """Answers and refusals in an SQLite file that several threads and processes may use at once.
+
+    A damaged file is renamed and a new one begun. Not diskcache: it unpickles whatever its file says is a pickle.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._path = folder / "answers.sqlite"
 
     def read(self, key: str, schema: type[BaseModel]) -> str | None:
-        """The answer kept under a key, as JSON that fits the schema; None if there is none, or a damaged one.
+        """The JSON stored under a key; None if there is none, or it does not fit the schema.
 
         Raises:
             Refused: the model declined to answer.
+            UserError: the file cannot be opened.
         """
-        try:
-            kept = json.loads(self._path(key).read_text())
-            if "refusal" in kept:
-                raise Refused(kept["refusal"])
-            schema.model_validate_json(kept["answer"])
-            return kept["answer"]
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        if not self._path.exists():
             return None
+        for answer, refusal in self._execute("SELECT answer, refusal FROM answers WHERE key = ?", key):
+            if refusal:
+                raise Refused(refusal)
+            with contextlib.suppress(ValidationError):
+                schema.model_validate_json(answer)
+                return answer
+        return None
 
     def write(self, key: str, answer: str) -> None:
-        """Keep an answer's JSON."""
-        self._write(key, {"answer": answer})
+        """Store an answer's JSON."""
+        self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, NULL)", key, answer)
 
     def write_refusal(self, key: str, refusal: str) -> None:
-        """Keep what the model said instead of an answer."""
-        self._write(key, {"refusal": refusal})
+        """Store what the model said instead of an answer."""
+        self._execute("INSERT OR REPLACE INTO answers VALUES (?, NULL, ?)", key, refusal)
 
-    def _write(self, key: str, entry: dict[str, str]) -> None:
-        with replacing(self._path(key)) as path:
-            path.write_text(json.dumps(entry))
-
-    def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.json"
+    def _execute(self, statement: str, *values: str) -> list[tuple[str, str]]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # A connection for each statement: it is quick next to a question, and works after a fork and in threads.
+            with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as connection, connection:
+                connection.text_factory = lambda data: data.decode(errors="replace")
+                connection.execute("CREATE TABLE IF NOT EXISTS answers (key PRIMARY KEY, answer, refusal)")
+                return connection.execute(statement, values).fetchall()
+        except (sqlite3.OperationalError, FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f"cannot use the cache {self._path} ({error}); set IMVIDEOEDIT_CACHE") from error
+        except sqlite3.DatabaseError as error:
+            damaged = self._path.with_suffix(".damaged")
+            logging.getLogger(__name__).warning(
+                "%s is damaged (%s); it is now %s and answers are asked for again", self._path, error, damaged.name
+            )
+            self._path.replace(damaged)
+            return self._execute(statement, *values)

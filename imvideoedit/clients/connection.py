@@ -1,4 +1,4 @@
-"""One try at one question over HTTP: how it is put, and what each way of failing means."""
+"""One attempt at a question over HTTP: the request, and what each kind of failure means."""
 
 import base64
 import email.utils
@@ -13,18 +13,18 @@ import openai
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
-from imvideoedit.clients.answers import Part, Question, Unanswered
+from imvideoedit.clients.answers import ContentPart, Question, Unanswered
 from imvideoedit.clients.settings import EndpointSettings
 from imvideoedit.common.errors import UserError
 
 CONNECT_TIMEOUT = 10.0  # seconds; an answer may take long, a connection does not
-SECRET_LENGTH = 8  # a shorter key is a placeholder for a server that asks for none, and may be part of any word
-MESSAGE_LENGTH = 300  # characters of an endpoint's own words in an error
+SECRET_LENGTH = 8  # a shorter key is a placeholder for a server that needs none, and may be part of any word
+MESSAGE_LENGTH = 300  # characters of an endpoint's message in an error
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A chat completion: its text, or a refusal; the tokens are None where the endpoint does not count them."""
+    """A chat completion: its text, or a refusal; the tokens (input, output) are None where they are not counted."""
 
     text: str
     refusal: str | None
@@ -33,32 +33,32 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Setback:
-    """Why a try brought no answer.
+class Failure:
+    """Why an attempt brought no answer.
 
     Attributes:
-        error: to raise if no other try is made.
-        again: whether another try may help.
-        charged: whether the endpoint may have charged for it.
-        wait: seconds that the endpoint asks to wait.
+        error: raised if there is no further attempt.
+        retry: whether a further attempt may help.
+        charged: whether the endpoint may have charged for this one.
+        retry_after: seconds that the endpoint asks to wait.
     """
 
     error: Exception
-    again: bool
+    retry: bool
     charged: bool = False
-    wait: float | None = None
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What of the protocol an endpoint understands; each model and server leaves something out."""
+    """The part of the protocol that an endpoint understands; each model and server leaves something out."""
 
     response_format: str = "json_schema"
     limit: str = "max_tokens"
     temperature: bool = True
 
     def without(self, error: openai.OpenAIError) -> "Dialect | None":
-        """The dialect that avoids what an endpoint objects to; None if this is not about the dialect."""
+        """The dialect without what an endpoint objects to; None if the error is about something else."""
         if not isinstance(error, (openai.BadRequestError, openai.UnprocessableEntityError)):
             return None
         complaint = f"{error.param} {error.message}".lower()
@@ -76,12 +76,13 @@ class Connection:
     """Sends questions with the user's key. Safe to use from several threads.
 
     Raises:
-        UserError: the environment holds no key, or something that is none.
+        UserError: the environment holds no valid key.
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings, self._dialect = settings, Dialect()
         self._key = _read_key(settings)
+        # The client's own retries would spend money that the budget does not see.
         self._client: Any = openai.OpenAI(
             api_key=self._key,
             base_url=settings.url,
@@ -89,17 +90,17 @@ class Connection:
             timeout=openai.Timeout(settings.timeout, connect=min(CONNECT_TIMEOUT, settings.timeout)),
         )
 
-    def post(self, question: Question) -> Reply | Setback:
-        """Send a question, again only where the endpoint objects to how it is put."""
+    def post(self, question: Question) -> Reply | Failure:
+        """Send a question, again only in a simpler dialect."""
         dialect = self._dialect
         while True:
             try:
-                # Raw, because the library believes whatever it is sent.
+                # Raw, since the client does not validate what it receives.
                 sent = self._client.chat.completions.with_raw_response.create(**self._request(question, dialect))
             except openai.OpenAIError as error:
                 simpler = dialect.without(error)
                 if simpler is None:
-                    return self._setback(error)
+                    return self._failure(error)
             else:
                 return self._reply(sent.content)
             self._dialect = dialect = simpler
@@ -121,13 +122,13 @@ class Connection:
             request["response_format"] = {"type": "json_object"}
         return request
 
-    def _reply(self, body: bytes) -> Reply | Setback:
+    def _reply(self, body: bytes) -> Reply | Failure:
         try:
             completion = _Completion.model_validate_json(body)
         except ValidationError:
             words = self._clean(body.decode(errors="replace"))
             error = Unanswered(f"{self._settings.url} did not send a chat completion but {words!r}")
-            return Setback(error, again=True, charged=True)
+            return Failure(error, retry=True, charged=True)
         choice, usage = completion.choices[0], completion.usage
         refusal = choice.message.refusal or None
         if choice.finish_reason == "content_filter":
@@ -139,35 +140,35 @@ class Connection:
             tokens=(usage.prompt_tokens, usage.completion_tokens) if usage else None,
         )
 
-    def _setback(self, error: openai.OpenAIError) -> Setback:
-        url, settings = self._settings.url, self._settings
+    def _failure(self, error: openai.OpenAIError) -> Failure:
+        url = self._settings.url
         if isinstance(error, openai.APIStatusError):
-            return self._status_setback(error)
-        # The library's own error says only that there was one; its cause is of its HTTP library, which has changed.
-        cause = type(error.__cause__).__name__
+            return self._status_failure(error)
+        # The client's own error carries no reason; its cause is an error of its HTTP library.
+        cause, reason = type(error.__cause__).__name__, self._clean(str(error.__cause__)) or "no answer"
         if cause in ("ConnectError", "ConnectTimeout"):
-            reason = self._clean(str(error.__cause__)) or "no answer"
             text = f"cannot reach the endpoint {url} ({reason}); check the network and IMVIDEOEDIT_ENDPOINT"
-            return Setback(UserError(text), again=True)
+            return Failure(UserError(text), retry=True)
         if isinstance(error, openai.APITimeoutError):
-            text = f"the endpoint {url} did not answer within {settings.timeout:g} s"
-            return Setback(Unanswered(text), again=True, charged=True)
-        text = f"the connection to {url} broke off ({cause}: {self._clean(str(error.__cause__))})"
-        return Setback(Unanswered(text), again=True, charged=True)
+            text = f"the endpoint {url} did not answer within {self._settings.timeout:g} s"
+        else:
+            text = f"the connection to {url} broke off ({cause}: {reason})"
+        return Failure(Unanswered(text), retry=True, charged=True)
 
-    def _status_setback(self, error: openai.APIStatusError) -> Setback:
+    def _status_failure(self, error: openai.APIStatusError) -> Failure:
         url, model, variable = self._settings.url, self._settings.model, self._settings.key_variable
         status, words = error.status_code, self._clean(error.message)
         if status in (401, 403):
-            return Setback(UserError(f"{url} does not accept the key in {variable} ({words}); mend it"), again=False)
-        if status == 404:
+            text = f"{url} does not accept the key in {variable} ({words}); correct it"
+        elif status == 404:
             text = f"{url} knows no model {model!r} ({words}); check IMVIDEOEDIT_MODEL, and IMVIDEOEDIT_ENDPOINT too"
-            return Setback(UserError(text), again=False)
-        if status == 402 or error.code == "insufficient_quota":
-            return Setback(UserError(f"the account at {url} has nothing left ({words}); top it up"), again=False)
-        again = status in (408, 409, 425, 429) or status >= 500
-        wait = _retry_after(error.response.headers.get("retry-after"))
-        return Setback(Unanswered(f"{url} answered with status {status} ({words})"), again, wait=wait)
+        elif status == 402 or error.code == "insufficient_quota":
+            text = f"the account at {url} has no credit left ({words}); top it up"
+        else:
+            retry = status in (408, 409, 425, 429) or status >= 500
+            wait = _retry_after(error.response.headers.get("retry-after", ""))
+            return Failure(Unanswered(f"{url} answered with status {status} ({words})"), retry, retry_after=wait)
+        return Failure(UserError(text), retry=False)
 
     def _hide(self, text: str) -> str:
         """The text without the key, which some endpoints repeat."""
@@ -202,41 +203,32 @@ def _read_key(settings: EndpointSettings) -> str:
     key = os.environ.get(name, "").strip()
     if not key:
         raise UserError(
-            f"there is no key for {settings.url}; set {name} to yours, or to any word for a server that asks for none"
+            f"there is no key for {settings.url}; set {name} to yours, or to any word for a server that needs none"
         )
     if not all(33 <= ord(character) <= 126 for character in key):
         # The HTTP library would refuse it too, and show it.
-        raise UserError(f"what {name} holds is no key: it has spaces or other than ASCII characters; copy it anew")
+        raise UserError(f"{name} holds no valid key: it has spaces or non-ASCII characters; copy it again")
     return key
 
 
-def _retry_after(header: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, as a number or a date."""
-    if header is None:
-        return None
+def _retry_after(header: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 without a valid one."""
     try:
-        seconds = float(header)
+        return max(float(header), 0.0)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
+            return max(email.utils.parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
         except ValueError:
-            return None
-    return max(seconds, 0.0)
+            return 0.0
 
 
-def _content(part: Part) -> dict[str, Any]:
+def _content(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    data = part if isinstance(part, bytes) else jpeg(part)
-    with Image.open(io.BytesIO(data)) as image:
+    if isinstance(part, np.ndarray):
+        file = io.BytesIO()
+        Image.fromarray(part).save(file, "JPEG", quality=95, subsampling=0)
+        part = file.getvalue()
+    with Image.open(io.BytesIO(part)) as image:
         media = Image.MIME[image.format or ""]
-    return {"type": "image_url", "image_url": {"url": f"data:{media};base64,{base64.b64encode(data).decode()}"}}
-
-
-def jpeg(pixels_HWC: np.ndarray) -> bytes:
-    """An image file of uint8 RGB pixels, without loss that shows."""
-    if pixels_HWC.dtype != np.uint8 or pixels_HWC.ndim != 3 or pixels_HWC.shape[2] != 3 or not pixels_HWC.size:
-        raise ValueError(f"need uint8 pixels [H, W, 3]; got {pixels_HWC.dtype} {list(pixels_HWC.shape)}")
-    file = io.BytesIO()
-    Image.fromarray(pixels_HWC).save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()
+    return {"type": "image_url", "image_url": {"url": f"data:{media};base64,{base64.b64encode(part).decode()}"}}

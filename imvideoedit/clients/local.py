@@ -1,4 +1,4 @@
-"""A vision-language model in this process, asked as an endpoint is."""
+"""A vision-language model of transformers in this process, with the interface of an endpoint."""
 
 import io
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from PIL import Image
 from pydantic import BaseModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from imvideoedit.clients.answers import AnswerCache, Part, Question, fitting_json
+from imvideoedit.clients.answers import AnswerCache, ContentPart, Question, fitting_json
 
-Model = TypeVar("Model", bound=BaseModel)
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class LocalModel:
-    """A model of transformers that answers with text to pictures and text, greedily; loaded at its first question.
+    """Answers with text to images and text, by greedy decoding; loaded at its first question.
 
-    Only safetensors are read and no code that comes with the model is run.
+    Only safetensors are read, and no code that comes with the model is run.
 
     Args:
         name: folder, or id on the hub.
@@ -28,17 +28,19 @@ class LocalModel:
     """
 
     def __init__(self, name: str, cache: Path, device: str | None = None, max_tokens: int = 400) -> None:
-        self._name, self._max_tokens = name, max_tokens
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._cache = AnswerCache(cache / "answers")
+        self._name, self._device, self._max_tokens = name, device, max_tokens
+        self._cache = AnswerCache(cache)
         self._loaded: tuple[Any, Any] | None = None
 
-    def ask(self, parts: Sequence[Part], schema: type[Model], system: str = "") -> Model:
-        """Ask one question, as ``Endpoint.ask`` does; an answer is kept under the model's name and files.
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_loaded": None}  # another process loads its own
+
+    def ask(self, parts: Sequence[ContentPart], schema: type[Answer], system: str = "") -> Answer:
+        """Ask one question, as ``Endpoint.ask`` does; answers are cached by the model's name and files.
 
         Raises:
-            Unanswered: what the model says does not fit the schema.
-            OSError, ValueError: it cannot be loaded.
+            Unanswered: the output does not fit the schema.
+            OSError, ValueError: the model cannot be loaded.
         """
         question = Question(parts, schema, system)
         key = question.key(_identity(self._name), temperature=0.0)
@@ -51,7 +53,7 @@ class LocalModel:
     @torch.inference_mode()
     def _generate(self, question: Question) -> str:
         model, processor = self._loaded = self._loaded or self._load()
-        # Instructions go into the user's turn: the chat templates of many small models know no other.
+        # Instructions go into the user's turn: many small models' chat templates know no system role.
         content = [{"type": "text", "text": question.instructions}, *map(_content, question.parts)]
         inputs = processor.apply_chat_template(
             [{"role": "user", "content": content}],
@@ -65,16 +67,17 @@ class LocalModel:
         return processor.batch_decode(new_BT, skip_special_tokens=True)[0]
 
     def _load(self) -> tuple[Any, Any]:
-        # Said outright, since left open transformers would ask on the terminal whether to run the model's code.
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        # False, not the default, with which transformers asks on the terminal whether to run the model's code.
         processor = AutoProcessor.from_pretrained(self._name, trust_remote_code=False)
         model = AutoModelForImageTextToText.from_pretrained(
             self._name, trust_remote_code=False, use_safetensors=True, dtype="auto"
         )
-        return model.to(self._device).eval(), processor
+        return model.to(device).eval(), processor
 
 
 def _identity(name: str) -> str:
-    """What tells this model's answers from another's: a folder's files may be replaced by others."""
+    """The name and, of a folder, its files' sizes and times: they may be replaced by another model's."""
     folder = Path(name)
     if not folder.is_dir():
         return name
@@ -82,9 +85,8 @@ def _identity(name: str) -> str:
     return " ".join([str(folder.resolve()), *(f"{file}:{stat.st_size}:{stat.st_mtime_ns}" for file, stat in stats)])
 
 
-def _content(part: Part) -> dict[str, Any]:
+def _content(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    if isinstance(part, bytes):
-        return {"type": "image", "image": Image.open(io.BytesIO(part)).convert("RGB")}
-    return {"type": "image", "image": Image.fromarray(part)}
+    image = Image.open(io.BytesIO(part)).convert("RGB") if isinstance(part, bytes) else Image.fromarray(part)
+    return {"type": "image", "image": image}

@@ -1,4 +1,4 @@
-"""The question that turns an instruction into a full prompt, and what its answer must be."""
+"""The question that turns an instruction into prompts, and the schema of its answer."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from imvideoedit.clients.answers import Part
+from imvideoedit.clients.answers import ContentPart
 
-MAX_WORDS = 200  # far beyond the 80 asked for; more is rambling, and the text encoder would cut it
+MAX_WORDS = 200  # far above the 80 asked for; the text encoder would cut off more
 
 SYSTEM = """\
 You write prompts for a model that edits videos. You see a few frames of one video, in order of time, and an instruction
@@ -45,32 +45,32 @@ left along a wet city street ..." becomes a prompt that says "A red sedan with a
 wet city street ...", and goes on in the same words."""
 
 
-def _tidy(text: str) -> str:
+def _check_length(text: str) -> str:
     words = text.split()
     if not 1 <= len(words) <= MAX_WORDS:
         raise ValueError(f"a description has 1 to {MAX_WORDS} words, not {len(words)}")
     return " ".join(words)
 
 
-Description = Annotated[str, AfterValidator(_tidy)]
+Description = Annotated[str, AfterValidator(_check_length)]
 
 
-class Prompts(BaseModel):
-    """A video before and after the edit."""
+class PromptPair(BaseModel):
+    """Descriptions of a video before and after the edit."""
 
     source_prompt: Description = Field(description="the whole video as it is, 40 to 80 words")
     prompt: Description = Field(description="the whole video as it looks after the edit, 40 to 80 words")
 
     @model_validator(mode="after")
-    def _differ(self) -> "Prompts":
+    def _differ(self) -> "PromptPair":
         if self.prompt.casefold() == self.source_prompt.casefold():
             raise ValueError("the description after the edit is the one before it")
         return self
 
 
-def question(instruction: str, frames: Sequence[np.ndarray], source_prompt: str | None) -> list[Part]:
-    """The parts that ask for ``Prompts``: the frames in order, then the instruction."""
-    parts: list[Part] = []
+def prompt_question(instruction: str, frames: Sequence[np.ndarray], source_prompt: str | None) -> list[ContentPart]:
+    """The parts that ask for a ``PromptPair``: the frames in order, then the instruction."""
+    parts: list[ContentPart] = []
     for number, frame_HWC in enumerate(frames, start=1):
         parts += [f"Frame {number} of {len(frames)}:", frame_HWC]
     if source_prompt:

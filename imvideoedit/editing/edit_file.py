@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from itertools import repeat
 from pathlib import Path
@@ -71,7 +72,7 @@ def edit_file(
         UserError: the input cannot be read or the output not written, a setting is out of its range, or memory ran
             out, also at the next lower offload level.
     """
-    clip = job.open()
+    clip = job.open_clip()
     prompts = expand(
         job.instruction,
         clip,
@@ -81,22 +82,24 @@ def edit_file(
         nano=pipeline.backbone.is_nano,
         local_model=job.expand_model,
     )
+    write = partial(_write, pipeline, job, clip, prompts, progress, on_step, on_frame)
+    if not _fits(write):
+        lowered = pipeline.placement.lower()
+        if not (lowered and _fits(write)):
+            also = ", also one offload level lower" if lowered else ""
+            raise UserError(f"{job.input} does not fit into memory{also}; {REMEDY}")
+    return prompts
+
+
+def _fits(write: Callable[[], None]) -> bool:
+    """Run ``write``; False where memory ran out. The error, and with it what its frames held, is gone then."""
     try:
-        _write(pipeline, job, clip, prompts, progress, on_step, on_frame)
-        return prompts
+        write()
+        return True
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    # The error is gone here, and with it what its stack frames held.
-    if not pipeline.placement.lower():
-        raise UserError(f"{job.input} does not fit into memory; {REMEDY}")
-    try:
-        _write(pipeline, job, clip, prompts, progress, on_step, on_frame)
-        return prompts
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(f"{job.input} does not fit into memory, also one offload level lower; {REMEDY}") from error
+        return False
 
 
 def _write(pipeline: EditPipeline, job: Job, clip: Clip, prompts: Expansion, progress, on_step, on_frame) -> None:

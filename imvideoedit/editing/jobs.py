@@ -61,7 +61,7 @@ class Job:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("input", "output")}
         return {"input": self.input.name, **own}
 
-    def open(self) -> Clip:
+    def open_clip(self) -> Clip:
         """The part of the input that is edited.
 
         Raises:

@@ -16,7 +16,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.world.grammar import apply_instruction
 
 if TYPE_CHECKING:
-    from imvideoedit.clients.prompts import Prompts
+    from imvideoedit.clients.prompts import PromptPair
     from imvideoedit.clients.settings import EndpointSettings
 
 WAYS = ("none", "grammar", "endpoint", "local")
@@ -98,7 +98,7 @@ def expand(
     try:
         prompts = _ask(how, instruction, frames, source_prompt, settings, local_model, device)
     except Exception as error:  # of the network, the disk, a model's files or its code: none may cost the user the edit
-        missing = isinstance(error, ImportError) and error.name in ("openai", "pydantic")
+        missing = isinstance(error, ImportError) and error.name in ("openai", "pydantic", "tenacity")
         install = f"{getattr(error, 'name', '')} is not installed; pip install 'imvideoedit[models]'"
         return _as_typed(instruction, source_prompt, install if missing else str(error) or type(error).__name__)
     return Expansion(source_prompt or prompts.source_prompt, prompts.prompt, how)
@@ -122,8 +122,8 @@ def sample_frames(frames: Iterable[np.ndarray], length: int, count: int = 4) -> 
     return [np.array(frame) for index, frame in enumerate(read) if index in wanted]
 
 
-def _ask(how, instruction, frames, source_prompt, settings, local_model, device) -> "Prompts":
-    from imvideoedit.clients.prompts import SYSTEM, Prompts, question
+def _ask(how, instruction, frames, source_prompt, settings, local_model, device) -> "PromptPair":
+    from imvideoedit.clients.prompts import SYSTEM, PromptPair, prompt_question
 
     if how == "endpoint":
         from imvideoedit.clients.endpoint import Endpoint
@@ -133,7 +133,7 @@ def _ask(how, instruction, frames, source_prompt, settings, local_model, device)
         from imvideoedit.clients.local import LocalModel
 
         model = LocalModel(local_model, settings.cache, device)
-    return model.ask(question(instruction, frames, source_prompt), Prompts, SYSTEM)
+    return model.ask(prompt_question(instruction, frames, source_prompt), PromptPair, SYSTEM)
 
 
 def _check_local(name: str | None) -> None:

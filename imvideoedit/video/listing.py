@@ -1,13 +1,15 @@
-"""The frames of a video file: how many, their time stamps, and where decoding can begin."""
+"""The frames of a video file: how many, their time stamps, and decoding from any of them on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from imvideoedit.common.errors import UserError
@@ -139,3 +141,44 @@ def _listing(stream: VideoStream, shown: Sequence[Stamp], keys: list[int]) -> Li
         rates=tuple(dict.fromkeys(fps for fps in stated if fps)),
         keys=np.array(keys, np.int64),
     )
+
+
+def decoded_from(path: Path, listing: Listing, first: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Yield each frame from index ``first`` on, or from an earlier one, with its index in the listing.
+
+    Where the decoder gives no frame for an index, the frame before is repeated, as in a player.
+
+    Raises:
+        UserError: while iterating: the file is damaged, or holds no frame.
+    """
+    seek = listing.seek_for(first)
+    if seek is not None:
+        key, wanted = seek
+        with opened(path) as container:
+            container.seek(key, stream=video_stream(container))
+            frames = decoded(path, container)
+            reached = next(frames)
+            # Where a file's seek index is wrong, all is read from the beginning instead.
+            if reached.pts is not None and reached.pts <= wanted:
+                yield from _placed(chain([reached], frames), listing, first)
+                return
+    with opened(path) as container:
+        yield from _placed(decoded(path, container), listing, 0)
+
+
+def _placed(frames: Iterator[VideoFrame], listing: Listing, index: int) -> Iterator[tuple[int, VideoFrame]]:
+    shown = next(frames)
+    for frame in chain([shown], frames):
+        if listing.stamps is not None and frame.pts is not None:
+            while index < listing.count and listing.stamps[index] < frame.pts:
+                yield index, shown
+                index += 1
+            if index < listing.count and frame.pts < listing.stamps[index]:
+                shown = frame
+                continue
+        if index == listing.count:
+            return
+        yield index, frame
+        shown, index = frame, index + 1
+    for late in range(index, listing.count):
+        yield late, shown

@@ -14,10 +14,9 @@ import numpy as np
 
 from imvideoedit.video.colour import frame_format
 from imvideoedit.video.containers import decoded, is_still, opened, video_stream
-from imvideoedit.video.decoding import decoded_from
 from imvideoedit.video.images import load_rgb
 from imvideoedit.video.info import VideoInfo
-from imvideoedit.video.listing import list_frames
+from imvideoedit.video.listing import decoded_from, list_frames
 from imvideoedit.video.pngs import png_texts
 from imvideoedit.video.timing import Timing, rate
 from imvideoedit.video.writer import VideoWriter, write_video

@@ -14,7 +14,7 @@ from imvideoedit.evaluation.edits.score_store import Score, Unscored
 from imvideoedit.evaluation.edits.videos import frames_of
 
 try:
-    from imvideoedit.clients.answers import Part, Unanswered
+    from imvideoedit.clients.answers import ContentPart, Unanswered
     from imvideoedit.clients.endpoint import Endpoint
     from imvideoedit.clients.local import LocalModel
     from imvideoedit.clients.settings import EndpointSettings
@@ -113,7 +113,10 @@ class JudgeScorer:
         return {**means, "total": float(np.mean(totals)), "spread": spread, "reasoning": answers[0].reasoning}
 
     def _ask(self, row: EditRow, source: list[np.ndarray], edited: list[np.ndarray], reading: int) -> Any:
-        parts: list[Part] = [f"Editing instruction: {row.instruction}", f"Reading {reading + 1} of {self.repeats}."]
+        parts: list[ContentPart] = [
+            f"Editing instruction: {row.instruction}",
+            f"Reading {reading + 1} of {self.repeats}.",
+        ]
         for title, frames in (("Original", source), ("Edited", edited)):
             for number, frame_HWC in enumerate(frames, 1):
                 parts += [f"{title} video, frame {number} of {len(frames)}:", frame_HWC]

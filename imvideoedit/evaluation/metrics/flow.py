@@ -42,7 +42,7 @@ def visible(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def between(first: Tensor, second: Tensor, flow: Flow) -> Tensor:
-    """The frame halfway, interpolated from both (Jiang et al. 2018, Super SloMo, equations 1 and 4 at t = 1/2)."""
+    """The frame halfway between two (Jiang et al. 2018, Super SloMo, equations 1 and 4 at t = 1/2)."""
     forward, backward = flow(first, second), flow(second, first)
     to_first, to_second = (backward - forward) / 4, (forward - backward) / 4
     return (warp(first, to_first)[0] + warp(second, to_second)[0]) / 2

@@ -1,7 +1,7 @@
 """Means, intervals and comparisons of methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def estimate_of(edits: Sequence[ScoredEdit], method: str, measure: str, task: st
 def compare_with_first(edits: Sequence[ScoredEdit], measures: Sequence[str]) -> list[Comparison]:
     """Every other method against the first one, in every measure."""
     first, *others = methods_of(edits)
-    found: list[tuple[str, str, Estimate, int, float]] = []
+    found: list[Comparison] = []
     for measure in measures:
         base = values_of(edits, first, measure)
         for method in others:
@@ -75,9 +75,9 @@ def compare_with_first(edits: Sequence[ScoredEdit], measures: Sequence[str]) -> 
             difference = _estimate([own[name] - base[name] for name in shared])
             if difference is not None:
                 p = wilcoxon([own[name] for name in shared], [base[name] for name in shared])
-                found.append((method, measure, difference, len(shared), p))
-    corrected = holm([p for *_, p in found])
-    return [Comparison(*comparison, p) for (*comparison, _), p in zip(found, corrected, strict=True)]
+                found.append(Comparison(method, measure, difference, len(shared), p))
+    corrected = holm([comparison.p for comparison in found])
+    return [replace(comparison, p=p) for comparison, p in zip(found, corrected, strict=True)]
 
 
 def _estimate(values: Sequence[float]) -> Estimate | None:

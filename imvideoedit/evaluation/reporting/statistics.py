@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(mean: float, interval: Sequence[float]) -> Estimate:
-    """With edges that rounding leaves on the right side of the mean."""
+    """A mean with its interval, which encloses it despite rounding."""
     low, high = interval
     return Estimate(mean, min(low, mean), max(high, mean))
 

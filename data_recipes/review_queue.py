@@ -1,4 +1,4 @@
-"""What a review page shows and keeps, without the page."""
+"""The pairs that reviewers decide on, in order; the review page without its components."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_recipes.agreement import between_reviewers, calibrate, reviewed
-from data_recipes.decisions import TEXTS, Decision, Decisions
-from data_recipes.rows import Row, digest
+from data_recipes.agreement import describe_reviews
+from data_recipes.decisions import Decision, Decisions
+from data_recipes.rows import TEXTS, Row, digest
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import load_rgb
@@ -18,14 +18,14 @@ ORDERS = ("random", "disagreement")
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReviewItem:
     """A pair as a reviewer sees it.
 
     Attributes:
-        row: with its id, task and texts.
+        row: id, task and texts.
         verdict: of the filter.
         source, target: uint8 ``[H, W, 3]``.
-        decision: the reviewer's own so far.
+        decision: the reviewer's own, if there is one.
     """
 
     row: Row
@@ -36,23 +36,22 @@ class Shown:
 
     @property
     def difference(self) -> np.ndarray:
-        """Where the two differ, uint8 ``[H, W]``: white is as it was, black differs by a third of the range or more."""
+        """uint8 ``[H, W]``: white where the two are equal, black where they differ by a third of the range or more."""
         change = np.abs(self.source.astype(np.int16) - self.target).max(-1)
         return (255 - np.minimum(3 * change, 255)).astype(np.uint8)
 
     @property
     def texts(self) -> dict[str, str]:
-        """As the reviewer left them."""
-        mended = self.decision.texts if self.decision else {}
-        return {name: mended.get(name, self.row[name]) for name in TEXTS}
+        """With the reviewer's corrections."""
+        return {name: self.row[name] for name in TEXTS} | dict(self.decision.texts if self.decision else {})
 
 
-class Desk:
-    """Pairs to review, and where decisions go.
+class ReviewQueue:
+    """The judged pairs of a recipe, and the decisions on them.
 
     Args:
-        out: a recipe's folder, filtered.
-        accept: the judge's threshold.
+        out: a recipe's folder, after ``stage=filter``.
+        accept: score from which the judge accepts.
         seed: of the random order.
 
     Raises:
@@ -75,53 +74,46 @@ class Desk:
             raise UserError(f"{out} holds no judged pairs; run the recipe up to stage=filter")
 
     def _rank(self, scores: dict[str, float], crossed: dict[str, dict[str, float]]) -> tuple[float, float]:
-        """Small where judges disagree, then where the judge is near its threshold."""
+        """Small where judges disagree, then where the judge is near the threshold."""
         lowest = [min(scores.values()), *(min(other.values()) for other in crossed.values())]
         return -float(np.std(lowest)), abs(lowest[0] - self._accept)
 
     def order(self, kind: str) -> list[str]:
-        """All judged pairs, in random order, or those first that judges are least sure of."""
+        """The ids of all pairs: in random order, or first those on which judges disagree."""
         shuffled = sorted(self._places, key=lambda name: digest("review", self._seed, name))
         return shuffled if kind == "random" else sorted(shuffled, key=self._ranks.__getitem__)
 
     def next_open(self, order: Sequence[str], reviewer: str, start: int = 0) -> int:
-        """The first place from ``start`` on, then from the beginning, that the reviewer has not decided on."""
+        """The first place from ``start`` on, then from the beginning, without a decision of the reviewer."""
         decisions = self.decisions.read()
         places = [*range(start, len(order)), *range(start)]
         return next((place for place in places if reviewer not in decisions.get(order[place], {})), start % len(order))
 
-    def show(self, name: str, reviewer: str) -> Shown:
-        """The pair called ``name``."""
+    def item(self, name: str, reviewer: str) -> ReviewItem:
+        """The pair with the id ``name``."""
         index = self._places[name]
         row = next(row for row in shards_of(self._out, "synthesize").read(index) if row["id"] == name)
         verdict = next(row for row in shards_of(self._out, "filter").read(index) if row["id"] == name)
         images = [load_rgb(row[part], f"{part} of {name}") for part in ("source", "target")]
         decision = self.decisions.read().get(name, {}).get(reviewer)
-        return Shown(row, verdict, images[0], images[1], decision)
+        return ReviewItem(row, verdict, images[0], images[1], decision)
 
-    def decide(self, reviewer: str, shown: Shown, accept: bool, texts: dict[str, str]) -> None:
-        """Keep a decision, with the texts that differ from the pair's own.
+    def decide(self, reviewer: str, item: ReviewItem, accept: bool, texts: dict[str, str]) -> None:
+        """Store a decision, with the texts that differ from the pair's own.
 
         Raises:
-            UserError: no reviewer's name, or a text is empty.
+            UserError: an invalid name of a reviewer, or a text is empty.
         """
         cleaned = {name: " ".join(text.split()) for name, text in texts.items()}
         for name, text in cleaned.items():
             if not text:
-                raise UserError(f"{name.replace('_', ' ')} is empty; write it again")
-        mended = {name: text for name, text in cleaned.items() if text != shown.row[name]}
-        self.decisions.write(reviewer.strip(), Decision(shown.row["id"], accept, mended))
+                raise UserError(f"{name.replace('_', ' ')} is empty; write one")
+        corrected = {name: text for name, text in cleaned.items() if text != item.row[name]}
+        self.decisions.write(reviewer.strip(), Decision(item.row["id"], accept, corrected))
 
     def progress(self, reviewer: str) -> str:
-        """How far reviewers are, and how they agree with the judge, in Markdown."""
+        """Counts of decisions, and agreement with the judge, in Markdown."""
         decisions = self.decisions.read()
-        own = sum(reviewer in said for said in decisions.values())
-        lines = [f"{own} of {len(self._places):,} pairs by you, {len(decisions)} by all"]
-        pairs = list(reviewed(self._out))
-        if pairs:
-            now, best, then = calibrate(pairs, self._accept)
-            lines.append(f"judge and reviewers agree on {now:.0%} at {self._accept:g}, most at {best:g} ({then:.0%})")
-        count, share = between_reviewers(self._out)
-        if count:
-            lines.append(f"reviewers agree with each other on {share:.0%} of {count}")
-        return " · ".join(lines)
+        own = sum(reviewer in each for each in decisions.values())
+        counts = f"{own} of {len(self._places):,} pairs by you, {len(decisions)} by all"
+        return " · ".join([counts, *describe_reviews(self._out, self._accept)])

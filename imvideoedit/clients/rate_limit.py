@@ -1,16 +1,16 @@
-"""No more calls a minute than an endpoint allows."""
+"""At most so many calls a minute."""
 
 import threading
 import time
 from collections.abc import Callable
 
 
-class Pace:
-    """Spaces calls of all threads evenly.
+class RateLimit:
+    """Spaces the calls of all threads evenly.
 
     Args:
-        per_minute: calls at most, above 0; None for no limit.
-        sleep: how to wait, in seconds.
+        per_minute: most calls, above 0; None for no limit.
+        sleep: waits, in seconds.
         clock: the time, in seconds.
     """
 
@@ -20,18 +20,16 @@ class Pace:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._gap = 60 / per_minute if per_minute else 0.0
+        self._interval = 60 / per_minute if per_minute else 0.0
         self._sleep, self._clock = sleep, clock
         self._lock = threading.Lock()
         self._next = 0.0
 
     def wait(self) -> None:
         """Return when the next call may be made."""
-        if not self._gap:
-            return
         with self._lock:
             now = self._clock()
             start = max(self._next, now)
-            self._next = start + self._gap
+            self._next = start + self._interval
         if start > now:
             self._sleep(start - now)
