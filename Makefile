@@ -11,7 +11,7 @@ STAMP := .venv/$(INSTALLED)
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 # The optional parts that a CPU can run; of the fast tests, the files that need one.
 OPTIONAL := timm>=1.0 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50 wandb>=0.20
-OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb)|find_spec."(timm|torchvision)' tests/*.py)
+OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb|bitsandbytes)|find_spec."(timm|torchvision)' tests/*.py)
 
 .PHONY: demo test proof lint install clean
 

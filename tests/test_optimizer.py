@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
 
-from imvideoedit.training.optimizers import MuonWithAdamW
+from imvideoedit.training.optimizers import MuonWithAdamW, adamw_8bit
 
 
 def model(seed: int = 0) -> nn.Module:
@@ -72,3 +72,19 @@ def test_one_kind_alone_will_do(keep):
     before = [p.clone() for p in chosen]
     descend(net, [MuonWithAdamW(chosen, 0.01)], 1)
     assert not any(torch.equal(a, b) for a, b in zip(before, chosen, strict=True))
+
+
+def test_moments_in_8_bits_move_weights_as_adamw_does():
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed; pip install 'imvideoedit[train]'")
+    ours, theirs = nn.Linear(128, 64), nn.Linear(128, 64)  # smaller weights would keep moments in 32 bits
+    theirs.load_state_dict(ours.state_dict())
+    before = ours.weight.detach().clone()
+    optimizers = adamw_8bit(ours.parameters(), lr=1e-2), AdamW(theirs.parameters(), lr=1e-2)
+    inputs, targets = torch.randn(8, 128), torch.randn(8, 64)
+    for _ in range(5):
+        for net, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            (net(inputs) - targets).square().mean().backward()
+            optimizer.step()
+    assert optimizers[0].state[ours.weight]["state1"].dtype == torch.uint8
+    assert (ours.weight - theirs.weight).abs().mean() < 0.05 * (theirs.weight - before).abs().mean()

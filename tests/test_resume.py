@@ -86,7 +86,7 @@ def wait_until(run: Run, folder: Path, goal: int, draw: random.Random) -> None:
 def stopped_after_three_steps(folder: Path, wan_folder: Path, number: int) -> Run:
     """A run of one process with a checkpoint of each step, which a signal has ended."""
     write_pairs(folder / "pairs", 26)
-    run = Run(folder, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1", *signal_at(3, number)))
+    run = Run(folder, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1", signal_at(3, number)))
     run.wait()
     return run
 

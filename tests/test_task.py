@@ -187,7 +187,7 @@ def test_export_writes_the_average_with_its_header(tmp_path):
         assert adapter_hash(tmp_path / "adapter.safetensors") == adapter_hash(task.method.state_dict())
     header = read_header(tmp_path / "adapter.safetensors")
     assert header.training["steps"] == 3 and header.training["seed"] == 9
-    assert SamplingConfig.read(header.training) == SamplingConfig(max_area=4096, steps=7)
+    assert SamplingConfig(**header.training["sampler"]) == SamplingConfig(max_area=4096, steps=7)
     assert header.backbone["parameter_hash"] == task.backbone.parameter_hash()
 
 

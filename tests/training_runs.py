@@ -41,10 +41,10 @@ class SignalAt(Callback):
             os.kill(os.getpid(), self.number)
 
 
-def signal_at(step: int, number: int = signal.SIGKILL, after: str = "null") -> list[str]:
-    """The overrides that add a :class:`SignalAt`."""
-    values = {"_target_": "tests.training_runs.SignalAt", "step": step, "number": int(number), "after": after}
-    return [f"+callbacks.signal.{key}={value}" for key, value in values.items()]
+def signal_at(step: int, number: int = signal.SIGKILL, after: str = "null") -> str:
+    """The override that adds a :class:`SignalAt`."""
+    values = f"step: {step}, number: {int(number)}, after: {after}"
+    return f"+callbacks.signal={{_target_: tests.training_runs.SignalAt, {values}}}"
 
 
 class Run:

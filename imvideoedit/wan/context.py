@@ -39,7 +39,7 @@ class TokenContext(tuple):
     def build(cls, rope: nn.Module, x_BCFHW: Tensor, text_BTD: Tensor, temb: Tensor, call: Any) -> "TokenContext":
         """The context of a pass over latents ``x_BCFHW``, with the transformer's ``rope``."""
         context, patch = cls(rope(x_BCFHW)), _any(rope).patch_size
-        context.grid = tuple(size // side for size, side in zip(x_BCFHW.shape[2:], patch, strict=True))  # type: ignore
+        context.grid = tuple(size // side for size, side in zip(x_BCFHW.shape[2:], patch, strict=True))
         context.call, context.text_BTD, context.temb = call, text_BTD, temb
         context._rope, context._planes = rope, {}
         return context
