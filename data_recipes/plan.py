@@ -91,7 +91,7 @@ def round_robin(seed: int, index: int, count: int) -> int:
 
 
 def balance(tasks: Sequence[str], wanted: int) -> list[int]:
-    """Indices of ``wanted`` rows, or of all if there are fewer: tasks as balanced as possible, their first rows first."""
+    """Indices of ``wanted`` rows, or of all if there are fewer: tasks balanced, the first rows of each."""
     by_task: dict[str, list[int]] = {}
     for row, task in enumerate(tasks):
         by_task.setdefault(task, []).append(row)
