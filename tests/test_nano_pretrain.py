@@ -7,11 +7,12 @@ import pytest
 import torch
 from diffusers import WanPipeline
 
+from imvideoedit.common.bundled import WEIGHTS
+from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
 from imvideoedit.nano.quality import _shares, clean_scene, measure
 from imvideoedit.nano.scene_batches import WorldBatches
 from imvideoedit.wan.backbone import load_backbone
-from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.world.render import render
 from tests import processes
 
@@ -85,6 +86,11 @@ def test_the_classifier_sees_exact_renderings_rightly_and_wrong_ones_wrongly():
 def test_noise_is_measured_as_noise():
     shares = measure(lambda prompts, f: np.random.default_rng(0).integers(0, 255, (len(prompts), f, 64, 64, 3)), 20)
     assert shares["generated"]["both_colors"] < 0.3 and shares["exact"]["both_colors"] > 0.9
+
+
+def test_diffusers_loads_the_bundled_folder():
+    pipeline = WanPipeline.from_pretrained(WEIGHTS)
+    assert type(pipeline.vae) is NanoAutoencoder
 
 
 @pytest.mark.slow

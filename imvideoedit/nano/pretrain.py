@@ -25,6 +25,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import command
 from imvideoedit.flow.guidance import guided
 from imvideoedit.flow.solvers import shifted_sigmas, solve
+from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.card import write_card
 from imvideoedit.nano.fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
 from imvideoedit.nano.fit_text_to_video import TextToVideoFit
@@ -32,7 +33,6 @@ from imvideoedit.nano.quality import measure
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.forward import denoise
-from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
