@@ -38,6 +38,7 @@ STATUSES = {
     "401": (401, {}, "incorrect key provided: {key}"),
     "404": (404, {}, "no such model"),
 }
+HELD: list[socket.socket] = []
 MAGIC = {b"\xff\xd8\xff": "jpeg", b"\x89PN": "png"}
 
 
@@ -149,10 +150,11 @@ class Server:
 
 
 def unused() -> str:
-    """An address where nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    """An address where nothing listens, nor will: its port is held, so that no other process gets it."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    HELD.append(held)
+    return f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
 @contextlib.contextmanager
