@@ -33,12 +33,24 @@ def command(config_name: str, run: Callable[[DictConfig], Any]) -> Callable[[], 
 
     @exit_cleanly
     def main() -> None:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would print
         _check_options()
-        with mistakes_in_one_line():
+        with _hydra_raises(), mistakes_in_one_line():
             composed()
 
     return main
+
+
+@contextlib.contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Inside, Hydra raises what it would print; afterwards the environment is as before, for who calls more commands."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _check_options() -> None:
