@@ -1,6 +1,7 @@
 """Every command answers a mistyped option with one line, and --help with its options."""
 
 import importlib
+import os
 import sys
 
 import pytest
@@ -48,3 +49,8 @@ def test_a_setting_with_dashes_costs_one_line(module, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
     assert captured.err.startswith("error: --experiment is no option; settings have no dashes")
+    monkeypatch.setattr(sys, "argv", ["command", "nonsense=1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    assert "HYDRA_FULL_ERROR" not in os.environ  # a command that is called leaves its caller's environment alone

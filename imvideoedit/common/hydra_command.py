@@ -42,7 +42,7 @@ def command(config_name: str, run: Callable[[DictConfig], Any]) -> Callable[[], 
 
 @contextlib.contextmanager
 def _hydra_raises() -> Iterator[None]:
-    """Inside, Hydra raises what it would print; afterwards the environment is as before, for who calls more commands."""
+    """Inside, Hydra raises what it would print; afterwards the environment is as before, for further commands."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
