@@ -107,7 +107,7 @@ def test_pairs_of_videos_are_the_exact_renderings(wan_folder, tmp_path):
         for latents, video in zip((batch.source_BCFHW, batch.target_BCFHW), edit.render(5, (32, 32)), strict=False):
             exact = backbone.encode_video(to_tensor(video)[None])
             torch.testing.assert_close(latents, exact, rtol=2e-3, atol=2e-3)
-        assert batch.labels_BFhwA.equal(label_tokens(edit.target, 2, batch.labels_BFhwA.shape[2:4])[None])
+        assert batch.labels["content"].equal(label_tokens(edit.target, 2, batch.labels["content"].shape[2:4])[None])
     with pytest.raises(UserError, match=r"data\.frames is 4"):
         NanoPairs(frames=4)
 

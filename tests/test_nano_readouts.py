@@ -51,7 +51,7 @@ def test_losses_fall_when_the_transformer_knows_and_reach_into_it():
     for _ in range(60):
         with tapped(transformer, readouts.taps) as outputs:
             transformer(noise, torch.full((2,), 500.0), torch.zeros(2, 5, 16))
-        losses = readouts.losses(labels, outputs)
+        losses = readouts.losses({"content": labels}, outputs)
         total = torch.stack(list(losses.values())).mean(1).sum()
         optimizer.zero_grad()
         total.backward()

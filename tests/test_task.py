@@ -35,7 +35,7 @@ class Batches(LightningDataModule):
     def __getitem__(self, index: int) -> EditBatch:
         batch = tiny_batch(batch=4, frames=1, seed=index % self.different)
         labels = torch.randint(0, 5, (4, 1, 2, 3, 4), generator=torch.Generator().manual_seed(index))
-        return replace(batch, labels_BFhwA=labels)
+        return replace(batch, labels={"content": labels})
 
     def train_dataloader(self) -> DataLoader:
         repeats = self.trainer.accumulate_grad_batches
@@ -149,7 +149,7 @@ def test_an_auxiliary_module_teaches_the_method_and_is_thrown_away(tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(plain.average.values, taught.average.values, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(start, taught.auxiliary.parameters(), strict=True))
     assert taught.backbone.parameter_hash() == plain.backbone.parameter_hash()
-    without = replace(Batches()[0], labels_BFhwA=None)
+    without = replace(Batches()[0], labels={})
     assert taught._auxiliary_loss(without, {}) == 0.0
 
 

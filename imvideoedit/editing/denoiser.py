@@ -5,7 +5,7 @@ Shapes: B batch (one), C channels, F latent frames, H W latent pixels, T text to
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,8 +49,7 @@ class Denoiser:
     @torch.no_grad()
     def __call__(
         self,
-        source_BCFHW: Tensor,
-        texts_BTD: Tensor,
+        batch: EditBatch,
         seed: int,
         progress: Progress | None = None,
         on_step: StepCallback | None = None,
@@ -58,17 +57,17 @@ class Denoiser:
         """Edited latents of a source of any length.
 
         Args:
-            texts_BTD: the edited prompt and, for guidance, the empty text, a row each.
+            batch: of one edit, without a target; with the empty text where there is guidance by the text.
             seed: of the noise.
         """
-        config = self.config
+        config, source_BCFHW = self.config, batch.source_BCFHW
         sigmas = shifted_sigmas(config.steps, self.shift if config.shift is None else config.shift, config.strength)
         windows = windows_of(source_BCFHW.shape[2], config, self.group)
-        sources = [source_BCFHW[:, :, window] for window in windows]
-        known = self._conditions(sources, texts_BTD)
+        batches = [replace(batch, source_BCFHW=source_BCFHW[:, :, window]) for window in windows]
+        known = self._conditions(batches)
         parts = [
-            partial(self._velocity, index, source, known and known[index], texts_BTD, _lowest(sigmas, config))
-            for index, source in enumerate(sources)
+            partial(self._velocity, index, each, known and known[index], _lowest(sigmas, config))
+            for index, each in enumerate(batches)
         ]
         velocity = blended(parts, windows, _counter(progress, config.steps * len(windows)))
         generator = torch.Generator().manual_seed(seed)
@@ -78,31 +77,26 @@ class Denoiser:
         with _first_block_cache(self.transformer, config.cache if known else 0.0):
             return SOLVERS[config.solver](_with_callback(velocity, on_step), start.x_BCFHW, sigmas)
 
-    def _conditions(self, sources: Sequence[Tensor], texts_BTD: Tensor) -> list[Any] | None:
+    def _conditions(self, batches: Sequence[EditBatch]) -> list[Any] | None:
         """The method's condition of each window; None where they would not fit."""
-        first = self._condition(sources[0], texts_BTD)
+        first = self.method.condition(self.transformer, batches[0])
         if first is None:
-            return [None] * len(sources)
-        room = KEPT_SHARE * free_bytes(sources[0].device)
-        if len(sources) > 1 and first.nbytes * (len(sources) - 1) > room:
+            return [None] * len(batches)
+        room = KEPT_SHARE * free_bytes(batches[0].source_BCFHW.device)
+        if len(batches) > 1 and first.nbytes * (len(batches) - 1) > room:
             return None
-        conditions = [first, *(self._condition(source_BCFHW, texts_BTD) for source_BCFHW in sources[1:])]
+        conditions = [first, *(self.method.condition(self.transformer, batch) for batch in batches[1:])]
         for condition in conditions:
-            condition.keep_prepared = first.prepared_nbytes * len(sources) <= room
+            condition.keep_prepared = first.prepared_nbytes * len(batches) <= room
         return conditions
 
-    def _condition(self, source_BCFHW: Tensor, texts_BTD: Tensor) -> Any:
-        return self.method.condition(self.transformer, EditBatch(source_BCFHW, None, texts_BTD[:1]))
-
-    def _velocity(
-        self, window: int, source_BCFHW, known: Any, texts_BTD: Tensor, lowest: float, x_BCFHW: Tensor, sigma_B
-    ) -> Tensor:
+    def _velocity(self, window: int, batch: EditBatch, known: Any, lowest: float, x_BCFHW: Tensor, sigma_B) -> Tensor:
         """Of one window; guidance down to the noise level ``lowest``."""
         if known is None:
-            known = self._condition(source_BCFHW, texts_BTD)
-        batches = [EditBatch(source_BCFHW, None, text_TD[None]) for text_TD in texts_BTD]
-        branches = [self.method.velocity(self.transformer, batch, known) for batch in batches]
-        branches.append(partial(_text_alone, self.transformer, texts_BTD[:1]))
+            known = self.method.condition(self.transformer, batch)
+        batches = [batch, *([batch.without_text()] if batch.empty_TD is not None else [])]
+        branches = [self.method.velocity(self.transformer, each, known) for each in batches]
+        branches.append(partial(_text_alone, self.transformer, batch.text_BTD))
         named = [
             _cached_by_name(self.transformer, f"window {window} branch {branch}", velocity)
             for branch, velocity in enumerate(branches)

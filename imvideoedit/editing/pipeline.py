@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from imvideoedit.common.bundled import adapter_path
+from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.compositing import composite_source
 from imvideoedit.editing.denoiser import Denoiser, Progress, StepCallback
 from imvideoedit.editing.lora import fuse_lora
@@ -203,8 +204,9 @@ class EditPipeline:
             texts_BTD = backbone.encode_text([prompt, ""] if config.guidance != 1 else [prompt])
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
         with placement.working(backbone.transformer):
-            source_BCFHW, texts_BTD = source_BCFHW.to(placement.device), texts_BTD.to(placement.device)
-            latents_BCFHW = denoiser(source_BCFHW, texts_BTD, seed, progress, on_step)
+            empty_TD = texts_BTD[1] if len(texts_BTD) > 1 else None
+            batch = EditBatch(source_BCFHW, None, texts_BTD[:1], empty_TD=empty_TD).to(placement.device)
+            latents_BCFHW = denoiser(batch, seed, progress, on_step)
         with placement.working(backbone.vae):
             edited = self._decode(latents_BCFHW, count)
             if config.keep == 0:

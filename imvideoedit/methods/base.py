@@ -6,11 +6,12 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from imvideoedit.edit_batch import EditBatch
+from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
 from imvideoedit.wan.context import AdaptedProcessor
@@ -24,6 +25,7 @@ class Method(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    inputs: ClassVar[tuple[Input, ...]] = ()  # besides source and text
 
     def __init__(self, objective: FlowMatching | None = None) -> None:
         super().__init__()
@@ -38,6 +40,16 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AdaptedProcessor:
         """Make the processor of one block, with its trained weights in ``dtype`` on the block's device."""
+
+    def transform(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Change a training example before it is encoded, such as by a pretext task; here it stays as it is.
+
+        Args:
+            example: ``source``, ``target`` and the inputs by name, at the model's size: uint8 ``[F, H, W, 3]``, of an
+                image with one frame; masks uint8 ``[F, H, W]``; texts, and the prompt as ``prompt``, as str.
+            rng: depends on the seed, the row and the epoch alone.
+        """
+        return example
 
     def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
         """What is computed once for all steps and guidance branches of an edit, such as ``SourceFeatures``; or None."""

@@ -90,7 +90,7 @@ class EncodedPairs:
             text_TD = self.texts_TD[self.text_of_pair[index]]
             text_BTD[row, : len(text_TD)] = text_TD.float()
         source, target = self.source_NCFHW[rows].float(), self.target_NCFHW[rows].float()
-        return EditBatch(source, target, text_BTD, labels_BFhwA=self.labels_NFhwA[rows])
+        return EditBatch(source, target, text_BTD, labels={"content": self.labels_NFhwA[rows]})
 
 
 def encoded_pairs(

@@ -50,7 +50,8 @@ class TextToVideoFit(lightning.LightningModule):
             velocity = denoise(self.transformer, noisy, sigma_B, text)
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
-        readings = {name: loss_B.mean() for name, loss_B in self.readouts.losses(batch["labels"], outputs).items()}
+        of_content = self.readouts.losses({"content": batch["labels"]}, outputs)
+        readings = {name: loss_B.mean() for name, loss_B in of_content.items()}
         self.log_dict({f"t2v/{name}": reading for name, reading in readings.items()})
         return loss + torch.stack(list(readings.values())).sum()
 

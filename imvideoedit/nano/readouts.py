@@ -73,14 +73,15 @@ class ContentReadouts(nn.Module):
         """A linear map of a block's normalised output."""
         return nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, outputs))
 
-    def losses(self, labels_BFhwA: Tensor, outputs: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    def losses(self, labels: Mapping[str, Tensor], outputs: Mapping[int, Tensor]) -> dict[str, Tensor]:
         """Weighted cross entropies, ``[B]`` each; rows of the outputs beyond the labels' are not used.
 
         Args:
-            labels_BFhwA: see :func:`label_tokens`.
+            labels: ``content`` as :func:`label_tokens` gives it, ``[B, F, h, w, 4]``.
             outputs: of the blocks, ``[B, L, D]`` by index.
         """
         found: dict[str, Tensor] = {}
+        labels_BFhwA = labels["content"]
         for index, readout in zip(self.blocks, self.content.values(), strict=True):
             scores = readout(outputs[index][: len(labels_BFhwA)]).float().split(self.sizes, dim=-1)
             for place, (attribute, (_, weight)) in enumerate(ATTRIBUTES.items()):
@@ -99,12 +100,13 @@ class Readouts(ContentReadouts):
         self.place_block = min(1, depth - 1)
         self.taps = (self.place_block, *self.blocks)
 
-    def losses(self, labels_BFhwA: Tensor, outputs: Mapping[int, Tensor]) -> dict[str, Tensor]:
+    def losses(self, labels: Mapping[str, Tensor], outputs: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        labels_BFhwA = labels["content"]
         rows, columns = (torch.arange(n, device=labels_BFhwA.device) for n in labels_BFhwA.shape[2:4])
         of_row, of_column = self.place(outputs[self.place_block]).float().chunk(2, dim=-1)
         grid = labels_BFhwA.shape[:-1]
         place_B = entropy(of_row, rows[:, None].expand(grid)) + entropy(of_column, columns.expand(grid))
-        return {"place": PLACE_WEIGHT * place_B, **super().losses(labels_BFhwA, outputs)}
+        return {"place": PLACE_WEIGHT * place_B, **super().losses(labels, outputs)}
 
 
 def entropy(scores_BLN: Tensor, wanted_BFhw: Tensor) -> Tensor:

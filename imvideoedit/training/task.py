@@ -145,9 +145,9 @@ class EditTask(LightningModule):
         return total_B.mean() + self._auxiliary_loss(edits, outputs)
 
     def _auxiliary_loss(self, edits: EditBatch, outputs: Mapping[int, Tensor]) -> Tensor | float:
-        if self.auxiliary is None or edits.labels_BFhwA is None:
+        if self.auxiliary is None or not edits.labels:
             return 0.0
-        readings = self.auxiliary.losses(edits.labels_BFhwA, outputs)
+        readings = self.auxiliary.losses(edits.labels, outputs)
         losses = {name: loss_B.mean() for name, loss_B in readings.items()}
         for name, loss in losses.items():
             self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
