@@ -2,20 +2,22 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from imvideoedit.layers.rope import POSITIONS
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.context import AdaptedProcessor, block_dtype
+from imvideoedit.wan.context import AdaptedProcessor, attach, block_dtype, denoise_with, detach
 from imvideoedit.wan.forward import (
-    attach,
+    close_forward,
     denoise,
-    denoise_with,
-    detach,
     embed,
     modulation,
+    open_forward,
     run_blocks,
     tapped,
     unembed,
+    widen_patch_embedding,
 )
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
@@ -36,6 +38,7 @@ class Listener(AdaptedProcessor):
 def test_each_block_gets_grid_text_and_modulation(patch, grid):
     transformer = tiny_transformer(patch_size=patch)
     listeners = [Listener(index) for index in range(2)]
+    open_forward(transformer)
     attach(transformer, listeners)
     call = object()
     denoise_with(transformer, torch.randn(2, 4, 3, 4, 8), torch.rand(2), torch.randn(2, 5, 16), call)
@@ -50,14 +53,16 @@ def test_each_block_gets_grid_text_and_modulation(patch, grid):
 
 def test_timesteps_per_token_pass(transformer):
     listeners = [Listener(index) for index in range(2)]
+    open_forward(transformer)
     attach(transformer, listeners)
-    transformer(torch.randn(1, 4, 1, 4, 4), torch.rand(1, 4), torch.randn(1, 5, 16), call=object())
+    denoise_with(transformer, torch.randn(1, 4, 1, 4, 4), torch.rand(1, 4), torch.randn(1, 5, 16), object())
     assert listeners[1].contexts[0].temb.shape == (1, 4, 6, 24)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_the_plane_holds_the_backbones_own_positions(transformer, position):
     listener = Listener(0)
+    open_forward(transformer)
     attach(transformer, [listener, Listener(1)])
     denoise_with(transformer, torch.randn(1, 4, 3, 4, 6), torch.rand(1), torch.randn(1, 5, 16), object())
     plane = listener.contexts[0].plane(position)
@@ -96,19 +101,56 @@ def test_the_forward_pass_in_parts_is_the_stock_one(patch, per_token, dtype):
     transformer = tiny_transformer(patch_size=patch).to(dtype)
     latents, text = torch.randn(2, 4, 3, 4, 8, dtype=dtype), torch.randn(2, 5, 16, dtype=dtype)
     tokens = embed(transformer, latents).shape[1]
-    timestep = 1000 * torch.rand((2, tokens) if per_token else (2,))
+    sigma = torch.rand((2, tokens) if per_token else (2,))
+    timestep = 1000 * sigma
     expected = transformer(latents, timestep, text).sample
     time, rows, projected = modulation(transformer, timestep, text)
     hidden = run_blocks(transformer, embed(transformer, latents), projected, rows, transformer.rope(latents))
     assert torch.equal(unembed(transformer, hidden, time, latents.shape), expected)
+    open_forward(transformer)
     attach(transformer, [Listener(0), Listener(1)])
     with tapped(transformer, [1]) as outputs:
-        velocity, last = transformer(latents, timestep, text, call=object())
+        velocity, last = denoise_with(transformer, latents, sigma, text, object())
     assert torch.equal(velocity, expected) and torch.equal(last, hidden) and outputs[1] is last
     assert torch.equal(transformer(latents, timestep, text).sample, expected)
 
 
+def test_rotary_tables_may_differ_from_block_to_block(transformer, batch):
+    latents, text = batch.source_BCFHW, batch.text_BTD
+    time, rows, projected = modulation(transformer, torch.tensor([250.0, 500.0]), text)
+    cos, sin = transformer.rope(latents)
+    outputs = [
+        run_blocks(transformer, embed(transformer, latents), projected, rows, rotary)
+        for rotary in ((cos, sin), [(cos, sin)] * 2, [(cos, sin), (cos, -sin)])
+    ]
+    assert torch.equal(outputs[0], outputs[1]) and not torch.allclose(outputs[0], outputs[2])
+
+
+def test_image_tokens_go_before_the_text():
+    transformer = tiny_transformer(image_dim=12, added_kv_proj_dim=24)
+    latents, text, image = torch.randn(2, 4, 3, 4, 8), torch.randn(2, 5, 16), torch.randn(2, 257, 12)
+    timestep = torch.tensor([250.0, 500.0])
+    expected = transformer(latents, timestep, text, image).sample
+    time, rows, projected = modulation(transformer, timestep, text, image)
+    hidden = run_blocks(transformer, embed(transformer, latents), projected, rows, transformer.rope(latents))
+    assert torch.equal(unembed(transformer, hidden, time, latents.shape), expected)
+    assert not torch.allclose(expected, transformer(latents, timestep, text, image.flip(0)).sample)
+
+
+def test_a_widened_patch_embedding_is_that_of_more_channels(transformer, batch):
+    latents, more = batch.source_BCFHW, torch.randn(2, 3, *batch.source_BCFHW.shape[2:])
+    columns = widen_patch_embedding(transformer, 3, torch.float32)
+    assert torch.equal(embed(transformer, latents, columns, more), embed(transformer, latents))
+    nn.init.normal_(columns.weight)
+    own = transformer.patch_embedding
+    weight = torch.cat([own.weight, columns.weight], dim=1)
+    wide = functional.conv3d(torch.cat([latents, more], dim=1), weight, own.bias, own.stride)
+    tokens = embed(transformer, latents, columns, more)
+    torch.testing.assert_close(tokens, wide.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
 def test_a_copy_of_an_adapted_transformer_runs_its_own_weights(transformer, batch):
+    open_forward(transformer)
     attach(transformer, [Listener(0), Listener(1)])
     copied = copy.deepcopy(transformer)
     torch.nn.init.zeros_(copied.proj_out.weight)
@@ -133,10 +175,12 @@ def test_attach_and_detach_leave_no_trace(transformer):
 
 
 def test_two_adapters_do_not_share_a_transformer(transformer):
+    open_forward(transformer)
     attach(transformer, [Listener(0), Listener(1)])
     with pytest.raises(RuntimeError, match="adapted already"):
         PredictUpdate().install(transformer)
     detach(transformer)
+    close_forward(transformer)
     PredictUpdate().install(transformer)
 
 

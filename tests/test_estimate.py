@@ -43,14 +43,14 @@ def test_a_steps_peak_counts_what_is_stored_and_not_the_weights():
 def test_flops_of_all_blocks_follow_from_a_few():
     config = dict(meta_transformer(TINY_TRANSFORMER | {"num_layers": 5}).config)
     pairs = Pairs(2, 4, 6, text=5)
-    full = useful_flops(config, PredictUpdate(), pairs)
+    full = useful_flops(config, PredictUpdate(), pairs.batch(config, (), "meta", torch.float32))
     from torch.utils.flop_counter import FlopCounterMode
 
     transformer = meta_transformer(TINY_TRANSFORMER | {"num_layers": 5})
     method = PredictUpdate()
     method.install(transformer)
     with FlopCounterMode(display=False) as counter:
-        loss_of(transformer, method, pairs.batch(transformer.config, "meta", torch.float32)).backward()
+        loss_of(transformer, method, pairs.batch(transformer.config, (), "meta", torch.float32)).backward()
     assert full == counter.get_total_flops()
 
 
@@ -97,7 +97,8 @@ def test_useful_products_of_a_pair_are_those_of_its_layers():
     adapter_attention = attention * (2 * 2 * tokens + text)
     forward = 2 * (frozen + frozen_attention) + adapter + adapter_attention
     backward = frozen + 2 * adapter + 2 * (frozen_attention + adapter_attention)
-    found = useful_flops(dict(meta_transformer(WAN_1_3B).config), PredictUpdate(), STILL)
+    config = dict(meta_transformer(WAN_1_3B).config)
+    found = useful_flops(config, PredictUpdate(), STILL.batch(config, (), "meta", torch.float32))
     assert found == pytest.approx(blocks * (forward + backward), rel=0.03)
 
 

@@ -16,8 +16,8 @@ from imvideoedit.benchmark.block import Block, run_step
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import fold_frames, unfold_frames
 from imvideoedit.methods.source_features import EditCall
-from imvideoedit.wan.context import AdaptedProcessor, TokenContext
-from imvideoedit.wan.forward import attach
+from imvideoedit.wan.context import AdaptedProcessor, TokenContext, attach
+from imvideoedit.wan.forward import open_forward
 
 
 class PeerProcessor(AdaptedProcessor):
@@ -40,6 +40,7 @@ def peer_step(block: Block, backward: bool) -> Callable[[], None]:
     """A step of an edit in one block of the peer, whose grid has twice the width."""
     block.transformer.requires_grad_(False)
     processor = PeerProcessor(0, block.transformer.blocks[0], block.dtype).requires_grad_(backward)
+    open_forward(block.transformer)
     attach(block.transformer, [processor])
     hidden_BLD = block.hidden(1, backward)
     return lambda: run_step(block.run(hidden_BLD, EditCall("joint"), per_token=True), backward)

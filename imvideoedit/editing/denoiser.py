@@ -5,7 +5,7 @@ Shapes: B batch (one), C channels, F latent frames, H W latent pixels, T text to
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,15 +13,15 @@ import torch
 from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 from torch import Tensor
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.offload import free_bytes
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.editing.windows import blended, plan_windows
-from imvideoedit.flow.guidance import guided
+from imvideoedit.flow.guidance import Guidance
 from imvideoedit.flow.matching import FlowMatching
-from imvideoedit.flow.solvers import SOLVERS, Velocity, shifted_sigmas
+from imvideoedit.flow.solvers import SOLVERS, State, Velocity, shifted_sigmas, video_of
 from imvideoedit.methods.base import Method
-from imvideoedit.wan.forward import denoise
 
 KEPT_SHARE = 0.5  # of the free memory, for the source's features of all windows
 Progress = Callable[[int, int], None]
@@ -60,49 +60,61 @@ class Denoiser:
             batch: of one edit, without a target; with the empty text where there is guidance by the text.
             seed: of the noise.
         """
-        config, source_BCFHW = self.config, batch.source_BCFHW
+        config, frames = self.config, batch.source_BCFHW.shape[2]
         sigmas = shifted_sigmas(config.steps, self.shift if config.shift is None else config.shift, config.strength)
-        windows = windows_of(source_BCFHW.shape[2], config, self.group)
-        batches = [replace(batch, source_BCFHW=source_BCFHW[:, :, window]) for window in windows]
+        windows = windows_of(frames, config, self.group)
+        batches = [self.method.window(batch, window, self.group) for window in windows]
         known = self._conditions(batches)
         parts = [
             partial(self._velocity, index, each, known and known[index], _lowest(sigmas, config))
             for index, each in enumerate(batches)
         ]
         velocity = blended(parts, windows, _counter(progress, config.steps * len(windows)))
-        generator = torch.Generator().manual_seed(seed)
-        noise_BCFHW = torch.randn(source_BCFHW.shape, generator=generator).to(source_BCFHW)
-        start = FlowMatching.path(source_BCFHW, noise_BCFHW, sigmas[:1].to(noise_BCFHW.device))
+        state = self._start(batch, torch.Generator().manual_seed(seed), float(sigmas[0]))
         # Where the source is encoded anew at each step, its passes would be taken for further steps.
         with _first_block_cache(self.transformer, config.cache if known else 0.0):
-            return SOLVERS[config.solver](_with_callback(velocity, on_step), start.x_BCFHW, sigmas)
+            return video_of(SOLVERS[config.solver](_with_callback(velocity, on_step), state, sigmas))
+
+    def _start(self, batch: EditBatch, generator: torch.Generator, sigma: float) -> State:
+        """The method's noise, with the source in it at a first noise level below 1."""
+        noise = self.method.initial(batch, generator)
+        if sigma == 1:
+            return noise
+        if not isinstance(noise, Tensor):
+            raise UserError("strength below 1 starts from the source alone, which this adapter cannot; set it to 1")
+        return FlowMatching.path(batch.source_BCFHW, noise, torch.full((len(noise),), sigma).to(noise.device)).x_BCFHW
 
     def _conditions(self, batches: Sequence[EditBatch]) -> list[Any] | None:
         """The method's condition of each window; None where they would not fit."""
-        first = self.method.condition(self.transformer, batches[0])
-        if first is None:
-            return [None] * len(batches)
+        method, count = self.method, len(batches)
+        first = method.condition(self.transformer, batches[0])
         room = KEPT_SHARE * free_bytes(batches[0].source_BCFHW.device)
-        if len(batches) > 1 and first.nbytes * (len(batches) - 1) > room:
+        if method.condition_bytes(first) * (count - 1) > room:
             return None
-        conditions = [first, *(self.method.condition(self.transformer, batch) for batch in batches[1:])]
+        conditions = [first, *(method.condition(self.transformer, batch) for batch in batches[1:])]
         for condition in conditions:
-            condition.keep_prepared = first.prepared_nbytes * len(batches) <= room
+            method.keep_prepared(condition, room / count)
         return conditions
 
-    def _velocity(self, window: int, batch: EditBatch, known: Any, lowest: float, x_BCFHW: Tensor, sigma_B) -> Tensor:
+    def _velocity(self, window: int, batch: EditBatch, known: Any, lowest: float, x: State, sigma_B: Tensor) -> State:
         """Of one window; guidance down to the noise level ``lowest``."""
         if known is None:
             known = self.method.condition(self.transformer, batch)
-        batches = [batch, *([batch.without_text()] if batch.empty_TD is not None else [])]
-        branches = [self.method.velocity(self.transformer, each, known) for each in batches]
-        branches.append(partial(_text_alone, self.transformer, batch.text_BTD))
-        named = [
-            _cached_by_name(self.transformer, f"window {window} branch {branch}", velocity)
-            for branch, velocity in enumerate(branches)
-        ]
-        by_text = guided(named[0], named[-2], self.config.guidance, lowest)
-        return guided(by_text, named[-1], self.config.source_guidance, lowest)(x_BCFHW, sigma_B)
+        branches = self.method.branches(self.transformer, batch, known)
+
+        def branch(name: str) -> State:
+            if name not in branches:
+                raise UserError(f"this adapter has no guidance by the {name.removeprefix('without_')}; leave it at 1")
+            with self._cache_context(f"window {window} {name}"):
+                return branches[name](x, sigma_B)
+
+        guidance = Guidance(self.config.guidance, self.config.source_guidance)
+        return self.method.guide(branch, guidance if sigma_B.max() >= lowest else Guidance())
+
+    def _cache_context(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """A First Block Cache by name, where that is on."""
+        enabled = self.transformer.is_cache_enabled
+        return self.transformer.cache_context(name) if enabled else contextlib.nullcontext()
 
 
 def windows_of(latent_frames: int, config: SamplingConfig, group: int) -> list[slice]:
@@ -120,11 +132,6 @@ def _lowest(sigmas: Tensor, config: SamplingConfig) -> float:
     return float(sigmas[round(config.guided_share * config.steps) - 1]) if config.guided_share else 2.0
 
 
-def _text_alone(transformer: Any, text_BTD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-    """The frozen model's velocity, without a source."""
-    return denoise(transformer, x_BCFHW, sigma_B, text_BTD)
-
-
 @contextlib.contextmanager
 def _first_block_cache(transformer: WanTransformer3DModel, threshold: float):
     """Turn on diffusers' First Block Cache inside, if the threshold is above 0."""
@@ -138,24 +145,12 @@ def _first_block_cache(transformer: WanTransformer3DModel, threshold: float):
         transformer.disable_cache()
 
 
-def _cached_by_name(transformer: WanTransformer3DModel, name: str, velocity: Velocity) -> Velocity:
-    """The same velocity, with a First Block Cache of its own."""
-
-    def named(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-        if not transformer.is_cache_enabled:
-            return velocity(x_BCFHW, sigma_B)
-        with transformer.cache_context(name):
-            return velocity(x_BCFHW, sigma_B)
-
-    return named
-
-
 def _with_callback(velocity: Velocity, on_step: StepCallback | None) -> Velocity:
-    def called(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-        v_BCFHW = velocity(x_BCFHW, sigma_B)
+    def called(x: State, sigma_B: Tensor) -> State:
+        v = velocity(x, sigma_B)
         if on_step is not None:
-            on_step(x_BCFHW, float(sigma_B[0]), v_BCFHW)
-        return v_BCFHW
+            on_step(video_of(x), float(sigma_B[0]), video_of(v))
+        return v
 
     return called
 

@@ -102,6 +102,8 @@ class Placement:
         parts = [part for part in (backbone.transformer, backbone.text_encoder, backbone.vae) if part is not None]
         if level != "full":
             LOG.warning("memory: %s; %s", level, DESCRIPTIONS[level])
+        for part in self._method.apart():  # small, and called in the middle of the transformer's pass
+            part.to(self.device)
         if before in OFFLOAD_LEVELS[2:]:  # their hooks move block by block already
             self._swapped = (backbone.vae,)
             return
@@ -115,9 +117,6 @@ class Placement:
 
     def _offload_in_groups(self) -> None:
         stream = self.device.type == "cuda"
-        for name, part in self._method.named_children():
-            if name != "blocks":  # those are in the transformer
-                part.to(self.device)
         apply_group_offloading(
             self._backbone.transformer,
             self.device,
@@ -143,8 +142,8 @@ def needs(backbone: Backbone, method: Method, tokens: int) -> Needs:
     item = transformer.patch_embedding.weight.element_size()
     parts = {"transformer": transformer, "vae": backbone.vae, "text_encoder": backbone.text_encoder}
     weights = {name: _weights(part) for name, part in parts.items() if part is not None}
-    kept = sum(1 + getattr(processor, "reads_a_3d", False) for processor in method.blocks)
-    work = tokens * (kept * width * item + (WORK_WIDTHS * width + WORK_HIDDEN * config.ffn_dim) * max(item, 4))
+    work = tokens * (WORK_WIDTHS * width + WORK_HIDDEN * config.ffn_dim) * max(item, 4)
+    work += method.working_bytes(tokens)
     return Needs(weights, max(_weights(block) for block in transformer.blocks), work)
 
 

@@ -117,7 +117,7 @@ class EditPipeline:
             fuse_lora(backbone.transformer, lora, weight)
         choose_attention(backbone.transformer, attention, where)
         if compile:
-            compile_blocks(backbone.transformer)
+            compile_blocks(backbone.transformer, method.compile_units())
         config = SamplingConfig(**header.training.get("sampler", {}))
         return cls(backbone, method, config, Placement(backbone, method, where, memory))
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from imvideoedit.flow.solvers import Velocity
+from imvideoedit.flow.solvers import State, Velocity, video_of, with_video
 
 
 def plan_windows(frames: int, length: int, overlap: int) -> list[slice]:
@@ -55,22 +56,27 @@ def blended(
 ) -> Velocity:
     """The velocity of a video from those of its windows.
 
+    Where a state holds more than the video, the rest is that of the whole video: each window gets all of it, and its
+    velocity is the mean of the windows'.
+
     Args:
         velocities: one a window, each called with its part of the state.
         done: called after each window.
     """
     weights = blend_weights(windows)
 
-    def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-        sum_BCFHW = torch.zeros_like(x_BCFHW) if len(windows) > 1 else None
+    def velocity(x: State, sigma_B: Tensor) -> State:
+        sum_BCFHW = torch.zeros_like(video_of(x))
+        rests = []  # what the windows say of all but the video
         for of_window, window, weight_F in zip(velocities, windows, weights, strict=True):
-            part_BCFHW = of_window(x_BCFHW[:, :, window], sigma_B)
+            part = of_window(with_video(x, video_of(x)[:, :, window]), sigma_B)
             if done is not None:
                 done()
-            if sum_BCFHW is None:
-                return part_BCFHW
-            sum_BCFHW[:, :, window] += weight_F.to(x_BCFHW)[:, None, None] * part_BCFHW
-        assert sum_BCFHW is not None
-        return sum_BCFHW
+            if len(windows) == 1:
+                return part
+            sum_BCFHW[:, :, window] += weight_F.to(sum_BCFHW)[:, None, None] * video_of(part)
+            rests.append({} if part is video_of(part) else {k: v for k, v in part.items() if k != "video"})
+        mean = tree_map(lambda *each: sum(each) / len(each), *rests)
+        return {**mean, "video": sum_BCFHW} if isinstance(x, dict) else sum_BCFHW
 
     return velocity

@@ -1,22 +1,27 @@
 """Classifier-free guidance of velocities."""
 
-from torch import Tensor
+from dataclasses import dataclass
 
-from imvideoedit.flow.solvers import Velocity
+from torch.utils._pytree import tree_map
+
+from imvideoedit.flow.solvers import State, Velocity
 
 
-def guided(conditional: Velocity, unconditional: Velocity, scale: float, lowest_sigma: float = 0.0) -> Velocity:
-    """Classifier-free guidance ``v_u + scale * (v_c - v_u)``.
+@dataclass(frozen=True)
+class Guidance:
+    """Scales of guidance by the text and by the source; 1 is none."""
 
-    At scale 1, and at noise levels below ``lowest_sigma``, it is ``v_c`` and the second velocity is not called.
-    """
+    text: float = 1.0
+    source: float = 1.0
+
+
+def extrapolated(without: State, conditional: State, scale: float) -> State:
+    """``v_u + scale * (v_c - v_u)``, for each tensor of a state."""
+    return tree_map(lambda v_u, v_c: v_u + scale * (v_c - v_u), without, conditional)
+
+
+def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:
+    """The velocity extrapolated from the unconditional one; at scale 1 that one is not called."""
     if scale == 1:
         return conditional
-
-    def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-        if sigma_B.max() < lowest_sigma:
-            return conditional(x_BCFHW, sigma_B)
-        without = unconditional(x_BCFHW, sigma_B)
-        return without + scale * (conditional(x_BCFHW, sigma_B) - without)
-
-    return velocity
+    return lambda x, sigma_B: extrapolated(unconditional(x, sigma_B), conditional(x, sigma_B), scale)

@@ -1,16 +1,30 @@
-"""From noise to latents: a schedule, a solver and guidance, all plain functions of a velocity.
+"""From noise to latents: a schedule and solvers, all plain functions of a velocity.
 
 Time runs from 1 (noise) to 0 (clean); B batch, C channels, F frames.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-Velocity = Callable[[Tensor, Tensor], Tensor]
-"""``(x_BCFHW, sigma_B) -> v_BCFHW``, an estimate of dx/dsigma."""
+State = Any
+"""What is sampled: a video's latents ``x_BCFHW``, or several tensors ``[B, ...]`` in a dict, one of them ``video``."""
+Velocity = Callable[[State, Tensor], State]
+"""``(x, sigma_B) -> v``, an estimate of dx/dsigma, of the structure and shapes of the state x."""
+
+
+def video_of(state: State) -> Tensor:
+    """The video's latents in a state."""
+    return state["video"] if isinstance(state, dict) else state
+
+
+def with_video(state: State, video_BCFHW: Tensor) -> State:
+    """The state with another video."""
+    return {**state, "video": video_BCFHW} if isinstance(state, dict) else video_BCFHW
 
 
 def shift_sigma(u: Tensor, shift: float) -> Tensor:
@@ -40,46 +54,60 @@ def shifted_sigmas(steps: int, shift: float = 5.0, start: float = 1.0) -> Tensor
 
 @torch.no_grad()
 def solve(
-    velocity: Velocity, noise_BCFHW: Tensor, sigmas: Tensor, callback: Callable[[int, Tensor], None] | None = None
-) -> Tensor:
+    velocity: Velocity, noise: State, sigmas: Tensor, callback: Callable[[int, State], None] | None = None
+) -> State:
     """Integrate dx/dsigma = v(x, sigma) with Euler steps (Eq. 1).
 
     Args:
         velocity: called once a step with the state and its noise level for each sample.
-        noise_BCFHW: state at ``sigmas[0]``.
+        noise: state at ``sigmas[0]``.
         sigmas: ``[steps + 1]`` levels; the last is that of the result.
         callback: called after each step with its index and the new state; may raise to stop.
 
     Returns:
-        The state at ``sigmas[-1]``, shape and dtype of the noise.
+        The state at ``sigmas[-1]``, shapes and dtypes of the noise.
     """
-    x_BCFHW = noise_BCFHW
-    levels = sigmas.tolist()
+    state, levels = noise, sigmas.tolist()
     for step, (sigma, following) in enumerate(zip(levels, levels[1:], strict=False)):
-        sigma_B = torch.full((x_BCFHW.shape[0],), sigma, device=x_BCFHW.device)
-        x_BCFHW = x_BCFHW + (following - sigma) * velocity(x_BCFHW, sigma_B).to(x_BCFHW.dtype)
+        v = velocity(state, _levels(state, sigma))
+        length = following - sigma
+        state = tree_map(lambda x, dx, length=length: x + length * dx.to(x.dtype), state, v)
         if callback is not None:
-            callback(step, x_BCFHW)
-    return x_BCFHW
+            callback(step, state)
+    return state
 
 
 @torch.no_grad()
 def solve_unipc(
-    velocity: Velocity, noise_BCFHW: Tensor, sigmas: Tensor, callback: Callable[[int, Tensor], None] | None = None
-) -> Tensor:
+    velocity: Velocity, noise: State, sigmas: Tensor, callback: Callable[[int, State], None] | None = None
+) -> State:
     """As :func:`solve`, with the second-order multistep solver UniPC (arXiv 2302.04867), diffusers' implementation."""
+    tensors, structure = tree_flatten(noise)
+    schedulers = [_unipc(sigmas) for _ in tensors]  # each keeps the earlier velocities of one tensor
+    state = noise
+    for step, sigma in enumerate(sigmas[:-1].tolist()):
+        velocities = tree_leaves(velocity(state, _levels(state, sigma)))
+        tensors = [
+            scheduler.step(v.to(x.dtype), scheduler.timesteps[step], x, return_dict=False)[0]
+            for scheduler, v, x in zip(schedulers, velocities, tensors, strict=True)
+        ]
+        state = tree_unflatten(tensors, structure)
+        if callback is not None:
+            callback(step, state)
+    return state
+
+
+def _unipc(sigmas: Tensor) -> UniPCMultistepScheduler:
     # The levels are shifted already.
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
     scheduler.set_timesteps(sigmas=sigmas[:-1].double().cpu().numpy())
     scheduler.set_begin_index(0)
-    x_BCFHW = noise_BCFHW
-    for step, (timestep, sigma) in enumerate(zip(scheduler.timesteps, sigmas.tolist(), strict=False)):
-        sigma_B = torch.full((x_BCFHW.shape[0],), sigma, device=x_BCFHW.device)
-        v_BCFHW = velocity(x_BCFHW, sigma_B).to(x_BCFHW.dtype)
-        x_BCFHW = scheduler.step(v_BCFHW, timestep, x_BCFHW, return_dict=False)[0]
-        if callback is not None:
-            callback(step, x_BCFHW)
-    return x_BCFHW
+    return scheduler
+
+
+def _levels(state: State, sigma: float) -> Tensor:
+    video_BCFHW = video_of(state)
+    return torch.full((len(video_BCFHW),), sigma, device=video_BCFHW.device)
 
 
 SOLVERS = {"euler": solve, "unipc": solve_unipc}

@@ -17,6 +17,7 @@ each latent value, how far its clean estimate is pulled to the source z_src:
 Shapes: B batch (2B where the streams are stacked), L tokens, D width; C channels, F frames, H W of latents.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import SpatialDifference
+from imvideoedit.methods.base import Gauge
 from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
 from imvideoedit.wan.context import TokenContext
 from imvideoedit.wan.forward import unpatch
@@ -105,8 +107,8 @@ class AlignedUpdate(TwoStreamMethod):
     def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AlignedUpdateProcessor:
         return AlignedUpdateProcessor(index, block, self, dtype)
 
-    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
-        super().install(transformer, dtype)
+    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
+        super().build(transformer, dtype)
         out = transformer.proj_out
         where = {"device": out.weight.device, "dtype": dtype}
         linear = nn.Linear(out.in_features, out.out_features, **where)
@@ -114,10 +116,10 @@ class AlignedUpdate(TwoStreamMethod):
         nn.init.zeros_(linear.bias)
         self.anchor = nn.Sequential(nn.LayerNorm(out.in_features, **where), linear)
 
-    def uninstall(self) -> None:
-        if self.transformer is not None:
-            del self.anchor
-        super().uninstall()
+    def gauges(self) -> Mapping[str, Gauge]:
+        """The gates, whose linear maps come before the sigmoid."""
+        blocks: list[Any] = list(self.blocks)
+        return {f"gate/{index:02d}": (block.gate, torch.sigmoid) for index, block in enumerate(blocks)}
 
     def finish(
         self, v_BCFHW: Tensor, hidden_BLD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor

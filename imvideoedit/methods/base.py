@@ -1,27 +1,37 @@
 """The contract of a method: modules put into a frozen transformer, a velocity to sample with, losses to train on.
 
+The core (training, sampling, offloading, the commands) knows no method by name: it asks. A new method is one class, one
+configuration and one row in the contract's test.
+
 Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from imvideoedit.edit_batch import EditBatch, Input
+from imvideoedit.flow.guidance import Guidance, extrapolated
 from imvideoedit.flow.matching import FlowMatching
-from imvideoedit.flow.solvers import Velocity
-from imvideoedit.wan.context import AdaptedProcessor
-from imvideoedit.wan.forward import attach, detach
+from imvideoedit.flow.solvers import State, Velocity
+from imvideoedit.wan.forward import close_forward, denoise, open_forward
+
+Gauge = tuple[nn.Module, Callable[[Tensor], Tensor]]
+"""A module, and the map from its output to values in [0, 1]."""
 
 
 class Method(nn.Module, ABC):
     """Base of all methods. All that a method registers is trained and saved; it has no weights until installed.
 
-    Subclasses set ``name`` and implement :meth:`build_processor`, :meth:`velocity` and :meth:`config`.
+    Subclasses set ``name`` and ``inputs``, and implement :meth:`config`, :meth:`build` and :meth:`velocity`.
     """
 
     name: ClassVar[str]
@@ -30,16 +40,55 @@ class Method(nn.Module, ABC):
     def __init__(self, objective: FlowMatching | None = None) -> None:
         super().__init__()
         self.objective = objective or FlowMatching()
-        self.blocks = nn.ModuleList()
         self.__dict__["transformer"] = None
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """The resolved constructor arguments, JSON-able, that rebuild the installed modules."""
 
+    # Putting it into a transformer.
+
+    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
+        """Freeze the transformer and put fresh trained modules into it.
+
+        Args:
+            dtype: of the trained weights. Keep float32 for training and run a half-precision backbone under autocast;
+                to sample without autocast, use the backbone's.
+
+        Raises:
+            RuntimeError: this method is installed already, or the transformer is adapted already.
+        """
+        if self.transformer is not None:
+            raise RuntimeError("this method is installed already")
+        open_forward(transformer)
+        transformer.requires_grad_(False)
+        self.build(transformer, dtype)
+        self.__dict__["transformer"] = transformer
+
     @abstractmethod
-    def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> AdaptedProcessor:
-        """Make the processor of one block, with its trained weights in ``dtype`` on the block's device."""
+    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
+        """Register the trained modules, in ``dtype`` on the transformer's device, and put in what goes into it.
+
+        Passes of the method's own run by :func:`imvideoedit.wan.forward.run_inside`, so most put in nothing.
+        """
+
+    def remove(self, transformer: WanTransformer3DModel) -> None:
+        """Take out of the transformer what :meth:`build` put in."""
+
+    def detach(self) -> None:
+        """Restore the transformer, but keep the trained weights, for a mixture to install."""
+        self.remove(self.transformer)
+        close_forward(self.transformer)
+
+    def uninstall(self) -> None:
+        """Restore the transformer and drop the trained weights. Does nothing when not installed."""
+        if self.transformer is not None:
+            self.detach()
+            self._modules.clear()
+            self._parameters.clear()
+            self.__dict__["transformer"] = None
+
+    # Training.
 
     def transform(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """Change a training example before it is encoded, such as by a pretext task; here it stays as it is.
@@ -50,23 +99,6 @@ class Method(nn.Module, ABC):
             rng: depends on the seed, the row and the epoch alone.
         """
         return example
-
-    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
-        """What is computed once for all steps and guidance branches of an edit, such as ``SourceFeatures``; or None."""
-        return None
-
-    @abstractmethod
-    def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any = None) -> Velocity:
-        """The velocity of the target, given the batch's source and text.
-
-        Args:
-            transformer: the one this method is installed in.
-            batch: source and text; its target is not used.
-            known: result of :meth:`condition` for the same source; when None, each call computes it, with gradients.
-
-        Returns:
-            ``(x_BCFHW, sigma_B) -> v_BCFHW``, differentiable in the trained weights.
-        """
 
     def losses(
         self,
@@ -97,31 +129,99 @@ class Method(nn.Module, ABC):
         weights = self.objective.weights(batch.source_BCFHW, clean_BCFHW)
         return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
 
-    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
-        """Freeze the transformer and put fresh trained modules into it.
+    # Sampling.
+
+    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
+        """What is computed once for all steps and guidance branches of an edit, such as ``SourceFeatures``; or None."""
+        return None
+
+    def condition_bytes(self, known: Any) -> int:
+        """Size of a result of :meth:`condition`: where those of all windows do not fit, each is made when needed."""
+        return sum(leaf.nbytes for leaf in tree_leaves(known) if isinstance(leaf, Tensor))
+
+    def keep_prepared(self, known: Any, room: float) -> None:
+        """Let a result of :meth:`condition` keep what passes compute of it, if that takes at most ``room`` bytes."""
+
+    @abstractmethod
+    def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any = None) -> Velocity:
+        """The velocity of the target, given the batch's source, text and conditions.
 
         Args:
-            dtype: of the trained weights. Keep float32 for training and run a half-precision backbone under autocast;
-                to sample without autocast, use the backbone's.
+            transformer: the one this method is installed in.
+            batch: its target is not used.
+            known: result of :meth:`condition` for the same source; when None, each call computes it, with gradients.
 
-        Raises:
-            RuntimeError: this method is installed already, or the transformer is adapted already.
+        Returns:
+            ``(x, sigma_B) -> v`` on states like those of :meth:`initial`, differentiable in the trained weights.
         """
-        if self.transformer is not None:
-            raise RuntimeError("this method is installed already")
-        transformer.requires_grad_(False)
-        processors = [self.build_processor(index, block, dtype) for index, block in enumerate(transformer.blocks)]
-        attach(transformer, processors)
-        self.blocks = nn.ModuleList(processors)
-        self.__dict__["transformer"] = transformer
 
-    def detach(self) -> None:
-        """Restore the transformer, but keep the trained weights, for a mixture to install."""
-        detach(self.transformer)
+    def initial(self, batch: EditBatch, generator: torch.Generator) -> State:
+        """Noise to sample from: the video's latents, or several tensors by name with the video's as ``video``.
 
-    def uninstall(self) -> None:
-        """Restore the transformer and drop the trained weights. Does nothing when not installed."""
-        if self.transformer is not None:
-            detach(self.transformer)
-            self.blocks = nn.ModuleList()
-            self.__dict__["transformer"] = None
+        Args:
+            batch: of the whole video.
+            generator: on the CPU, so that a seed gives the same noise on every device.
+        """
+        return torch.randn(batch.source_BCFHW.shape, generator=generator).to(batch.source_BCFHW)
+
+    def window(self, batch: EditBatch, frames: slice, group: int) -> EditBatch:
+        """The edit of some of the video's latent frames: source, videos and masks are cut, images stay.
+
+        Args:
+            group: frames of a latent frame, after the first.
+        """
+        pixels = slice(group * frames.start, group * (frames.stop - 1) + 1)
+        cut = {
+            each.name: batch.conditions[each.name][:, :, frames if each.encoder == "vae" else pixels]
+            for each in self.inputs
+            if each.kind in ("video", "mask") and each.name in batch.conditions
+        }
+        conditions = {**batch.conditions, **cut}
+        return replace(batch, source_BCFHW=batch.source_BCFHW[:, :, frames], conditions=conditions)
+
+    def branches(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any) -> dict[str, Velocity]:
+        """The velocities that :meth:`guide` may combine, by name.
+
+        Args:
+            batch: with the empty text where there is guidance by the text.
+        """
+        alone = partial(denoise, transformer, text_BTD=batch.text_BTD)  # the frozen model's, without a source
+        named: dict[str, Velocity] = {"edit": self.velocity(transformer, batch, known), "without_source": alone}
+        if batch.empty_TD is not None:
+            named["without_text"] = self.velocity(transformer, batch.without_text(), known)
+        return named
+
+    def guide(self, branch: Callable[[str], State], guidance: Guidance) -> State:
+        """The guided velocity.
+
+        Args:
+            branch: computes the velocity of one of :meth:`branches`; those that are not asked for cost nothing.
+        """
+        v = branch("edit")
+        if guidance.text != 1:
+            v = extrapolated(branch("without_text"), v, guidance.text)
+        if guidance.source != 1:
+            v = extrapolated(branch("without_source"), v, guidance.source)
+        return v
+
+    # What others ask to place, shard, compile and watch it.
+
+    def apart(self) -> Sequence[nn.Module]:
+        """Trained modules that are not inside the transformer: who moves that must move these."""
+        return list(self.children())
+
+    def shard_units(self) -> Sequence[nn.Module]:
+        """Modules whose weights are gathered together for a call under FSDP; all of the trained ones."""
+        return [child for child in self.children() if list(child.parameters())]
+
+    def compile_units(self) -> Sequence[nn.Module]:
+        """Modules that take and return tensors only, to be compiled each as a whole."""
+        return self.shard_units()
+
+    def working_bytes(self, tokens: int) -> int:
+        """Bytes that an edit of so many tokens keeps from step to step, besides the transformer's own."""
+        return 0
+
+    def gauges(self) -> Mapping[str, Gauge]:
+        """Gates and the like, by name, whose mean and share near 0 and 1 a training run logs."""
+        return {}

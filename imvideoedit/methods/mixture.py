@@ -5,7 +5,7 @@
 Shapes: B batch, L tokens, D width; C channels, F frames, H W of latents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,11 +67,12 @@ class Mixture(TwoStreamMethod):
         processors = [method.blocks[index] for method, _ in self._parts]
         return MixtureProcessor(index, processors, [weight for _, weight in self._parts])
 
-    def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:
-        super().install(transformer, dtype)
-        self.heads = nn.ModuleList(
-            child for method, _ in self._parts for name, child in method.named_children() if name != "blocks"
-        )
+    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
+        super().build(transformer, dtype)
+        self.heads = nn.ModuleList(child for method, _ in self._parts for child in method.apart())
+
+    def compile_units(self) -> Sequence[nn.Module]:
+        return [unit for method, _ in self._parts for unit in method.compile_units()]
 
     def finish(
         self, v_BCFHW: Tensor, hidden_BLD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor

@@ -3,6 +3,7 @@
 Shapes: B batch (2B where the streams are stacked), L tokens, D width.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from imvideoedit.layers.low_rank import LowRank
 from imvideoedit.layers.rope import Position
 from imvideoedit.layers.semantic_gate import SemanticGate
 from imvideoedit.layers.spatial_difference import SpatialDifference
+from imvideoedit.methods.base import Gauge
 from imvideoedit.methods.two_stream import SourceStream, TwoStreamMethod, TwoStreamProcessor, check_choice
 from imvideoedit.wan.context import TokenContext
 
@@ -119,3 +121,13 @@ class PredictUpdate(TwoStreamMethod):
 
     def build_processor(self, index: int, block: nn.Module, dtype: torch.dtype) -> PredictUpdateProcessor:
         return PredictUpdateProcessor(index, block, self, dtype)
+
+    def gauges(self) -> Mapping[str, Gauge]:
+        """The gates."""
+        blocks: list[Any] = list(self.blocks)
+        gated = ((index, block.gate) for index, block in enumerate(blocks) if block.gate is not None)
+        return {f"gate/{index:02d}": (gate, _as_is) for index, gate in gated}
+
+
+def _as_is(gate: Tensor) -> Tensor:
+    return gate

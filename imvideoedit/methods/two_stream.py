@@ -25,10 +25,9 @@ from imvideoedit.flow.solvers import Velocity
 from imvideoedit.layers.attention import ADAPTERS, Adapter, KeysValues
 from imvideoedit.layers.rope import POSITIONS, Position
 from imvideoedit.layers.spatial_difference import SpatialDifference
-from imvideoedit.methods.base import Method
+from imvideoedit.methods.processor_method import ProcessorMethod
 from imvideoedit.methods.source_features import EditCall, SourceFeatures
-from imvideoedit.wan.context import AdaptedProcessor, TokenContext
-from imvideoedit.wan.forward import denoise_with
+from imvideoedit.wan.context import AdaptedProcessor, TokenContext, denoise_with
 
 SourceStream = Literal["cached", "joint"]
 PART_TOKENS = 8000  # processed at a time in sampling, at least a frame
@@ -105,7 +104,7 @@ class TwoStreamProcessor(AdaptedProcessor):
         return phi.source_keys_values(source_BLD, context.grid, context.plane(self.position))
 
 
-class TwoStreamMethod(Method):
+class TwoStreamMethod(ProcessorMethod):
     """Stacking and caching of the two streams.
 
     Args:
@@ -153,6 +152,20 @@ class TwoStreamMethod(Method):
         The text of that pass is the batch's, the edited prompt.
         """
         return None if self.source_stream == "joint" else self._features(transformer, batch, sampling=True)
+
+    def condition_bytes(self, known: SourceFeatures | None) -> int:
+        return 0 if known is None else known.nbytes
+
+    def keep_prepared(self, known: SourceFeatures | None, room: float) -> None:
+        if known is not None:
+            known.keep_prepared = known.prepared_nbytes <= room
+
+    def working_bytes(self, tokens: int) -> int:
+        """The source's features: H of each block, and A_3d where processors read that."""
+        transformer: Any = self.transformer
+        kept: list[Any] = list(self.blocks)
+        value = transformer.patch_embedding.out_channels * transformer.patch_embedding.weight.element_size()
+        return tokens * value * sum(1 + processor.reads_a_3d for processor in kept)
 
     def velocity(
         self, transformer: WanTransformer3DModel, batch: EditBatch, known: SourceFeatures | None = None

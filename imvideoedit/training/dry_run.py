@@ -71,7 +71,8 @@ class Plan:
     @cached_property
     def flops(self) -> float:
         """Useful FLOPs of a pair."""
-        return useful_flops(self.sizes, self.method, self.pairs) / self.pairs.count
+        batch = self.pairs.batch(self.sizes, self.method.inputs, "meta", torch.float32)
+        return useful_flops(self.sizes, self.method, batch) / self.pairs.count
 
     @cached_property
     def rate(self) -> float:
@@ -163,7 +164,7 @@ def _run(config: DictConfig, plan: Plan) -> "StepClock":
         settings.val_check_interval, settings.limit_val_batches = None, 0
     clock = StepClock()
     trainer = instantiate(settings, callbacks=[clock], logger=False)
-    batch = plan.pairs.batch(transformer.config, "cpu", plan.dtype)
+    batch = plan.pairs.batch(transformer.config, plan.method.inputs, "cpu", plan.dtype)
     trainer.fit(task, RepeatedBatch(batch, STEPS * plan.accumulated))
     return clock
 

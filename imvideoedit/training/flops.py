@@ -6,7 +6,7 @@ Shapes: B batch, C latent channels, F latent frames, H W latent pixels, T text t
 import functools
 import json
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from imvideoedit.common.machine import matmul_rate
-from imvideoedit.edit_batch import EditBatch
+from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import meta_transformer
 
 TEXT = 512  # tokens of Wan's texts
+GROUP, SPATIAL = 4, 8  # frames and pixels a side of a latent, of Wan's autoencoder
 FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks follow, as both are linear in them
 
 
@@ -38,12 +39,29 @@ class Pairs:
     text: int = TEXT
     frames: int = 1
 
-    def batch(self, config: Mapping[str, Any], device: torch.device | str, dtype: torch.dtype) -> EditBatch:
-        """Random latents and text embeddings of that size."""
-        shape = (self.count, config["in_channels"], self.frames, self.height, self.width)
-        source, target = (torch.randn(shape, device=device) for _ in range(2))
-        text_BTD = torch.randn(self.count, self.text, config["text_dim"], device=device).to(dtype)
-        return EditBatch(source, target, text_BTD)
+    def batch(
+        self, config: Mapping[str, Any], inputs: Sequence[Input], device: torch.device | str, dtype: torch.dtype
+    ) -> EditBatch:
+        """Random latents, text embeddings and inputs of that size."""
+        channels = config["out_channels"]
+
+        def latents(frames: int) -> Tensor:
+            return torch.randn(self.count, channels, frames, self.height, self.width, device=device)
+
+        def text() -> Tensor:
+            return torch.randn(self.count, self.text, config["text_dim"], device=device).to(dtype)
+
+        def encoded(each: Input) -> Tensor:
+            if each.kind == "text":
+                return text()
+            frames = 1 if each.kind == "image" else self.frames
+            if each.encoder == "vae":
+                return latents(frames)
+            pixels = (GROUP * (frames - 1) + 1, SPATIAL * self.height, SPATIAL * self.width)
+            return torch.rand(self.count, 1 if each.kind == "mask" else 3, *pixels, device=device)
+
+        conditions = {each.name: encoded(each) for each in inputs}
+        return EditBatch(latents(self.frames), latents(self.frames), text(), conditions)
 
 
 def method_like(method: Method) -> Method:
@@ -52,24 +70,24 @@ def method_like(method: Method) -> Method:
     return kind(**method.config())
 
 
-def useful_flops(config: Mapping[str, Any], method: Method, pairs: Pairs) -> float:
+def useful_flops(config: Mapping[str, Any], method: Method, batch: EditBatch) -> float:
     """FLOPs of matrix multiplications and attention in forward and backward of one batch, without recomputation.
 
     Args:
         config: of the transformer.
         method: gives class and options; it is not changed.
     """
-    few, more = (_counted({**config, "num_layers": layers}, method, pairs) for layers in (FEW, MORE))
+    few, more = (_counted({**config, "num_layers": layers}, method, batch) for layers in (FEW, MORE))
     return few + (more - few) / (MORE - FEW) * (config["num_layers"] - FEW)
 
 
-def _counted(config: dict[str, Any], method: Method, pairs: Pairs) -> float:
+def _counted(config: dict[str, Any], method: Method, batch: EditBatch) -> float:
     transformer = meta_transformer(config)
     like = method_like(method)
     like.install(transformer)
     counter = FlopCounterMode(display=False)
     with counter:
-        loss_of(transformer, like, pairs.batch(transformer.config, "meta", torch.float32)).backward()
+        loss_of(transformer, like, batch.to("meta")).backward()
     return float(counter.get_total_flops())
 
 
@@ -150,7 +168,7 @@ def _activations(
     like.install(transformer, weights)
     with FakeTensorMode():
         _fake(transformer)
-        batch = pairs.batch(transformer.config, "cpu", torch.bfloat16)
+        batch = pairs.batch(transformer.config, like.inputs, "cpu", torch.bfloat16)
         mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
 
         def step() -> None:

@@ -1,6 +1,7 @@
 """What is logged of a training run besides its losses, and when it is stopped as unhealthy."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.averaging import full_tensor
 from imvideoedit.training.checkpoints import Checkpoints
-from imvideoedit.training.flops import Pairs, peak_flops, useful_flops
+from imvideoedit.training.flops import peak_flops, useful_flops
 from imvideoedit.training.loggers import KeptCSVLogger
 
 NEAR_0, NEAR_1 = 0.05, 0.95  # a gate below or above counts as near 0 or 1
@@ -136,26 +137,23 @@ class TrainingMonitor(Callback):
 
     def _useful_flops(self, pl_module: Any, batch: EditBatch) -> float:
         """FLOPs of a batch: counted for the first one, and scaled by the number of latents; buckets differ little."""
-        count, _, frames, height, width = batch.source_BCFHW.shape
-        size = count * frames * height * width
+        size = batch.source_BCFHW[:, 0].numel()
         if not self._flops_per_latent:
-            one = Pairs(count, height, width, batch.text_BTD.shape[1], frames)
-            self._flops_per_latent = useful_flops(pl_module.backbone.transformer.config, pl_module.method, one) / size
+            config = pl_module.backbone.transformer.config
+            self._flops_per_latent = useful_flops(config, pl_module.method, batch) / size
         return self._flops_per_latent * size
 
     def _read_gates(self, pl_module: Any) -> Any:
-        for index, block in enumerate(pl_module.method.blocks):
-            gate = getattr(block, "gate", None)
-            if gate is not None:
-                yield gate.register_forward_hook(self._reader(index, isinstance(gate, nn.Linear)))
+        for name, (module, to_share) in pl_module.method.gauges().items():
+            yield module.register_forward_hook(self._reader(name, to_share))
 
-    def _reader(self, index: int, before_sigmoid: bool) -> Any:
+    def _reader(self, name: str, to_share: Callable[[Tensor], Tensor]) -> Any:
         def read(module: nn.Module, args: Any, output: Tensor) -> None:
             with torch.no_grad():
-                value = torch.sigmoid(output) if before_sigmoid else output
+                value = to_share(output)
                 facts = {"mean": value.float().mean(), "near_0": (value < NEAR_0).float().mean()}
                 facts["near_1"] = (value > NEAR_1).float().mean()
-                self._gates |= {f"gate/{index:02d}/{name}": fact for name, fact in facts.items()}
+                self._gates |= {f"{name}/{fact}": share for fact, share in facts.items()}
 
         return read
 

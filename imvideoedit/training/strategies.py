@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from safetensors.torch import load_file, save
-from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import ZeroAverage
 from imvideoedit.training.checkpoints import write_errors
 
@@ -115,16 +115,11 @@ class FullySharded(ModelParallelStrategy):
         super().setup_environment()
 
 
-def shard_method(method: nn.Module, mesh: Any, precision: str) -> None:
-    """Shard a method by FSDP2; each unit's weights are gathered for its call, in the precision it computes in.
-
-    The units are the blocks' processors and the method's other children.
-    """
+def shard_method(method: Method, mesh: Any, precision: str) -> None:
+    """Shard a method by FSDP2; the weights of each of its units are gathered for a call, in its precision."""
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = half if precision == "bf16-mixed" else MixedPrecisionPolicy()
-    blocks = dict(method.named_children())
-    units = [*blocks.pop("blocks").children(), *(child for child in blocks.values() if list(child.parameters()))]
-    for unit in units:
+    for unit in method.shard_units():
         # Each unit is a root of its own, which by default keeps its gathered weights after a forward pass without a
         # backward pass: those of a validation are the moving average, which the next training step would then use.
         fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)

@@ -94,7 +94,7 @@ class EditTask(LightningModule):
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
         if compile:
-            compile_blocks(backbone.transformer)
+            compile_blocks(backbone.transformer, method.compile_units())
         self.method = method.train()
         self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
         self.bins = torch.zeros(2, BINS)  # sum and count of the losses by noise level since the last log row

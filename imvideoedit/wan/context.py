@@ -8,6 +8,7 @@ Shapes: B batch, C channels, F frames, L tokens, T text tokens, D width, E width
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,14 @@ from torch import Tensor, nn
 
 from imvideoedit.layers.rope import Position, plane_table
 from imvideoedit.layers.spatial_difference import Grid
+from imvideoedit.wan.forward import (
+    arguments,
+    embed,
+    modulation,
+    run_blocks,
+    run_inside,
+    unembed,
+)
 
 
 class TokenContext(tuple):
@@ -118,6 +127,48 @@ class AdaptedProcessor(nn.Module, ABC):
     @_parallel_config.setter
     def _parallel_config(self, config) -> None:
         self.inner._parallel_config = config
+
+
+def attach(transformer: WanTransformer3DModel, processors: list[AdaptedProcessor]) -> None:
+    """Put one processor on each block's self-attention, in a transformer whose forward pass is open."""
+    for block, processor in zip(transformer.blocks, processors, strict=True):
+        processor.__dict__["inner"] = _any(block).attn1.processor
+        _any(block).attn1.set_processor(processor)
+
+
+def detach(transformer: WanTransformer3DModel) -> None:
+    """Undo :func:`attach`: the transformer gets its own processors back and loses every added parameter."""
+    for block in transformer.blocks:
+        _any(block).attn1.set_processor(_any(block).attn1.processor.inner)
+
+
+def denoise_with(
+    transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor, call: Any
+) -> tuple[Tensor, Tensor]:
+    """One forward pass in which the attached processors edit.
+
+    Args:
+        x_BCFHW, sigma_B, text_BTD: see :func:`imvideoedit.wan.forward.denoise`.
+        call: reaches every block's processor as ``context.call``.
+
+    Returns:
+        The velocity, shape and dtype of ``x_BCFHW``, and the output of the last block ``[B, L, D]``.
+
+    Raises:
+        RuntimeError: no method is installed.
+    """
+    taken = arguments(transformer, x_BCFHW, sigma_B, text_BTD)
+    velocity_BCFHW, hidden_BLD = run_inside(transformer, partial(_run_processors, call), *taken)
+    return velocity_BCFHW.to(x_BCFHW.dtype), hidden_BLD
+
+
+def _run_processors(
+    call: Any, transformer: WanTransformer3DModel, x_BCFHW: Tensor, timestep: Tensor, text_BTD: Tensor
+) -> tuple[Tensor, Tensor]:
+    time, rows, text_BTD = modulation(transformer, timestep, text_BTD)
+    context = TokenContext.build(transformer.rope, x_BCFHW, text_BTD, rows, call)
+    hidden_BLD = run_blocks(transformer, embed(transformer, x_BCFHW), text_BTD, rows, context)
+    return unembed(transformer, hidden_BLD, time, x_BCFHW.shape), hidden_BLD
 
 
 def block_dtype(transformer: WanTransformer3DModel) -> torch.dtype:

@@ -1,22 +1,21 @@
 """diffusers' Wan forward pass in named parts, equal to it bit for bit, for passes that take or give more.
 
-A plain pass (:func:`denoise`) is diffusers' own. A pass that edits (:func:`denoise_with`) hands an object of the method
-to every block and returns the last hidden state with the velocity. It runs through the transformer's own ``forward``,
-so that offloading and caches, which wrap that, hold for it too.
+A plain pass (:func:`denoise`) is diffusers' own. A method's pass is a function of the transformer that
+:func:`run_inside` runs within the transformer's own ``forward``, so that offloading and caches, which wrap that, hold
+for it too. It puts the parts together as it likes: further input channels, tokens of its own before the video's,
+a timestep for each token, image tokens, another rotary table in each block.
 
 Shapes: B batch, C channels, F frames, H W latent pixels, L tokens, T text tokens, D width, P values of a token.
 """
 
 import contextlib
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
-from torch import Tensor
-
-from imvideoedit.wan.context import AdaptedProcessor, TokenContext
+from torch import Tensor, nn
 
 
 def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> Tensor:
@@ -29,60 +28,91 @@ def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor
     Returns:
         The predicted velocity, shape and dtype of ``x_BCFHW``.
     """
-    return transformer(*_arguments(transformer, x_BCFHW, sigma_B, text_BTD), return_dict=False)[0].to(x_BCFHW.dtype)
+    return transformer(*arguments(transformer, x_BCFHW, sigma_B, text_BTD), return_dict=False)[0].to(x_BCFHW.dtype)
 
 
-def denoise_with(
-    transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor, call: Any
-) -> tuple[Tensor, Tensor]:
-    """One forward pass in which the installed method edits.
+def arguments(
+    transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma: Tensor, text_BTD: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, timesteps and text as the transformer takes them; noise levels ``[B]``, or ``[B, L]`` for each token."""
+    dtype = _any(transformer).patch_embedding.weight.dtype
+    return x_BCFHW.to(dtype), 1000 * sigma.float(), text_BTD.to(dtype)
 
-    Args:
-        x_BCFHW, sigma_B, text_BTD: see :func:`denoise`.
-        call: reaches every block's processor as ``context.call``.
 
-    Returns:
-        The velocity, shape and dtype of ``x_BCFHW``, and the output of the last block ``[B, L, D]``.
+def run_inside(transformer: WanTransformer3DModel, run: Callable[..., Any], *tensors: Tensor) -> Any:
+    """``run(transformer, *tensors)`` within the transformer's forward pass.
 
     Raises:
         RuntimeError: no method is installed.
     """
-    if not _is_adapted(transformer):
+    if not is_open(transformer):
         raise RuntimeError("no method is installed in this transformer")
-    velocity_BCFHW, hidden_BLD = transformer(*_arguments(transformer, x_BCFHW, sigma_B, text_BTD), call=call)
-    return velocity_BCFHW.to(x_BCFHW.dtype), hidden_BLD
+    return transformer(*tensors, run=run)
 
 
-def embed(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> Tensor:
-    """Latents to tokens ``[B, L, D]``, frame by frame, row by row."""
-    return transformer.patch_embedding(x_BCFHW).flatten(2).transpose(1, 2).contiguous()
+def embed(
+    transformer: WanTransformer3DModel, x_BCFHW: Tensor, widened: nn.Module | None = None, more: Tensor | None = None
+) -> Tensor:
+    """Latents to tokens ``[B, L, D]``, frame by frame, row by row.
+
+    Args:
+        widened: see :func:`widen_patch_embedding`.
+        more: the further channels, ``[B, C', F, H, W]``.
+    """
+    tokens = _any(transformer).patch_embedding(x_BCFHW)
+    if widened is not None:
+        tokens = tokens + widened(more).to(tokens.dtype)
+    return tokens.flatten(2).transpose(1, 2).contiguous()
 
 
-def modulation(transformer: WanTransformer3DModel, timestep: Tensor, text_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def widen_patch_embedding(transformer: WanTransformer3DModel, channels: int, dtype: torch.dtype) -> nn.Conv3d:
+    """Columns of the patch embedding for further input channels, all zero: a module of the method's own.
+
+    The embedding is linear, so that the frozen one plus this one, by :func:`embed`, is the widened one.
+    """
+    own: Any = _any(transformer).patch_embedding
+    where = {"device": own.weight.device, "dtype": dtype}
+    columns = nn.Conv3d(channels, own.out_channels, own.kernel_size, own.stride, bias=False, **where)
+    nn.init.zeros_(columns.weight)
+    return columns
+
+
+def modulation(
+    transformer: WanTransformer3DModel, timestep: Tensor, text_BTD: Tensor, image_BID: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Timesteps and text as the blocks take them.
 
     Args:
         timestep: ``[B]``, or ``[B, L]`` for one a token.
+        image_BID: features of an image encoder, ``[B, I, D']``, for models that take them (Wan I2V).
 
     Returns:
         The embedded timestep ``[B, D]`` or ``[B, L, D]``, the blocks' modulation rows ``[B, 6, D]`` or
-        ``[B, L, 6, D]``, and the projected text ``[B, T, D]``.
+        ``[B, L, 6, D]``, and the projected text ``[B, T, D]``, behind the image's tokens where there are any.
     """
     per_token = timestep.shape[1] if timestep.ndim == 2 else None
-    time, rows, text, _ = transformer.condition_embedder(timestep.flatten(), text_BTD, None, timestep_seq_len=per_token)
-    return time, rows.unflatten(-1, (6, -1)), text
+    time, rows, text, image = _any(transformer).condition_embedder(
+        timestep.flatten(), text_BTD, image_BID, timestep_seq_len=per_token
+    )
+    return time, rows.unflatten(-1, (6, -1)), text if image is None else torch.cat([image, text], dim=1)
 
 
 def run_blocks(
     transformer: WanTransformer3DModel, hidden_BLD: Tensor, text_BTD: Tensor, rows: Tensor, rotary: Any
 ) -> Tensor:
-    """All blocks in turn, checkpointed where the transformer is so."""
+    """All blocks in turn, checkpointed where the transformer is so.
+
+    Args:
+        text_BTD, rows: of :func:`modulation`.
+        rotary: the pair ``(cos, sin)``, each ``[1 or B, L, 1 or heads, E]``; or a list of pairs, one a block.
+    """
     checkpointed = torch.is_grad_enabled() and transformer.gradient_checkpointing
-    for block in transformer.blocks:
+    for index, block in enumerate(transformer.blocks):
+        own = rotary[index] if isinstance(rotary, list) else rotary
         if checkpointed:
-            hidden_BLD = transformer._gradient_checkpointing_func(block, hidden_BLD, text_BTD, rows, rotary)
+            hidden_BLD = transformer._gradient_checkpointing_func(block, hidden_BLD, text_BTD, rows, own)
         else:
-            hidden_BLD = block(hidden_BLD, text_BTD, rows, rotary)
+            hidden_BLD = block(hidden_BLD, text_BTD, rows, own)
     return hidden_BLD
 
 
@@ -90,15 +120,16 @@ def unembed(transformer: WanTransformer3DModel, hidden_BLD: Tensor, time: Tensor
     """The last layer: tokens to a velocity ``[B, C', F, H, W]`` on the grid of latents of ``shape``.
 
     Args:
-        time: the embedded timestep of :func:`modulation`.
+        time: the embedded timestep of :func:`modulation`, of these tokens.
     """
     table = transformer.scale_shift_table.to(time.device)
     if time.ndim == 3:
         table = table.unsqueeze(0)
     parts = (table + time.unsqueeze(-2)).chunk(2, dim=-2)
     shift, scale = ((part if time.ndim == 2 else part.squeeze(-2)).to(hidden_BLD.device) for part in parts)
-    normed_BLD = (transformer.norm_out(hidden_BLD.float()) * (1 + scale) + shift).type_as(hidden_BLD)
-    return unpatch(transformer.proj_out(normed_BLD), shape, transformer.config.patch_size)
+    own = _any(transformer)
+    normed_BLD = (own.norm_out(hidden_BLD.float()) * (1 + scale) + shift).type_as(hidden_BLD)
+    return unpatch(own.proj_out(normed_BLD), shape, own.config.patch_size)
 
 
 def unpatch(x_BLP: Tensor, shape: torch.Size, patch: tuple[int, int, int]) -> Tensor:
@@ -126,45 +157,36 @@ def tapped(transformer: WanTransformer3DModel, blocks: Sequence[int]) -> Iterato
             handle.remove()
 
 
-def attach(transformer: WanTransformer3DModel, processors: list[AdaptedProcessor]) -> None:
-    """Put one processor on each block's self-attention, and let the forward pass take a ``call``.
+def open_forward(transformer: WanTransformer3DModel) -> None:
+    """Let the transformer's forward pass run a method's, by :func:`run_inside`.
 
     Raises:
-        RuntimeError: the transformer is adapted already.
+        RuntimeError: it is open already: another method is installed.
     """
-    if _is_adapted(transformer):
+    if is_open(transformer):
         raise RuntimeError("this transformer is adapted already; uninstall the other method first")
-    for block, processor in zip(transformer.blocks, processors, strict=True):
-        processor.__dict__["inner"] = block.attn1.processor
-        block.attn1.set_processor(processor)
     # Bound, so that a copy of the transformer runs the copy.
     transformer.forward = types.MethodType(_forward, transformer)
+    transformer.__dict__["_is_open"] = True
 
 
-def detach(transformer: WanTransformer3DModel) -> None:
-    """Undo :func:`attach`: the transformer gets its own processors back and loses every added parameter."""
-    for block in transformer.blocks:
-        block.attn1.set_processor(block.attn1.processor.inner)
-    if getattr(vars(transformer).get("forward"), "__func__", None) is _forward:
+def close_forward(transformer: WanTransformer3DModel) -> None:
+    """Undo :func:`open_forward`."""
+    del transformer.__dict__["_is_open"]
+    if getattr(vars(transformer).get("forward"), "__func__", None) is _forward:  # offloading may have wrapped it
         del transformer.forward
 
 
-def _forward(self: Any, *args: Any, call: Any = None, **options: Any) -> Any:
-    """The stock forward pass, or one in which processors get ``call``: velocity and last hidden state."""
-    if call is None:
-        return type(self).forward(self, *args, **options)
-    x_BCFHW, timestep, text_BTD = args
-    time, rows, text_BTD = modulation(self, timestep, text_BTD)
-    context = TokenContext.build(self.rope, x_BCFHW, text_BTD, rows, call)
-    hidden_BLD = run_blocks(self, embed(self, x_BCFHW), text_BTD, rows, context)
-    return unembed(self, hidden_BLD, time, x_BCFHW.shape), hidden_BLD
+def is_open(transformer: WanTransformer3DModel) -> bool:
+    """Whether a method is installed. The forward pass itself does not tell: offloading wraps it."""
+    return "_is_open" in vars(transformer)
 
 
-def _is_adapted(transformer: WanTransformer3DModel) -> bool:
-    blocks: Any = transformer.blocks
-    return isinstance(blocks[0].attn1.processor, AdaptedProcessor)
+def _forward(self: Any, *args: Any, run: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """The stock forward pass, or that of a method."""
+    return type(self).forward(self, *args, **options) if run is None else run(self, *args)
 
 
-def _arguments(transformer: Any, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = transformer.patch_embedding.weight.dtype
-    return x_BCFHW.to(dtype), 1000 * sigma_B.float(), text_BTD.to(dtype)
+def _any(module: nn.Module) -> Any:
+    """The module for the type checker, which does not see diffusers' attributes."""
+    return module

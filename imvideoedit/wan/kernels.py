@@ -8,7 +8,7 @@ pass. The parts that do the work take and return tensors only: one graph for all
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -63,15 +63,16 @@ def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contex
     return sdpa_kernel(SDPBackend.MATH) if short else contextlib.nullcontext()
 
 
-def compile_blocks(transformer: WanTransformer3DModel, backend: str = "inductor") -> None:
-    """Compile, in place, each block's cross-attention, feed-forward and the parts that a method added."""
+def compile_blocks(
+    transformer: WanTransformer3DModel, units: Iterable[nn.Module] = (), backend: str = "inductor"
+) -> None:
+    """Compile, in place, each block's cross-attention and feed-forward, and a method's units.
+
+    Args:
+        units: see ``Method.compile_units``.
+    """
     # Rotary embeddings multiply complex numbers, which then run in the usual kernel.
     warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
-    for block in transformer.blocks:
-        for part in _parts(block):
-            part.compile(dynamic=False, backend=backend)
-
-
-def _parts(block: Any) -> Iterator[nn.Module]:
-    yield from (block.attn2, block.ffn)
-    yield from (part for part in block.attn1.processor.children() if list(part.parameters()))
+    blocks: Any = transformer.blocks
+    for part in (*(part for block in blocks for part in (block.attn2, block.ffn)), *units):
+        part.compile(dynamic=False, backend=backend)
