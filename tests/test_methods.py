@@ -1,21 +1,79 @@
-"""One contract for every method and configuration; a new method adds a row to ``VARIANTS``."""
+"""One contract for every method and configuration; a new method adds a row to ``ROWS``."""
 
 import itertools
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from imvideoedit.edit_batch import EditBatch
+from imvideoedit.flow.solvers import State, video_of, with_video
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import parameter_hash
-from imvideoedit.wan.forward import denoise
+from imvideoedit.wan.forward import denoise, embed, modulation, run_blocks, unembed
 from tests.conftest import awaken, tiny_batch, tiny_transformer
+from tests.toy_method import TOKENS, Toy
+
+SIGMA = torch.tensor([0.3, 0.8])
+Start = Callable[[Any, EditBatch, State], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method to hold to the contract.
+
+    Attributes:
+        kind, options: of the method.
+        batch: makes a tiny batch, as ``tiny_batch`` does.
+        start: the video's velocity at ``SIGMA`` from the transformer alone that training starts at exactly; None where
+            the method starts elsewhere.
+        config: of the tiny transformer.
+    """
+
+    kind: type[Method]
+    options: dict[str, Any]
+    batch: Callable[..., EditBatch]
+    start: Start | None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def base_alone(transformer, batch, state):
+    return denoise(transformer, video_of(state), SIGMA, batch.text_BTD)
+
+
+def base_of_both_streams(transformer, batch, state):
+    # A product over more rows may round otherwise, so the base gets the same stack of streams.
+    streams, sigmas = torch.cat([video_of(state), batch.source_BCFHW]), torch.cat([SIGMA, torch.zeros(2)])
+    return denoise(transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2))[:2]
+
+
+def base_behind_two_empty_tokens(transformer, batch, state):
+    x_BCFHW = video_of(state)
+    tokens = embed(transformer, x_BCFHW)
+    hidden = torch.cat([torch.zeros_like(tokens[:, :TOKENS]), tokens], dim=1)
+    share_L = torch.tensor([0.5] * TOKENS + [1.0] * tokens.shape[1])
+    time, rows, text = modulation(transformer, 1000 * (SIGMA[:, None] * share_L), batch.text_BTD)
+    cos, sin = transformer.rope(x_BCFHW)
+    still = torch.zeros_like(sin[:, :TOKENS])
+    rotary = torch.cat([still.cos(), cos], 1), torch.cat([still, sin], 1)
+    hidden = run_blocks(transformer, hidden, text, rows, rotary)
+    return unembed(transformer, hidden[:, TOKENS:], time[:, TOKENS:], x_BCFHW.shape)
+
+
+def batch_with_inputs(batch: int = 2, frames: int = 3, height: int = 4, width: int = 6, seed: int = 1) -> EditBatch:
+    plain, generator = tiny_batch(batch, frames, height, width, seed), torch.Generator().manual_seed(seed + 1)
+    first = torch.randn(batch, 4, 1, height, width, generator=generator)
+    mask = torch.rand(batch, 1, 4 * (frames - 1) + 1, 8 * height, 8 * width, generator=generator).round()
+    return replace(plain, conditions={"first_frame": first, "mask": mask})
+
 
 STREAMS: list[dict[str, Any]] = [
     {"source_stream": stream, "adapter": adapter, "rank": 4}
@@ -28,29 +86,31 @@ EXTRAS: list[dict[str, Any]] = [
     {"update": False},
     {"position": "aligned"},
 ]
-VARIANTS: list[tuple[type[Method], dict[str, Any]]] = [
-    (PredictUpdate, streams | extra) for streams in STREAMS for extra in EXTRAS
-]
-VARIANTS += [
-    (kind, streams | {"position": position})
+
+
+def two_stream(kind: type[Method], options: dict[str, Any]) -> Row:
+    # The paper's start is not the base model, by its own definition.
+    start = base_of_both_streams if options["source_stream"] == "joint" else base_alone
+    return Row(kind, options, tiny_batch, None if options.get("update_init") == "paper" else start)
+
+
+ROWS = [two_stream(PredictUpdate, streams | extra) for streams in STREAMS for extra in EXTRAS]
+ROWS += [
+    two_stream(kind, streams | {"position": position})
     for kind in (Parallel2D, AlignedUpdate)
     for streams in STREAMS
     for position in ("running", "aligned")
 ]
-# The paper's start is not the base model, by its own definition.
-EXACT_STARTS = [(kind, options) for kind, options in VARIANTS if options.get("update_init") != "paper"]
-SIGMA = torch.tensor([0.3, 0.8])
+ROWS += [Row(Toy, {"scale": 0.5}, batch_with_inputs, base_behind_two_empty_tokens)]
 
 
-def name_of(variant):
-    kind, options = variant
-    return "-".join([kind.name, *(f"{key}={value}" for key, value in options.items() if key != "rank")])
+def name_of(row):
+    return "-".join([row.kind.name, *(f"{key}={value}" for key, value in row.options.items() if key != "rank")])
 
 
-def installed(variant, awake=True, **config):
-    kind, options = variant
-    transformer = tiny_transformer(**config)
-    method = kind(**options)
+def installed(row, awake=True, **config):
+    transformer = tiny_transformer(**row.config | config)
+    method = row.kind(**row.options)
     torch.manual_seed(0)
     method.install(transformer)
     if awake:
@@ -58,13 +118,32 @@ def installed(variant, awake=True, **config):
     return transformer, method
 
 
-def every(variants):
-    return pytest.mark.parametrize("variant", variants, ids=name_of)
+def state_of(method, batch):
+    """A state to ask for the velocity at: the target, and noise in place of what else is sampled."""
+    return with_video(method.initial(batch, torch.Generator().manual_seed(3)), batch.target_BCFHW)
 
 
-@every(VARIANTS)
-def test_only_the_adapter_is_trained(variant):
-    transformer, method = installed(variant, awake=False)
+def total(losses):
+    return torch.stack([loss_B.mean() for loss_B in losses.values()]).sum()
+
+
+def part_of(batch, rows):
+    conditions = {name: value[rows] for name, value in batch.conditions.items()}
+    return replace(
+        batch,
+        source_BCFHW=batch.source_BCFHW[rows],
+        target_BCFHW=batch.target_BCFHW[rows],
+        text_BTD=batch.text_BTD[rows],
+        conditions=conditions,
+    )
+
+
+every = partial(pytest.mark.parametrize, "row", ids=name_of)
+
+
+@every(ROWS)
+def test_only_the_adapter_is_trained(row):
+    transformer, method = installed(row, awake=False)
     backbone = {name: p for name, p in transformer.named_parameters() if ".processor." not in name}
     before = {name: parameter.clone() for name, parameter in backbone.items()}
     fingerprint = parameter_hash(transformer)
@@ -73,8 +152,7 @@ def test_only_the_adapter_is_trained(variant):
     generator = torch.Generator().manual_seed(0)
     for _ in range(3):
         optimizer.zero_grad()
-        losses = method.losses(transformer, tiny_batch(), generator)
-        sum(loss.mean() for loss in losses.values()).backward()
+        total(method.losses(transformer, row.batch(), generator)).backward()
         optimizer.step()
     assert parameter_hash(transformer) == fingerprint
     assert all(torch.equal(parameter, before[name]) for name, parameter in backbone.items())
@@ -82,140 +160,175 @@ def test_only_the_adapter_is_trained(variant):
     assert [name for name, parameter in method.named_parameters() if torch.equal(parameter, start[name])] == []
 
 
-@every(VARIANTS)
-def test_losses_are_one_value_a_sample_and_repeatable(variant):
-    transformer, method = installed(variant)
-    first, second = (method.losses(transformer, tiny_batch(), torch.Generator().manual_seed(5)) for _ in range(2))
-    assert first.keys() == {"flow_matching"}
-    loss = first["flow_matching"]
-    assert loss.shape == (2,) and loss.dtype == torch.float32 and loss.isfinite().all()
-    assert torch.equal(loss, second["flow_matching"])
-    fixed = method.losses(transformer, tiny_batch(), torch.Generator().manual_seed(5), torch.tensor([0.1, 0.9]))
-    assert not torch.equal(loss, fixed["flow_matching"])
+@every(ROWS)
+def test_losses_are_one_value_a_sample_and_repeatable(row):
+    transformer, method = installed(row)
+    batch = row.batch()
+    first, second = (method.losses(transformer, batch, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert "flow_matching" in first
+    for name, loss in first.items():
+        assert loss.shape == (2,) and loss.dtype == torch.float32 and loss.isfinite().all()
+        assert torch.equal(loss, second[name])
+    fixed = method.losses(transformer, batch, torch.Generator().manual_seed(5), torch.tensor([0.1, 0.9]))
+    assert not torch.equal(first["flow_matching"], fixed["flow_matching"])
 
 
-@every(EXACT_STARTS)
-def test_training_starts_at_the_base_model_bit_for_bit(variant):
-    transformer, method = installed(variant, awake=False)
-    batch = tiny_batch()
-    ours = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
+@every([row for row in ROWS if row.start])
+def test_training_starts_at_the_base_model_bit_for_bit(row):
+    transformer, method = installed(row, awake=False)
+    batch = row.batch()
+    state = state_of(method, batch)
+    ours = video_of(method.velocity(transformer, batch)(state, SIGMA))
     method.uninstall()
-    if variant[1]["source_stream"] == "joint":
-        # A product over more rows may round otherwise, so the base gets the same stack of streams.
-        streams, sigmas = torch.cat([batch.target_BCFHW, batch.source_BCFHW]), torch.cat([SIGMA, torch.zeros(2)])
-        base = denoise(transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2))[:2]
-    else:
-        base = denoise(transformer, batch.target_BCFHW, SIGMA, batch.text_BTD)
-    assert torch.equal(ours, base)
+    assert torch.equal(ours, row.start(transformer, batch, state))
 
 
-@every(VARIANTS)
-def test_the_source_reaches_the_target(variant):
-    transformer, method = installed(variant)
-    batch = tiny_batch()
-    other = replace(batch, source_BCFHW=batch.source_BCFHW + 1)
-    one, two = (method.velocity(transformer, each)(batch.target_BCFHW, SIGMA) for each in (batch, other))
-    assert (one - two).abs().max() > 1e-4
+@every(ROWS)
+def test_the_source_and_every_input_reach_the_target(row):
+    transformer, method = installed(row)
+    batch = row.batch()
+    others = [replace(batch, source_BCFHW=batch.source_BCFHW + 1)]
+    for each in row.kind.inputs:
+        changed = {**batch.conditions, each.name: 1 - batch.conditions[each.name]}
+        others.append(replace(batch, conditions=changed))
+    state = state_of(method, batch)
+    plain = video_of(method.velocity(transformer, batch)(state, SIGMA))
+    for other in others:
+        assert (video_of(method.velocity(transformer, other)(state, SIGMA)) - plain).abs().max() > 1e-4
 
 
-@every(VARIANTS)
-def test_the_text_changes_the_velocity(variant):
-    transformer, method = installed(variant)
-    batch = tiny_batch()
-    observed = method.condition(transformer, batch)
+@every(ROWS)
+def test_the_text_changes_the_velocity(row):
+    transformer, method = installed(row)
+    batch = row.batch()
+    known, state = method.condition(transformer, batch), state_of(method, batch)
     other = replace(batch, text_BTD=batch.text_BTD.flip(0))
-    one, two = (method.velocity(transformer, each, observed)(batch.target_BCFHW, SIGMA) for each in (batch, other))
+    one, two = (video_of(method.velocity(transformer, each, known)(state, SIGMA)) for each in (batch, other))
     assert not torch.allclose(one, two)
 
 
-@every(VARIANTS)
-def test_samples_do_not_mix(variant):
-    transformer, method = installed(variant)
-    batch = tiny_batch()
-    together = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
-    for row in range(2):
-        part = slice(row, row + 1)
-        alone = EditBatch(batch.source_BCFHW[part], None, batch.text_BTD[part])
-        velocity = method.velocity(transformer, alone)(batch.target_BCFHW[part], SIGMA[part])
-        torch.testing.assert_close(velocity, together[part], rtol=1e-4, atol=1e-5)
+@every(ROWS)
+def test_samples_do_not_mix(row):
+    transformer, method = installed(row)
+    batch = row.batch()
+    state = state_of(method, batch)
+    together = method.velocity(transformer, batch)(state, SIGMA)
+    for number in range(2):
+        rows = slice(number, number + 1)
+        of_row = tree_map(lambda x, rows=rows: x[rows], state)
+        velocity = method.velocity(transformer, part_of(batch, rows))(of_row, SIGMA[rows])
+        for alone, all_of_them in zip(tree_leaves(velocity), tree_leaves(together), strict=True):
+            torch.testing.assert_close(alone, all_of_them[rows], rtol=1e-4, atol=1e-5)
 
 
-@every(VARIANTS)
+@every(ROWS)
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 6, 2), (5, 2, 4)], ids=str)
-def test_any_shape_runs(variant, shape):
-    transformer, method = installed(variant)
-    batch = tiny_batch(1, *shape)
-    velocity = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA[:1])
-    assert velocity.shape == batch.target_BCFHW.shape
-    assert velocity.isfinite().all()
+def test_any_shape_runs(row, shape):
+    transformer, method = installed(row)
+    batch = row.batch(1, *shape)
+    state = state_of(method, batch)
+    velocity = method.velocity(transformer, batch)(state, SIGMA[:1])
+    for v, x in zip(tree_leaves(velocity), tree_leaves(state), strict=True):
+        assert v.shape == x.shape and v.isfinite().all()
 
 
-@every(VARIANTS)
+@every(ROWS)
 @pytest.mark.parametrize(
     "config", [{"patch_size": (1, 1, 1)}, {"patch_size": (3, 2, 2)}, {"num_attention_heads": 3}], ids=str
 )
-def test_any_transformer_will_do(variant, config):
-    transformer, method = installed(variant, **config)
-    assert method.losses(transformer, tiny_batch())["flow_matching"].isfinite().all()
+def test_any_transformer_will_do(row, config):
+    transformer, method = installed(row, **config)
+    assert total(method.losses(transformer, row.batch())).isfinite()
 
 
-@every(VARIANTS)
-def test_gradient_checkpointing_gives_the_same_gradients(variant):
-    transformer, method = installed(variant)
+@every(ROWS)
+def test_gradient_checkpointing_gives_the_same_gradients(row):
+    transformer, method = installed(row)
     gradients = []
     for _ in range(2):
         method.zero_grad()
-        method.losses(transformer, tiny_batch(), torch.Generator().manual_seed(0))["flow_matching"].sum().backward()
+        total(method.losses(transformer, row.batch(), torch.Generator().manual_seed(0))).backward()
         gradients.append([parameter.grad.clone() for parameter in method.parameters()])
         transformer.enable_gradient_checkpointing()
     assert all(torch.equal(plain, again) for plain, again in zip(*gradients, strict=True))
 
 
-@every(VARIANTS)
-def test_mixed_precision_trains(variant):
-    transformer, method = installed(variant)
-    full = method.losses(transformer, tiny_batch(), torch.Generator().manual_seed(0))["flow_matching"]
+@every(ROWS)
+def test_mixed_precision_trains(row):
+    transformer, method = installed(row)
+    full = total(method.losses(transformer, row.batch(), torch.Generator().manual_seed(0)))
     transformer.to(torch.bfloat16)
     method.to(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = method.losses(transformer, tiny_batch(), torch.Generator().manual_seed(0))["flow_matching"]
-    loss.mean().backward()
+        loss = total(method.losses(transformer, row.batch(), torch.Generator().manual_seed(0)))
+    loss.backward()
     torch.testing.assert_close(loss, full, rtol=0.1, atol=0.1)
     assert all(parameter.grad.dtype == torch.float32 for parameter in method.parameters())
 
 
-@every(VARIANTS)
-def test_the_settings_rebuild_the_method(variant):
-    kind, options = variant
-    _, method = installed(variant)
+@every(ROWS)
+def test_a_window_of_all_frames_is_the_edit_itself_and_a_part_is_cut_alike(row):
+    _, method = installed(row)
+    batch = row.batch(1, 5)
+    whole, part = (method.window(batch, frames, 4) for frames in (slice(0, 5), slice(1, 4)))
+    for name in batch.conditions:
+        assert torch.equal(whole.conditions[name], batch.conditions[name])
+    assert torch.equal(part.source_BCFHW, batch.source_BCFHW[:, :, 1:4])
+    for each in row.kind.inputs:
+        value, cut = batch.conditions[each.name], part.conditions[each.name]
+        if each.kind == "mask":
+            assert torch.equal(cut, value[:, :, 4:13])  # latent frames 1 to 3 stand for frames up to 12
+        elif each.kind == "image":
+            assert torch.equal(cut, value)
+
+
+@every(ROWS)
+def test_units_hold_all_that_is_trained(row):
+    transformer, method = installed(row)
+    trained = {id(parameter) for parameter in method.parameters()}
+    of_units = [id(parameter) for unit in method.shard_units() for parameter in unit.parameters()]
+    assert len(of_units) == len(set(of_units)) and set(of_units) == trained
+    inside = {id(parameter) for parameter in transformer.parameters()}
+    of_apart = {id(parameter) for part in method.apart() for parameter in part.parameters()}
+    assert of_apart == trained - inside
+    assert method.working_bytes(20) == 2 * method.working_bytes(10)
+    for gauge, to_share in method.gauges().values():
+        assert any(gauge is module for module in method.modules())
+        assert ((to_share(torch.tensor([0.1])) > 0) & (to_share(torch.tensor([0.1])) < 1)).all()
+
+
+@every(ROWS)
+def test_the_settings_rebuild_the_method(row):
+    _, method = installed(row)
     settings = json.loads(json.dumps(method.config()))
-    assert options.items() <= settings.items()
-    _, again = installed((kind, settings), awake=False)
+    assert row.options.items() <= settings.items()
+    _, again = installed(replace(row, options=settings), awake=False)
     assert again.config() == method.config()
     again.load_state_dict(method.state_dict(), strict=True)
 
 
-@every(VARIANTS)
-def test_uninstalling_gives_the_backbone_back(variant):
+@every(ROWS)
+def test_uninstalling_gives_the_backbone_back(row):
     pristine = tiny_transformer().state_dict()
-    transformer, method = installed(variant)
+    transformer, method = installed(row)
     method.uninstall()
     method.uninstall()
     assert list(method.parameters()) == []
     state = transformer.state_dict()
     assert list(state) == list(pristine)
     assert all(torch.equal(state[name], weight) for name, weight in pristine.items())
+    assert "forward" not in vars(transformer)
     method.install(transformer)
     with pytest.raises(RuntimeError, match="installed already"):
         method.install(transformer)
 
 
-@every(VARIANTS)
-def test_the_adapter_registers_only_what_it_trains(variant):
-    _, method = installed(variant)
+@every(ROWS)
+def test_the_adapter_registers_only_what_it_trains(row):
+    _, method = installed(row)
     assert all(parameter.requires_grad for parameter in method.parameters())
     assert list(method.buffers()) == []
     assert method.state_dict().keys() == {name for name, _ in method.named_parameters()}
-    if variant[1]["adapter"] == "lora":
+    if row.options.get("adapter") == "lora":
         inherited = [name for name in method.state_dict() if "attention" in name]
         assert inherited and all("delta" in name for name in inherited)

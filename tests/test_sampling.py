@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imvideoedit.flow.guidance import guided
+from imvideoedit.flow.guidance import extrapolated, guided
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import SOLVERS, shift_sigma, shifted_sigmas, solve
 
@@ -104,6 +104,29 @@ def test_the_velocity_sees_each_level_once_and_the_callback_each_state():
 def test_the_solver_keeps_no_graph():
     scale = torch.ones((), requires_grad=True)
     assert not solve(lambda x, sigma: scale * x, torch.ones(shape), shifted_sigmas(2)).requires_grad
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_state_of_several_tensors_is_solved_as_each_alone(name):
+    parts = {"video": torch.randn(shape), "tokens": torch.randn(2, 3, 4)}
+    slopes = {"video": 0.5, "tokens": -1.5}
+    sigmas, seen = shifted_sigmas(6, 3.0), []
+
+    def velocity(state, sigma):
+        assert sigma.shape == (2,)
+        return {key: slopes[key] * x.sin() for key, x in state.items()}
+
+    result = SOLVERS[name](velocity, parts, sigmas, lambda step, state: seen.append(state.keys()))
+    for key, slope in slopes.items():
+        alone = SOLVERS[name](lambda x, sigma, slope=slope: slope * x.sin(), parts[key], sigmas)
+        assert torch.equal(result[key], alone)
+    assert seen == [parts.keys()] * 6
+
+
+def test_guidance_reaches_each_tensor_of_a_state():
+    without = {"video": torch.ones(shape), "tokens": torch.zeros(2, 3)}
+    result = extrapolated(without, {"video": torch.zeros(shape), "tokens": torch.ones(2, 3)}, 3.0)
+    assert result["video"].eq(-2).all() and result["tokens"].eq(3).all()
 
 
 def test_guidance_extrapolates_from_the_unconditional_velocity():

@@ -44,6 +44,24 @@ def test_a_velocity_of_each_frame_alone_is_that_of_the_whole(frames, length, ove
     assert len(seen) == len(windows)
 
 
+def test_what_is_not_video_belongs_to_all_windows_alike():
+    windows = plan_windows(6, 3, 1)
+    x = {"video": torch.randn(1, 2, 6, 3, 3), "tokens": torch.randn(1, 4, 5)}
+    asked = []
+
+    def of_window(number):
+        def velocity(part, sigma):
+            asked.append(part["tokens"])
+            return {"video": part["video"].sin(), "tokens": part["tokens"] + number}
+
+        return velocity
+
+    velocity = blended([of_window(number) for number in range(len(windows))], windows)(x, torch.tensor([0.5]))
+    assert len(windows) == 3 and all(torch.equal(tokens, x["tokens"]) for tokens in asked)
+    torch.testing.assert_close(velocity["tokens"], x["tokens"] + 1)
+    torch.testing.assert_close(velocity["video"], x["video"].sin())
+
+
 def test_one_window_is_handed_through():
     result = torch.randn(1, 2, 5, 3, 3)
     velocity = blended([lambda part, s: result], plan_windows(5, 8, 2))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 State = Any
 """What is sampled: a video's latents ``x_BCFHW``, or several tensors ``[B, ...]`` in a dict, one of them ``video``."""
@@ -82,16 +82,14 @@ def solve_unipc(
     velocity: Velocity, noise: State, sigmas: Tensor, callback: Callable[[int, State], None] | None = None
 ) -> State:
     """As :func:`solve`, with the second-order multistep solver UniPC (arXiv 2302.04867), diffusers' implementation."""
-    tensors, structure = tree_flatten(noise)
-    schedulers = [_unipc(sigmas) for _ in tensors]  # each keeps the earlier velocities of one tensor
     state = noise
+    schedulers = tree_map(lambda _: _unipc(sigmas), noise)  # each keeps the earlier velocities of one tensor
     for step, sigma in enumerate(sigmas[:-1].tolist()):
-        velocities = tree_leaves(velocity(state, _levels(state, sigma)))
-        tensors = [
-            scheduler.step(v.to(x.dtype), scheduler.timesteps[step], x, return_dict=False)[0]
-            for scheduler, v, x in zip(schedulers, velocities, tensors, strict=True)
-        ]
-        state = tree_unflatten(tensors, structure)
+
+        def stepped(x: Tensor, v: Tensor, scheduler: UniPCMultistepScheduler, step: int = step) -> Tensor:
+            return scheduler.step(v.to(x.dtype), scheduler.timesteps[step], x, return_dict=False)[0]
+
+        state = tree_map(stepped, state, velocity(state, _levels(state, sigma)), schedulers)
         if callback is not None:
             callback(step, state)
     return state
