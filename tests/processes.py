@@ -40,6 +40,13 @@ def command_environment() -> dict[str, str]:
     return outer | {"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
+def take_one_thread() -> None:
+    """As OMP_NUM_THREADS=1, which comes too late for a process whose torch was imported before it was forked."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 def interruptible() -> None:
     """For ``preexec_fn``: let Ctrl-C through, which processes of a background shell ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -133,6 +140,8 @@ def _main(
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8", closefd=False) for number in (1, 2))
     os.environ.clear()
     os.environ.update(env)
+    if env.get("OMP_NUM_THREADS") == "1":
+        take_one_thread()
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if before is not None:

@@ -14,7 +14,7 @@ from lightning import Callback, Trainer
 from imvideoedit.common.errors import exit_cleanly
 from imvideoedit.common.hydra_command import mistakes_in_one_line
 from imvideoedit.train import fit
-from tests.processes import PATIENCE, SERVER
+from tests.processes import PATIENCE, SERVER, take_one_thread
 
 CONF = str(Path(__file__).parents[1] / "conf")
 
@@ -101,6 +101,7 @@ def command(folder: Path, overrides: list[str], rank: int, processes: int, port:
         os.dup2(os.open(f"{kind}-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     os.environ["HF_HUB_OFFLINE"] = "1"
+    take_one_thread()
     if processes > 1:
         own = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": processes, "MASTER_PORT": port}
         own |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
