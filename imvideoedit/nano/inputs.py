@@ -99,7 +99,8 @@ class Preparation:
         changed = self.transform(dict(example), np.random.default_rng(list(seed)))
         if _forms(changed) != _forms(example):
             raise ValueError(f"transform made {_forms(changed)} of {_forms(example)}; it must keep names and shapes")
-        return changed
+        # A transform may return views, such as mirrored ones, which torch does not take.
+        return {name: v if isinstance(v, str) else np.ascontiguousarray(v) for name, v in changed.items()}
 
 
 def _given(declared: Sequence[Input]) -> tuple[Input, ...]:

@@ -8,7 +8,7 @@ from imvideoedit.world.styles import mix_neighbours
 
 OF_ALL = ("temperature", "direction", "camera", "view", "style")  # attributes of a scene that change every pixel
 OF_BACKGROUND = ("background", "pattern")
-Place = tuple[float, float]
+Place = tuple[float, float, int]
 
 
 def first_frame(target: Scene, size: tuple[int, int]) -> np.ndarray:
@@ -30,7 +30,7 @@ def mask(source: Scene, target: Scene, frames: int, size: tuple[int, int]) -> np
         edited |= _seen(source, None, frames, size)
     before, added = _edited(source, target)
     for scene, things in ((source, before), (target, added)):
-        for thing in things:
+        for thing in things.values():
             edited |= _seen(scene, scene.things.index(thing), frames, size)
     return edited
 
@@ -44,8 +44,8 @@ def reference(source: Scene, target: Scene, size: tuple[int, int]) -> np.ndarray
     before, added = _edited(source, target)
     if len(before) + len(added) != 1 or _differ(source, target, OF_ALL + OF_BACKGROUND):
         return first_frame(target, size)
-    (thing,) = before + added
-    shown = _by_place(target).get(_place(thing), thing)
+    (place, thing), *_ = [*before.items(), *added.items()]
+    shown = _by_place(target).get(place, thing)
     alone = Thing(shown.kind, shown.color, shown.material, shown.state, shown.size, phase=shown.phase)
     return render(Scene("grey", "plain", (alone,)), 1, size)[0]
 
@@ -54,20 +54,17 @@ def _differ(source: Scene, target: Scene, attributes: tuple[str, ...]) -> bool:
     return any(getattr(source, name) != getattr(target, name) for name in attributes)
 
 
-def _edited(source: Scene, target: Scene) -> tuple[tuple[Thing, ...], tuple[Thing, ...]]:
+def _edited(source: Scene, target: Scene) -> tuple[dict[Place, Thing], dict[Place, Thing]]:
     """Things of the source that the target has not or has otherwise, and things of the target that are new."""
     before, after = _by_place(source), _by_place(target)
-    changed = tuple(thing for place, thing in before.items() if after.get(place) != thing)
-    return changed, tuple(thing for place, thing in after.items() if place not in before)
+    changed = {place: thing for place, thing in before.items() if after.get(place) != thing}
+    return changed, {place: thing for place, thing in after.items() if place not in before}
 
 
 def _by_place(scene: Scene) -> dict[Place, Thing]:
-    return {_place(thing): thing for thing in scene.things}
-
-
-def _place(thing: Thing) -> Place:
-    """Where a thing starts, which no edit changes."""
-    return thing.x, thing.y
+    """The things by where they start, which no edit changes; of those that start at one place, by their order."""
+    starts = [(thing.x, thing.y) for thing in scene.things]
+    return {(*start, starts[:number].count(start)): scene.things[number] for number, start in enumerate(starts)}
 
 
 def _seen(scene: Scene, index: int | None, frames: int, size: tuple[int, int]) -> np.ndarray:
