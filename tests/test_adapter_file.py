@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import imvideoedit
 from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import Input
 from imvideoedit.methods.adapter_file import (
-    FORMAT_VERSION,
     METHODS,
     AdapterHeader,
     adapter_hash,
@@ -20,8 +20,10 @@ from imvideoedit.methods.adapter_file import (
     save_adapter,
     warm_start,
 )
+from imvideoedit.methods.adapter_header import FORMAT_VERSION
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.backbone import Backbone, parameter_hash
+from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.identity import parameter_hash
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])
@@ -88,6 +90,7 @@ def test_the_header_tells_the_whole_story(tmp_path):
             "gate": False,
             "update": True,
         },
+        inputs=[],
         backbone={"name": "tiny", "revision": "r1", "parameter_hash": parameter_hash(tiny_transformer())},
         training=TRAINING,
         package_version=imvideoedit.__version__,
@@ -96,6 +99,45 @@ def test_the_header_tells_the_whole_story(tmp_path):
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     assert {key: json.loads(value) for key, value in metadata.items()} == dataclasses.asdict(header)
+
+
+class FramedPredictUpdate(PredictUpdate):
+    """A later version of a method, which needs more than the files of today say."""
+
+    inputs = (Input("first_frame", "image", from_target=True), Input("mask", "mask", required=False))
+
+
+def test_the_header_lists_the_inputs_of_the_class_and_must_agree_with_it(tmp_path, monkeypatch):
+    framed, plain = tmp_path / "framed.safetensors", tmp_path / "plain.safetensors"
+    saved(framed, FramedPredictUpdate())
+    saved(plain, PredictUpdate())
+    listed = [
+        {"name": "first_frame", "kind": "image", "encoder": "vae", "required": True},
+        {"name": "mask", "kind": "mask", "encoder": "raw", "required": False},
+    ]
+    assert read_header(framed).inputs == listed and read_header(plain).inputs == []
+    with pytest.raises(UserError, match=r"takes first_frame \(image, vae\) and mask \(mask, raw, optional\), but"):
+        load_adapter(framed, tiny_transformer())
+    monkeypatch.setitem(METHODS, "predict_update", FramedPredictUpdate)
+    assert load_adapter(framed, tiny_transformer()).inputs == FramedPredictUpdate.inputs
+    with pytest.raises(UserError, match=r"plain.safetensors takes no inputs, but .* takes first_frame .*; upgrade"):
+        load_adapter(plain, tiny_transformer())
+
+
+def test_a_first_format_file_has_no_inputs_and_loads(adapter):
+    rewrite(adapter, format_version=1, inputs=None)
+    header = read_header(adapter)
+    assert (header.format_version, header.inputs) == (1, [])
+    load_adapter(adapter, tiny_transformer())
+
+
+def test_a_known_backbone_is_not_hashed_again_and_a_wrong_one_is_refused(adapter, monkeypatch):
+    transformer = tiny_transformer()
+    known = parameter_hash(transformer)
+    monkeypatch.setattr("imvideoedit.methods.adapter_file.parameter_hash", None)
+    load_adapter(adapter, transformer, backbone_hash=known)
+    with pytest.raises(UserError, match="parameter hash"):
+        load_adapter(adapter, tiny_transformer(), backbone_hash="0" * 16)
 
 
 def test_every_method_is_known_by_its_own_name():

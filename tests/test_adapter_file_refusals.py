@@ -6,11 +6,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.methods.adapter_file import FORMAT_VERSION, adapter_hash, load_adapter, read_header, read_state
-from imvideoedit.wan.backbone import parameter_hash
+from imvideoedit.methods.adapter_file import adapter_hash, load_adapter, read_header, read_state
+from imvideoedit.methods.adapter_header import FORMAT_VERSION
 from imvideoedit.wan.forward import denoise
+from imvideoedit.wan.identity import parameter_hash
 from tests.conftest import tiny_batch, tiny_transformer
 from tests.test_adapter_file import SIGMA, rewrite, saved
+
+MASK = {"name": "mask", "kind": "mask", "encoder": "raw", "required": True}
+POSE = {"name": "pose", "kind": "pose", "encoder": "vlm", "required": False}
 
 
 @pytest.fixture
@@ -76,6 +80,19 @@ def test_safetensors_of_something_else_are_refused(tmp_path):
         ({"backbone": "nano"}, "no imvideoedit adapter"),
         ({"config": {"adapter": "lora", "rank": 5}}, "does not fit its own settings"),
         ({"config": {"adapter": "full"}}, "does not fit its own settings"),
+        ({"config": {"adapter": "lora", "rank": "4"}}, "settings its method does not know"),
+        (
+            {"inputs": [{"name": "mask", "kind": "mask", "encoder": "raw", "required": True}]},
+            r"takes mask \(mask, raw\), but .*predict_update takes no inputs; upgrade",
+        ),
+        (
+            {"inputs": [{"name": "pose", "kind": "pose", "encoder": "vlm", "required": False}]},
+            r"pose \(pose, vlm, optional\), but .*upgrade",
+        ),
+        ({"inputs": None}, "no imvideoedit adapter: .*inputs"),
+        ({"inputs": [{"name": "mask"}]}, "no imvideoedit adapter: .*inputs.kind"),
+        ({"backbone": {"name": "tiny"}}, "no imvideoedit adapter: .*backbone.parameter_hash"),
+        ({"training": {"sampler": [1]}}, "no imvideoedit adapter: .*training.sampler"),
     ],
     ids=str,
 )
@@ -87,6 +104,32 @@ def test_a_wrong_header_is_refused_and_leaves_the_model_alone(adapter, header, m
         load_adapter(adapter, transformer)
     assert list(transformer.state_dict()) == names
     assert torch.equal(plain_velocity(transformer), plain_velocity(tiny_transformer()))
+
+
+ENTRIES = ["format_version", "package_version", "method", "config", "inputs", "backbone", "training"]
+ODD = [3, -1, 2.5, True, "text", "", [], [3], [[]], {"": 3}, {"name": 3, "kind": [], "encoder": {}, "required": 1}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_odd_values_of_any_entry_cost_one_line_or_nothing(adapter, entry, odd):
+    rewrite(adapter, **{entry: odd})
+    try:
+        load_adapter(adapter, tiny_transformer())
+        assert (entry, odd) in [("package_version", "text"), ("package_version", ""), ("inputs", [])] or (
+            entry == "training" and isinstance(odd, dict)
+        )
+    except UserError as error:
+        assert str(adapter) in str(error) and "\n" not in str(error)
+
+
+def test_metadata_that_is_no_json_is_refused(adapter):
+    with safe_open(adapter, framework="pt") as file:
+        metadata = file.metadata()
+    for text in ("{", "[" * 100_000, "\ufeff1", ""):
+        save_file(load_file(adapter), adapter, metadata | {"config": text})
+        with pytest.raises(UserError, match="no imvideoedit adapter"):
+            load_adapter(adapter, tiny_transformer())
 
 
 @pytest.mark.parametrize("change", ["missing", "surplus", "renamed"])

@@ -7,7 +7,8 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.backbone import load_backbone, meta_transformer, parameter_hash
+from imvideoedit.wan.backbone import load_backbone, meta_transformer
+from imvideoedit.wan.identity import parameter_hash
 from imvideoedit.wan.locations import WAN_1_3B_HUB, WAN_1_3B_REVISION
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from tests.conftest import TINY_TRANSFORMER, tiny_transformer

@@ -161,7 +161,7 @@ def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pip
     calls = []
 
     class Negative:
-        backbone, config = bundled_pipeline.backbone, bundled_pipeline.config
+        backbone, config, method = bundled_pipeline.backbone, bundled_pipeline.config, bundled_pipeline.method
 
         def __call__(self, source, instruction, **how):
             calls.append(instruction)

@@ -62,7 +62,8 @@ def write_run(folder, job, score, *overrides, **how):
     write_scores(folder / "scores", score, **how)
     (folder / "csv").mkdir()
     (folder / "csv/metrics.csv").write_text("step,train/loss,validation/loss\n9,1.0,\n50,,0.5\n100,,0.4\n")
-    header = {"method": "predict_update", "config": {}, "backbone": {}, "training": {"steps": 100}}
+    header = {"method": "predict_update", "config": {}, "training": {"steps": 100}}
+    header["backbone"] = {"name": "nano", "parameter_hash": "0123456789abcdef"}
     entries = {**{key: repr(value).replace("'", '"') for key, value in header.items()}, "format_version": "1"}
     save_file({"a": torch.zeros(30, 40), "b": torch.zeros(34)}, folder / "adapter.safetensors", entries)
 

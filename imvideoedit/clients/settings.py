@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import user_cache
 
 
 def _text(variable: str, default: str) -> Callable[[], str]:
@@ -26,11 +27,6 @@ def _number(variable: str, default: float | None) -> Callable[[], Any]:
     return read
 
 
-def _cache() -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("IMVIDEOEDIT_CACHE") or caches / "imvideoedit")
-
-
 @dataclass(frozen=True)
 class EndpointSettings:
     """How to ask a chat endpoint. Defaults are read from the environment when the settings are made.
@@ -43,7 +39,7 @@ class EndpointSettings:
     model: str = field(default_factory=_text("IMVIDEOEDIT_MODEL", "gpt-5.4-mini"))  # a vision-language model
     # The environment variable that holds the key. The key itself is no setting: it stays in the environment.
     key_variable: str = field(default_factory=_text("IMVIDEOEDIT_KEY_VARIABLE", "OPENAI_API_KEY"))
-    cache: Path = field(default_factory=_cache)  # folder of the answers and of the money spent
+    cache: Path = field(default_factory=user_cache)  # folder of the answers and of the money spent
     input_price: float = field(default_factory=_number("IMVIDEOEDIT_INPUT_PRICE", 0.0))  # of a million tokens
     output_price: float = field(default_factory=_number("IMVIDEOEDIT_OUTPUT_PRICE", 0.0))
     # The most that all processes sharing the cache folder may ever spend, in the currency of the prices; or None.

@@ -1,10 +1,16 @@
-"""Outputs appear complete or not at all."""
+"""Outputs appear complete or not at all; and where the user's cache is."""
 
 import contextlib
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def user_cache() -> Path:
+    """``IMVIDEOEDIT_CACHE``, or ``imvideoedit`` in the user's cache folder (``XDG_CACHE_HOME`` or ``~/.cache``)."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("IMVIDEOEDIT_CACHE") or caches / "imvideoedit")
 
 
 @contextlib.contextmanager

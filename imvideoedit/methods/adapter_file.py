@@ -1,64 +1,31 @@
 """Adapter files: the trained tensors in safetensors, with a versioned header in its metadata.
 
-Every header entry is a JSON string: ``format_version``, ``package_version``, ``method``, ``config``, ``backbone`` and
-``training``. A file loads completely or not at all.
+A file loads completely or not at all.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import imvideoedit
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.methods.adapter_header import AdapterHeader, describe_inputs, existing, named, read_header
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.backbone import Backbone, parameter_hash
 from imvideoedit.wan.context import block_dtype
+from imvideoedit.wan.identity import parameter_hash
 
-FORMAT_VERSION = 1
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D)}
-
-
-@dataclass(frozen=True)
-class AdapterHeader:
-    """The header of a file.
-
-    Attributes:
-        method: key of ``METHODS``.
-        config: arguments that rebuild the method.
-        backbone: ``name``, ``revision`` and ``parameter_hash`` of the transformer it was trained in.
-        training: free summary: steps, seed, area, defaults for sampling and the like.
-    """
-
-    method: str
-    config: dict[str, Any]
-    backbone: dict[str, Any]
-    training: dict[str, Any] = field(default_factory=dict)
-    package_version: str = imvideoedit.__version__
-    format_version: int = FORMAT_VERSION
-
-    def __post_init__(self) -> None:
-        for entry in ("config", "backbone", "training"):
-            if not isinstance(getattr(self, entry), dict):
-                raise TypeError(f"{entry}, which must be a mapping")
-
-    @classmethod
-    def describe(cls, method: Method, backbone: Backbone, training: dict[str, Any]) -> "AdapterHeader":
-        """The header of a method that is installed in a backbone."""
-        identity = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": backbone.parameter_hash()}
-        return cls(method.name, method.config(), identity, training)
 
 
 def save_adapter(
@@ -88,27 +55,6 @@ def save_adapter(
         save_file(stored, temporary, metadata)
 
 
-def read_header(path: Path | str) -> AdapterHeader:
-    """Read the header of an adapter file.
-
-    Raises:
-        UserError: missing, damaged, no adapter, or of a newer format.
-    """
-    try:
-        with safe_open(_existing(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
-    try:
-        entries = {key: json.loads(value) for key, value in metadata.items()}
-        version = entries["format_version"]
-        if version > FORMAT_VERSION:
-            raise UserError(f"{path} has adapter format {version}, this imvideoedit reads {FORMAT_VERSION}; upgrade it")
-        return AdapterHeader(**entries)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is no imvideoedit adapter: its header lacks or garbles {error}") from error
-
-
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of an adapter file, as stored, on the CPU.
 
@@ -116,35 +62,48 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         UserError: missing or damaged.
     """
     try:
-        return load_file(_existing(path))
+        return load_file(existing(path))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
 
 
-def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: torch.dtype | None = None) -> Method:
+def load_adapter(
+    path: Path | str,
+    transformer: WanTransformer3DModel,
+    dtype: torch.dtype | None = None,
+    backbone_hash: str | None = None,
+) -> Method:
     """Rebuild a method from its file and install it, frozen, ready to sample.
 
     Args:
         transformer: the very model the adapter was trained in, by its parameter hash.
         dtype: of the adapter; that of the transformer's blocks if None.
+        backbone_hash: the transformer's, where it is known, such as by ``Backbone.parameter_hash``.
 
     Returns:
         The installed method. To train on, give float32 and call ``requires_grad_(True)``.
 
     Raises:
-        UserError: missing or damaged file, other backbone, unknown method, or tensors that do not fit. The transformer
-            is then as it was.
+        UserError: missing or damaged file, other backbone, unknown method, one that takes other inputs, or tensors
+            that do not fit. The transformer is then as it was.
+        RuntimeError: the transformer is adapted already.
     """
     header = read_header(path)
-    _check_backbone(path, header, transformer)
+    _check_backbone(path, header, backbone_hash or parameter_hash(transformer))
     state = read_state(path)
     if header.method not in METHODS:
         raise UserError(f"{path} is for method {header.method!r}; this imvideoedit knows {', '.join(METHODS)}")
+    kind = METHODS[header.method]
+    if header.inputs != describe_inputs(kind.inputs):
+        raise UserError(
+            f"{path} takes {named(header.inputs)}, but this imvideoedit's {header.method} takes "
+            f"{named(describe_inputs(kind.inputs))}; upgrade imvideoedit, or train it again"
+        )
     try:
-        method = METHODS[header.method](**header.config)
-    except TypeError as error:
+        method = kind(**header.config)
+        method.install(transformer, dtype or block_dtype(transformer))
+    except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} has settings its method does not know ({error}); upgrade imvideoedit") from error
-    method.install(transformer, dtype or block_dtype(transformer))
     misfit = _misfit(method.state_dict(), state)
     if misfit:
         method.uninstall()
@@ -153,13 +112,17 @@ def load_adapter(path: Path | str, transformer: WanTransformer3DModel, dtype: to
     return method.requires_grad_(False).eval()
 
 
-def warm_start(method: Method, path: Path | str) -> None:
+def warm_start(method: Method, path: Path | str, backbone_hash: str | None = None) -> None:
     """Give an installed method the weights of an adapter of the same backbone; what the file lacks stays.
+
+    Args:
+        backbone_hash: as in :func:`load_adapter`.
 
     Raises:
         UserError: missing or damaged file, other backbone, or tensors that the method does not have in that shape.
     """
-    _check_backbone(path, read_header(path), method.transformer)
+    own_hash = backbone_hash or parameter_hash(method.transformer, method.parameters())
+    _check_backbone(path, read_header(path), own_hash)
     state, own = read_state(path), method.state_dict()
     misfit = _misfit({name: own[name] for name in own.keys() & state.keys()}, state)
     if misfit:
@@ -170,12 +133,6 @@ def warm_start(method: Method, path: Path | str) -> None:
 def adapter_hash(adapter: Path | str | Mapping[str, Tensor]) -> str:
     """16 hex digits that name an adapter's tensors, from a file or from a state; the header does not count."""
     return hash_tensors(read_state(adapter) if isinstance(adapter, Path | str) else adapter)
-
-
-def _existing(path: Path | str) -> Path:
-    if not Path(path).is_file():
-        raise UserError(f"there is no adapter file at {path}; check the path, or train one first")
-    return Path(path)
 
 
 def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -189,10 +146,10 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{len(names)} tensors {way} (as {min(names)})" for way, names in ways.items() if names)
 
 
-def _check_backbone(path: Path | str, header: AdapterHeader, transformer: WanTransformer3DModel) -> None:
-    found, wanted = parameter_hash(transformer), header.backbone.get("parameter_hash")
+def _check_backbone(path: Path | str, header: AdapterHeader, found: str) -> None:
+    wanted = header.backbone["parameter_hash"]
     if found != wanted:
         raise UserError(
-            f"{path} was trained in backbone {header.backbone.get('name')!r} with parameter hash {wanted}, "
+            f"{path} was trained in backbone {header.backbone['name']!r} with parameter hash {wanted}, "
             f"but the loaded one has parameter hash {found}; load the backbone it was trained in"
         )

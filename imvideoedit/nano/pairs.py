@@ -13,6 +13,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.shards import ProcessInfo
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.nano.encoded import EncodedPairs, PairSet, encoded_pairs
+from imvideoedit.nano.inputs import Preparation
 from imvideoedit.nano.mix import PairMix
 
 
@@ -20,6 +21,7 @@ class PairBatches(Dataset):
     """Endless batches of encoded pairs: batch i depends on the seed and i alone, so resuming is exact.
 
     Every pair comes once in each pass, in an order that depends on the seed and the pass; a batch may span two passes.
+    Passes take the variants of the pairs in turn.
     """
 
     def __init__(self, pairs: EncodedPairs, batch_size: int, seed: int) -> None:
@@ -30,10 +32,10 @@ class PairBatches(Dataset):
         return np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
 
     def indices(self, index: int) -> list[int]:
-        """The pairs of batch ``index``."""
-        first = index * self.batch_size
-        places = (divmod(place, len(self.pairs)) for place in range(first, first + self.batch_size))
-        return [int(self._order(epoch)[offset]) for epoch, offset in places]
+        """The pairs of batch ``index``, as :meth:`EncodedPairs.batch` numbers them."""
+        first, count = index * self.batch_size, len(self.pairs)
+        places = (divmod(place, count) for place in range(first, first + self.batch_size))
+        return [int(self._order(epoch)[offset]) + epoch % self.pairs.variants * count for epoch, offset in places]
 
     def __getitem__(self, index: int) -> EditBatch:
         return self.pairs.batch(self.indices(index))
@@ -55,6 +57,10 @@ class StepSampler(Sampler[int]):
 class NanoPairs(LightningDataModule):
     """Training pairs of the nano world's training compositions, and held-out ones to validate on.
 
+    Each comes with the method's inputs, exact (see :meth:`imvideoedit.world.edits.Edit.inputs`), and is changed by the
+    method's ``transform`` before it is encoded; held-out pairs are not. Where a transform changes targets, pairs have
+    no labels.
+
     Args:
         pairs: number of training pairs, each a rendered edit.
         batch_size: pairs in a batch of each process.
@@ -62,11 +68,14 @@ class NanoPairs(LightningDataModule):
         resolution: height and width in pixels.
         validation_pairs: number of test-composition pairs for the validation loss at fixed noise levels; at least 1.
         mix: of edits and texts in the training pairs.
-        frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
+        frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, and so are held-out
+            ones of a method with inputs, for which a still may say too much.
+        variants: times that each pair is transformed and encoded, at least 1; passes over the pairs take them in turn.
         cache: folder of encoded pairs for later runs; None keeps them in memory only.
 
     Raises:
-        UserError: a count is below 1, or the resolution does not suit the backbone.
+        UserError: a count is below 1, the resolution does not suit the backbone, the nano world lacks an input that the
+            method needs, or there are variants for a method without a transform.
     """
 
     def __init__(
@@ -79,16 +88,18 @@ class NanoPairs(LightningDataModule):
         mix: PairMix | None = None,
         frames: int = 1,
         cache: Path | str | None = None,
+        variants: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in {"pairs": pairs, "batch_size": batch_size, "validation_pairs": validation_pairs}.items():
+        counts = {"pairs": pairs, "batch_size": batch_size, "validation_pairs": validation_pairs, "variants": variants}
+        for name, value in counts.items():
             if value < 1:
                 raise UserError(f"data.{name} is {value}; it must be at least 1")
         if frames < 1 or frames % 4 != 1:
             raise UserError(f"data.frames is {frames}; the nano autoencoder takes 4k + 1")
         self.pairs, self.batch_size, self.seed, self.frames = pairs, batch_size, seed, frames
         self.resolution, self.validation_pairs = resolution, validation_pairs
-        self.mix, self.cache = mix or PairMix(), cache
+        self.mix, self.cache, self.variants = mix or PairMix(), cache, variants
         self._encoded: list[EncodedPairs] = []  # for training and for validation
 
     def setup(self, stage: str) -> None:
@@ -102,9 +113,24 @@ class NanoPairs(LightningDataModule):
                 f"data.resolution is {self.resolution}; the backbone {backbone.name} takes multiples of "
                 f"{backbone.pixel_multiple}"
             )
+        asked = Preparation.of(trainer.lightning_module.method)
+        if self.variants > 1 and asked.transform is None:
+            raise UserError(
+                f"data.variants is {self.variants}, but the method {trainer.lightning_module.method.name} changes no "
+                "example; leave it at 1"
+            )
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
-        train = PairSet(self.seed, self.pairs, "train", self.resolution, self.mix, self.frames)
-        validation = PairSet(self.seed, self.validation_pairs, "test", self.resolution)
+        train = PairSet(
+            self.seed, self.pairs, "train", self.resolution, self.mix, self.frames, asked, variants=self.variants
+        )
+        validation = PairSet(
+            self.seed,
+            self.validation_pairs,
+            "test",
+            self.resolution,
+            frames=self.frames if asked.inputs else 1,
+            preparation=asked.without_transform(),
+        )
         self._encoded = [encoded_pairs(self.cache, backbone, pairs, process) for pairs in (train, validation)]
 
     def train_dataloader(self) -> DataLoader:

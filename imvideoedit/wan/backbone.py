@@ -6,6 +6,7 @@ Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text token
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.wan.identity import Origin, parameter_hash
 from imvideoedit.wan.locations import default_device, default_dtype, locate, read_shift, remedy
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
@@ -36,6 +37,7 @@ class Backbone:
         transformer: the denoiser.
         vae, text_encoder, tokenizer: None where they were not loaded.
         shift: flow shift of the folder's scheduler.
+        origin: of the transformer, where it was loaded from files.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Backbone:
     text_encoder: UMT5EncoderModel | None
     tokenizer: PreTrainedTokenizerBase | None
     shift: float
+    origin: Origin | None = None
 
     @property
     def device(self) -> torch.device:
@@ -144,9 +147,9 @@ class Backbone:
         text_BTD = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         return text_BTD * tokens.attention_mask[..., None].to(text_BTD.dtype)
 
-    def parameter_hash(self) -> str:
-        """See :func:`parameter_hash`."""
-        return parameter_hash(self.transformer)
+    def parameter_hash(self, besides: Iterable[Tensor] = ()) -> str:
+        """See :func:`parameter_hash`; computed once for the files that the transformer was loaded from."""
+        return (self.origin.parameter_hash if self.origin else parameter_hash)(self.transformer, besides)
 
     def _latent_statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
         config = _present(self.vae, "vae").config
@@ -182,10 +185,11 @@ def load_backbone(
     dtype = dtype or default_dtype(device)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     with _named(name, place):
-        transformer = WanTransformer3DModel.from_pretrained(**source, subfolder="transformer", torch_dtype=dtype)
+        load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
+        transformer, origin = Origin.of(place, revision, load)
         shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
-    backbone = Backbone(name, revision, transformer, None, None, None, shift)
+    backbone = Backbone(name, revision, transformer, None, None, None, shift, origin)
     return with_parts(backbone, parts, device, dtype)
 
 
@@ -229,18 +233,6 @@ def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DMo
     """A transformer without storage, to count and to check shapes; of Wan2.1 1.3B unless a config is given."""
     with torch.device("meta"):
         return WanTransformer3DModel(**(WAN_1_3B if config is None else config)).requires_grad_(False).eval()
-
-
-def parameter_hash(transformer: WanTransformer3DModel) -> str:
-    """16 hex digits that name a transformer's weights; an installed adapter does not count.
-
-    The values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one hash.
-
-    Raises:
-        ValueError: the transformer is on the meta device.
-    """
-    own = {name: weight for name, weight in transformer.named_parameters() if ".processor." not in name}
-    return hash_tensors(own, torch.bfloat16)
 
 
 def _present(part: Any, name: str) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imvideoedit.world import grammar
+from imvideoedit.world.inputs import first_frame, mask, reference
 from imvideoedit.world.render import render
 from imvideoedit.world.scenes import (
     BACKGROUND_COLORS,
@@ -28,6 +29,9 @@ from imvideoedit.world.scenes import (
     sample_thing,
 )
 from imvideoedit.world.tasks import TASKS
+
+OFFERS = {"first_frame": "image", "mask": "mask", "reference": "image", "source_prompt": "text"}
+"""Names and kinds of what :meth:`Edit.inputs` gives."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,20 @@ class Edit:
         source, target = render(self.source, frames, size), render(self.target, frames, size)
         difference = np.abs(source.astype(np.int16) - target).max(-1)
         return source, target, difference > 4
+
+    def inputs(self, frames: int = 1, size: tuple[int, int] = (64, 64)) -> dict[str, np.ndarray | str]:
+        """What the world can tell of this edit besides its instruction, all exact, by the names of ``OFFERS``.
+
+        Returns:
+            ``first_frame`` and ``reference``, uint8 ``[H, W, 3]``; ``mask``, bool ``[F, H, W]``, of what is to be
+            edited in the source (see :mod:`imvideoedit.world.inputs`); and ``source_prompt``.
+        """
+        return {
+            "first_frame": first_frame(self.target, size),
+            "mask": mask(self.source, self.target, frames, size),
+            "reference": reference(self.source, self.target, size),
+            "source_prompt": self.source_prompt,
+        }
 
 
 def sample_edit(rng: np.random.Generator, split: str, task: str | None = None) -> Edit:

@@ -50,6 +50,29 @@ def which_thing(scene: Scene, times: np.ndarray, size: tuple[int, int]) -> np.nd
     return seen
 
 
+def visible_share(scene: Scene, index: int | None, frames: int, size: tuple[int, int]) -> np.ndarray:
+    """Share of each pixel's colour that is the body of one thing, or the background, before light, halos and style.
+
+    Args:
+        index: of the thing in the scene; None for the background.
+
+    Returns ``[F, H, W]`` float32 in [0, 1]: the thing's cover, less what later things cover.
+    """
+    time_F = np.arange(frames, dtype=np.float32)[:, None, None]
+    x_FHW, y_FHW = _camera_rays(scene, time_F, size)
+    pixel = _pixel_size(scene, time_F, size)
+    share = np.ones(x_FHW.shape, np.float32)
+    for number, thing in enumerate(scene.things):
+        if index is not None and number < index:
+            continue
+        cx, cy = centre(thing, time_F)
+        radius = np.float32(thing.radius)
+        distance = _distance(thing, time_F, (x_FHW - cx) / radius, (y_FHW - cy) / radius)
+        cover = _cover(distance, pixel / radius)
+        share *= cover if number == index else 1 - cover
+    return share
+
+
 def centre(thing: Thing, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """World position ``(x, y)`` of a thing's centre at each time; straight paths are reflected at the frame's edge."""
     x, y = np.full_like(time, thing.x), np.full_like(time, thing.y)

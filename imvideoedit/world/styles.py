@@ -14,18 +14,27 @@ def apply_style(canvas: np.ndarray, style: str) -> np.ndarray:
     if style == "natural":
         return canvas
     if style == "pixel":
-        return _blocks(canvas, max(min(canvas.shape[2:]) // 16, 1))
+        return mix_neighbours(canvas, style)
     if style == "poster":
         steps = canvas * 3
         level = np.floor(steps)
         return (level + np.clip((steps - level - 0.5) * 4 + 0.5, 0, 1)) / 3
     if style == "watercolor":
-        return 0.38 + 0.6 * _blur(canvas, max(min(canvas.shape[2:]) // 32, 1))
+        return 0.38 + 0.6 * mix_neighbours(canvas, style)
     grey = np.tensordot(_LUMA, canvas, axes=1)
     if style == "noir":
         return np.broadcast_to(np.clip((grey - 0.45) * 1.5 + 0.45, 0, 1), canvas.shape)
     tone = np.array([1.0, 0.82, 0.58], np.float32)[:, None, None, None]
     return tone * (0.12 + 0.88 * grey)
+
+
+def mix_neighbours(canvas: np.ndarray, style: str) -> np.ndarray:
+    """The part of a style that mixes neighbouring pixels, for any number of planes ``[P, F, H, W]``."""
+    if style == "pixel":
+        return _blocks(canvas, max(min(canvas.shape[2:]) // 16, 1))
+    if style == "watercolor":
+        return _blur(canvas, max(min(canvas.shape[2:]) // 32, 1))
+    return canvas
 
 
 def _blocks(canvas: np.ndarray, side: int) -> np.ndarray:

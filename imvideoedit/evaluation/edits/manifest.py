@@ -1,8 +1,12 @@
-"""Manifests: lists of edits with source, edited video, instruction, prompts, task and method."""
+"""Manifests: lists of edits with source, edited video, instruction, prompts, task, method, and what a method may take.
+
+Columns are the names of :class:`EditRow`, ``first_frame`` and ``reference``, and ``input.NAME`` for any other input.
+"""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ from imvideoedit.editing.jobs import VIDEOS, read_rows
 
 LISTS = ("manifest.jsonl", "manifest.csv")
 _PATHS = ("source", "edited", "mask")
+_IMAGES = ("first_frame", "reference")  # inputs with columns of their own, always files
+_OF_INPUT = "input."  # begins the column of any other
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class EditRow:
         method: that made the edit.
         task: of :data:`imvideoedit.world.tasks.TASKS`, or a benchmark's own; empty if unknown.
         source_prompt, prompt: the scene before and after; empty if unknown.
-        mask: a video, bright inside the edited region; None if unknown.
+        mask: a video, bright inside the edited region; None if unknown. An input too, where a method takes one.
+        inputs: what a method may take besides, by name: a file, or a text where there is no such file.
     """
 
     id: str
@@ -38,11 +45,17 @@ class EditRow:
     source_prompt: str = ""
     prompt: str = ""
     mask: Path | None = None
+    inputs: Mapping[str, Path | str] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
         """The row's name in messages."""
         return f"{self.method}/{self.id}"
+
+    @property
+    def given(self) -> dict[str, Path | str]:
+        """All inputs by name, the mask among them."""
+        return {**self.inputs} if self.mask is None else {"mask": self.mask, **self.inputs}
 
 
 def read_methods(edits: Path | str, compare: Sequence[Path | str] | str) -> list[EditRow]:
@@ -93,8 +106,10 @@ def write_manifest(rows: Sequence[EditRow], path: Path) -> None:
     """Write rows as ``.jsonl``, with paths inside its folder relative to it."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
-            values = {f.name: getattr(row, f.name) for f in fields(row)}
-            values |= {key: _relative(values[key], path.parent) for key in _PATHS if values[key] is not None}
+            values = {f.name: getattr(row, f.name) for f in fields(row) if f.name != "inputs"}
+            values |= {key if key in _IMAGES else _OF_INPUT + key: value for key, value in row.inputs.items()}
+            paths = {key: value for key, value in values.items() if isinstance(value, Path)}
+            values |= {key: _relative(value, path.parent) for key, value in paths.items()}
             file.write(json.dumps({key: value for key, value in values.items() if value}, ensure_ascii=False) + "\n")
 
 
@@ -110,18 +125,45 @@ def _manifest(path: Path) -> Path | None:
 
 
 def _row(values: dict[str, Any], manifest: Path, where: str) -> EditRow:
-    known = [f.name for f in fields(EditRow)]
+    known = [f.name for f in fields(EditRow) if f.name != "inputs"]
     given = {key: str(value) for key, value in values.items() if key in known and value not in (None, "")}
     for key in ("source", "instruction"):
         if key not in given:
-            raise UserError(f"{where}: it has no {key}; a row has {', '.join(known)}")
+            columns = ", ".join((*known, *_IMAGES, f"{_OF_INPUT}NAME"))
+            raise UserError(f"{where}: it has no {key}; a row has {columns}")
     paths = {key: manifest.parent / given.pop(key) for key in _PATHS if key in given}
     for key, path in paths.items():
         if not path.is_file():
             raise UserError(f"{where}: there is no {key} at {path}")
     given.setdefault("id", paths["source"].stem)
     given.setdefault("method", manifest.parent.absolute().name)
-    return EditRow(**given, **paths)  # type: ignore[arg-type]
+    return EditRow(**given, **paths, inputs=_inputs(values, manifest.parent, where))  # type: ignore[arg-type]
+
+
+def _inputs(values: dict[str, Any], folder: Path, where: str) -> dict[str, Path | str]:
+    """The inputs in a row's columns, files as paths."""
+    found: dict[str, Path | str] = {}
+    for key, value in values.items():
+        name = str(key).removeprefix(_OF_INPUT)
+        if value in (None, "") or (name == key and key not in _IMAGES):
+            continue
+        if not isinstance(value, str) or not name.isidentifier():
+            raise UserError(f"{where}: {key} is {json.dumps(value)}; give a file or a text by an input's name")
+        if name in found or (name == "mask" and values.get("mask") not in (None, "")):
+            raise UserError(f"{where}: the input {name} is given twice; leave one out")
+        found[name] = _file(value, folder) or value
+        if key in _IMAGES and found[name] == value:
+            raise UserError(f"{where}: there is no {key} at {value} in {folder}")
+    return found
+
+
+def _file(name: str, folder: Path) -> Path | None:
+    """The file or folder of a name relative to a folder, and inside it; None where there is none."""
+    place = os.path.normpath(name)
+    if os.path.isabs(place) or place.split(os.sep)[0] in (os.pardir, os.curdir):
+        return None
+    # Unlike pathlib, os.path takes texts of any length.
+    return folder / place if os.path.exists(os.path.join(folder, place)) else None
 
 
 def _with_videos_of(rows: Sequence[EditRow], folder: Path) -> list[EditRow]:

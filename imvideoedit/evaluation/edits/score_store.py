@@ -63,7 +63,8 @@ class ScoreStore:
     """A folder of scores: ``<scorer>/<key>.json``, complete or absent.
 
     The key is a hash of the videos' bytes, the texts and the scorer's identity, not of paths: a changed edit is scored
-    again, a moved one is not. Unscored edits are not stored; the next run tries them again.
+    again, a moved one is not. What else a method was given shows in the edited video alone. Unscored edits are not
+    stored; the next run tries them again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +116,7 @@ class ScoreStore:
         return score
 
     def _key(self, row: EditRow, identity: str) -> str:
-        facts = {key: value for key, value in asdict(row).items() if key not in ("id", "method")}
+        facts = {key: value for key, value in asdict(row).items() if key not in ("id", "method", "inputs")}
         facts |= {key: self._hash(value) for key, value in facts.items() if isinstance(value, Path)}
         return hashlib.sha256(json.dumps([identity, facts]).encode()).hexdigest()[:32]
 

@@ -8,6 +8,7 @@ import torch
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.nano.exact import Editor
+from imvideoedit.nano.inputs import exact_inputs, offered
 from imvideoedit.video.geometry import from_model, to_model
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.world.edits import Edit
@@ -32,8 +33,23 @@ def ceiling(backbone: Backbone) -> Editor:
     return run
 
 
+def given_inputs(pipeline: EditPipeline) -> tuple[str, ...]:
+    """Names of the inputs that the pipeline's method gets here, exact: all that it declares and the nano world has.
+
+    Raises:
+        UserError: the method needs one that the nano world has not.
+    """
+    return tuple(offered(pipeline.method.inputs))
+
+
+def input_options(pipeline: EditPipeline, edit: Edit, source: np.ndarray) -> dict[str, Any]:
+    """Arguments of a call of the pipeline: the exact inputs for a source ``[F, H, W, 3]``; none for a plain method."""
+    given = exact_inputs(edit, pipeline.method.inputs, len(source), source.shape[1:3])
+    return {"inputs": given} if given else {}
+
+
 def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: Any) -> Editor:
-    """The pipeline that users run.
+    """The pipeline that users run, with the method's inputs, optional ones too.
 
     Args:
         text: ``prompt`` passes the source prompt too, from which the full edited prompt is built; ``instruction``
@@ -41,14 +57,16 @@ def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: An
         settings: in place of the adapter's own.
 
     Raises:
-        UserError: there is no such text.
+        UserError: there is no such text, or the method needs an input that the nano world has not.
     """
     if text not in ("prompt", "instruction"):
         raise UserError(f"suite.text is {text!r}; choose prompt or instruction")
+    given_inputs(pipeline)
 
     def run(source: np.ndarray, edit: Edit) -> np.ndarray:
         typed = edit.instruction if text == "instruction" else None
-        result = pipeline(source, edit.instruction, prompt=typed, source_prompt=edit.source_prompt, **settings)
+        options = input_options(pipeline, edit, source) | settings
+        result = pipeline(source, edit.instruction, prompt=typed, source_prompt=edit.source_prompt, **options)
         return result.frames
 
     return run

@@ -11,7 +11,9 @@ from PIL import Image
 from imvideoedit.common.files import replacing
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.evaluation.nano.editors import input_options
 from imvideoedit.evaluation.nano.exact import held_out_edits
+from imvideoedit.nano.inputs import offered
 from imvideoedit.video.reader import write_video
 from imvideoedit.video.strips import side_by_side
 from imvideoedit.world.edits import Edit
@@ -34,6 +36,9 @@ class NanoPreview(Callback):
         tasks: one video of each is shown.
         frames: of each video; training has seen single frames only.
         seed: of the videos.
+
+    Raises:
+        UserError: when training starts, if the method needs an input that the nano world has not.
     """
 
     def __init__(
@@ -48,6 +53,10 @@ class NanoPreview(Callback):
         self.folder, self.every_n_steps, self.sampling, self.frames = Path(folder), every_n_steps, sampling, frames
         self.edits = held_out_edits(1, seed, tuple(tasks))
         self.latest = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        task: Any = pl_module
+        offered(task.method.inputs)  # fails here, before any step, if the nano world lacks an input
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         task: Any = pl_module
@@ -64,7 +73,8 @@ class NanoPreview(Callback):
 def preview_row(pipeline: EditPipeline, edit: Edit, frames: int) -> np.ndarray:
     """Source, exact answer and edit side by side: uint8 ``[F, H, 3W, 3]``."""
     source, exact, _ = edit.render(frames)
-    edited = pipeline(source, edit.instruction, source_prompt=edit.source_prompt).frames
+    options = input_options(pipeline, edit, source)
+    edited = pipeline(source, edit.instruction, source_prompt=edit.source_prompt, **options).frames
     return side_by_side(source, exact, edited)
 
 

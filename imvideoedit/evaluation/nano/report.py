@@ -61,7 +61,18 @@ def _facts(known: Sequence[Variant], runs: Sequence[Run]) -> str:
     lengths = sorted({row["frames"] for variant in known for row in variant.rows})
     scored = sum(bool(run.rows) for run in runs)
     frames = " and ".join(str(length) for length in lengths)
-    return f"{_counted(len(known), 'variant')}, {_counted(scored, 'scored run')}, videos of {frames} frames"
+    counts = f"{_counted(len(known), 'variant')}, {_counted(scored, 'scored run')}, videos of {frames} frames"
+    return counts + _inputs_given(known)
+
+
+def _inputs_given(known: Sequence[Variant]) -> str:
+    """Which exact inputs the editors had besides source and text; empty where none had any."""
+    given = {variant.label: str(variant.rows[0].get("inputs") or "none") for variant in known}
+    if set(given.values()) == {"none"}:
+        return ""
+    if len(set(given.values())) == 1:
+        return f"; exact inputs given: {next(iter(given.values()))}"
+    return "; exact inputs given: " + "; ".join(f"{names} ({label})" for label, names in given.items())
 
 
 def _counted(number: int, noun: str) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.editing.pipeline import EditPipeline
-from imvideoedit.evaluation.nano.editors import Text, adapter_editor, ceiling, copy_source
+from imvideoedit.evaluation.nano.editors import Text, adapter_editor, ceiling, copy_source, given_inputs
 from imvideoedit.evaluation.nano.exact import Editor, held_out_edits
 from imvideoedit.evaluation.nano.measures import REGIONS, measure
 from imvideoedit.evaluation.nano.scoring import WEIGHTS, overall, parts
@@ -56,11 +56,15 @@ def run_nano_suite(
         quality: see :meth:`SamplingConfig.preset`.
         settings: sampling parameters in place of those of the adapter and the preset.
 
+    The adapter gets the exact inputs that its method declares.
+
     Returns:
-        The contents of ``result.json``: the adapter's :func:`summarize`, with ``copy`` and ``ceiling`` added.
+        The contents of ``result.json``: the adapter's :func:`summarize`, with ``copy`` and ``ceiling`` added, and the
+        names of its ``inputs`` where it has any.
 
     Raises:
-        UserError: the adapter's backbone is not the nano one, or a value is out of its range.
+        UserError: the adapter's backbone is not the nano one, its method needs an input that the nano world has not,
+            or a value is out of its range.
     """
     _check(pipeline, per_task, frames)
     config = pipeline.config.preset(quality).override(**settings)
@@ -72,6 +76,10 @@ def run_nano_suite(
     rows, examples = score_editors(editors, held_out_edits(per_task), frames, shown="adapter")
     summaries = {name: summarize([row for row in rows if row["editor"] == name]) for name in editors}
     result = {**summaries["adapter"], "copy": summaries["copy"], "ceiling": summaries["ceiling"]}
+    given = given_inputs(pipeline)
+    if given:
+        result["inputs"] = list(given)
+        rows = [{**row, "inputs": ", ".join(given) if row["editor"] == "adapter" else ""} for row in rows]
     out = Path(out)
     write_images(examples, out / "strips", out / "sheet.png")
     with replacing(out / "videos.parquet") as path:

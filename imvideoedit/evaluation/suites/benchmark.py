@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import Input
 from imvideoedit.editing.jobs import Entry, Job
 from imvideoedit.editing.model_options import ModelOptions
 from imvideoedit.editing.run_jobs import print_summary, run_jobs
@@ -15,6 +17,7 @@ from imvideoedit.evaluation.edits.manifest import EditRow, read_manifest, read_m
 from imvideoedit.evaluation.edits.score_store import Scorer
 from imvideoedit.evaluation.suites.edits import score_rows
 from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
+from imvideoedit.evaluation.suites.inputs import declared_inputs, inputs_of, name_unused
 
 
 def run_benchmark(
@@ -30,6 +33,9 @@ def run_benchmark(
     quality: str = "best",
 ) -> Path:
     """Make all edits of a benchmark in ``out/edits``, then score them and, if given, those of other methods.
+
+    The adapter gets the first frames, masks, references and other inputs that its method takes, where the edits have
+    them. An edit that lacks one it needs is not made.
 
     Args:
         benchmark: one of :data:`LAYOUTS`; or a manifest of edits to make.
@@ -49,7 +55,9 @@ def run_benchmark(
     """
     rows = _rows(benchmark, folder)[:limit]
     path = adapter_path(adapter)
-    entries = [_entry(row, out / "edits", quality) for row in rows]
+    what, declared = f"the adapter {path.name}", declared_inputs(path)
+    name_unused(rows, declared, what)
+    entries = [_entry(row, out / "edits", quality, declared, what) for row in rows]
     with Progress(transient=True) as progress:
         bar = progress.add_task(f"{len(entries)} edits", total=len(entries))
         outcomes = []
@@ -59,7 +67,8 @@ def run_benchmark(
     print_summary(outcomes)
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
-        replace(row, edited=entry.job.output, method=method)
+        # Scorers take the mask; other inputs lie outside the folder, and are recorded with each edit.
+        replace(row, edited=entry.job.output, method=method, inputs={})
         for row, entry in zip(rows, entries, strict=True)
         if entry.where not in failed and entry.job is not None
     ]
@@ -80,6 +89,12 @@ def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:
     return read_benchmark(benchmark, Path(folder))
 
 
-def _entry(row: EditRow, folder: Path, quality: str) -> Entry:
+def _entry(row: EditRow, folder: Path, quality: str, declared: Sequence[Input], what: str) -> Entry:
     texts = row.prompt or None, row.source_prompt or None
-    return Entry(row.id, Job(row.source, row.instruction, folder / f"{row.id}.mp4", *texts, quality=quality))
+    try:
+        given = inputs_of(row, declared, what)
+    except UserError as error:
+        return Entry(row.id, None, str(error))
+    options: dict[str, Any] = {"inputs": given} if given else {}
+    job = Job(row.source, row.instruction, folder / f"{row.id}.mp4", *texts, quality=quality, **options)
+    return Entry(row.id, job)

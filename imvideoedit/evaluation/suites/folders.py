@@ -4,10 +4,14 @@ Layouts follow the publishers' pages. EditVerseBench's ``test.json`` is document
 and its derivatives list ``edited_type``, ``prompt`` and the video in a CSV; IVEBench has source, edit and target prompt
 of every video in its JSON; ReCo-Bench has a list for each of four tasks next to the videos; the fields of VIE-Bench's
 list are not documented. So the usual names of a field are tried in turn; a list with none of them is an error that
-names the fields it has.
+names the fields it has. Likewise for first frames, masks and references, which a list may lack.
+
+EditVerseBench's instructions speak of further media by tags, ``<image1>`` or ``<video2>``: in edits of type propagation
+the image is the edited first frame, in others a reference; in edits by a mask the second video is the mask.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -54,7 +58,14 @@ _INSTRUCTIONS = ("instruction", "edit_instruction", "edit_prompt", "editing_inst
 _TASKS = ("edited_type", "edit_type", "task", "type", "category", "task_type")
 _BEFORE = ("source_prompt", "source_caption", "original_prompt")
 _AFTER = ("target_prompt", "target_caption", "edited_prompt")
+_INPUTS: dict[str, tuple[str, ...]] = {  # fields of each input; tags of media in the instruction come on top
+    "first_frame": ("first_frame", "edited_first_frame", "first_frame_path", "edited_image"),
+    "mask": ("mask", "mask_video", "mask_path", "src_mask", "source_mask"),
+    "reference": ("reference", "reference_image", "ref_image", "ref_image_path", "reference_path", "src_ref_images"),
+}
+_TAG = re.compile(r"<(?:video|image)\d+>")
 _PLACES = ("videos", "src_videos", "source_videos", "ivebenchdb_mp4_short", "ivebenchdb_mp4_long", ".")
+_IMAGE_PLACES = ("images", "references", "ref_images", "masks", "first_frames", *_PLACES)
 
 
 def _layout(lists: tuple[str, ...], origin: str, **names: tuple[str, ...]) -> Layout:
@@ -135,11 +146,37 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _row(record: dict[str, Any], key: str, path: Path, folder: Path, layout: Layout) -> EditRow:
     where = f"{path}, entry {key}"
     source = _find(_field(record, layout.source, where), path.parent, folder, layout.folders, where)
-    text = re.sub(r"<(?:video|image)\d+>", "", _field(record, layout.instruction, where))
+    text = _TAG.sub("", _field(record, layout.instruction, where))
     task = _field(record, layout.task, "") or path.stem.removesuffix("_data_configs")
     texts = [_field(record, names, "") for names in (layout.source_prompt, layout.prompt)]
     name = re.sub(r"[^\w.-]+", "_", f"{path.stem}_{key}")
-    return EditRow(name, source, " ".join(text.split()), task=task, source_prompt=texts[0], prompt=texts[1])
+    inputs: dict[str, Path | str] = {}
+    for kind, value in _inputs(record, layout, task).items():
+        inputs[kind] = _look(value, path.parent, folder, _IMAGE_PLACES) or value
+    mask = inputs.get("mask")
+    if isinstance(mask, Path):
+        del inputs["mask"]
+    else:
+        mask = None
+    words = " ".join(text.split())
+    return EditRow(name, source, words, task=task, source_prompt=texts[0], prompt=texts[1], mask=mask, inputs=inputs)
+
+
+def _inputs(record: dict[str, Any], layout: Layout, task: str) -> dict[str, str]:
+    """Names of the files that come with an edit, by the input's name; media whose use is not known by their tag's."""
+    # A list of several images is no input; one that has to have it says so.
+    flat = {key: v[0] if isinstance(v, list) and len(v) == 1 else v for key, v in record.items()}
+    found = {name: value for name, names in _INPUTS.items() if (value := _field(flat, names, ""))}
+    for key in record:
+        if _TAG.fullmatch(key) and key not in layout.source and (value := _field(flat, (key,), "")):
+            found.setdefault(_of_tag(key, task.lower()), value)
+    return found
+
+
+def _of_tag(tag: str, task: str) -> str:
+    if tag == "<image1>":
+        return "first_frame" if "propagat" in task else "reference"
+    return "mask" if tag == "<video2>" and "mask" in task else tag.strip("<>")
 
 
 def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
@@ -153,10 +190,20 @@ def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
 
 
 def _find(name: str, list_folder: Path, folder: Path, folders: tuple[str, ...], where: str) -> Path:
-    """The video of a name, which may lack its suffix; files outside the benchmark's folder are not used."""
-    places = [base / place for base in (list_folder, folder) for place in folders]
+    """The video of a name, which may lack its suffix."""
     names = [name, *(name + suffix for suffix in VIDEOS)] if Path(name).suffix.lower() not in VIDEOS else [name]
-    for candidate in (place / own for place in places for own in (*names, *(Path(one).name for one in names))):
-        if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
-            return candidate
+    for each in names:
+        found = _look(each, list_folder, folder, folders)
+        if found is not None:
+            return found
     raise UserError(f"{where}: there is no video {name} in {folder}; download the source videos too")
+
+
+def _look(name: str, list_folder: Path, folder: Path, folders: tuple[str, ...]) -> Path | None:
+    """The file of a name; files outside the benchmark's folder are not used."""
+    places = [base / place for base in (list_folder, folder) for place in folders]
+    for candidate in (place / own for place in places for own in (name, Path(name).name)):
+        # Unlike pathlib, os.path takes texts of any length.
+        if os.path.isfile(candidate) and candidate.resolve().is_relative_to(folder.resolve()):
+            return candidate
+    return None

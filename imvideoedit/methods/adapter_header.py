@@ -1,0 +1,122 @@
+"""The header of an adapter file: what it holds, in which backbone it was trained, and what it takes.
+
+Every entry is a JSON string in the metadata of the safetensors: ``format_version``, ``package_version``, ``method``,
+``config``, ``inputs``, ``backbone`` and ``training``. Format 1 had no ``inputs``; its methods took none.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+import imvideoedit
+from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import Input
+from imvideoedit.methods.base import Method
+from imvideoedit.wan.backbone import Backbone
+
+FORMAT_VERSION = 2
+_ENTRIES = {"method": str, "config": dict, "backbone": dict, "training": dict, "inputs": list, "package_version": str}
+_BACKBONE = {"name": str, "revision": str | None, "parameter_hash": str}
+_INPUT = {"name": str, "kind": str, "encoder": str, "required": bool}  # what a header says of an input
+
+
+@dataclass(frozen=True)
+class AdapterHeader:
+    """The header of a file.
+
+    Attributes:
+        method: its name.
+        config: arguments that rebuild the method.
+        backbone: ``name``, ``revision`` and ``parameter_hash`` of the transformer it was trained in.
+        training: free summary: steps, seed, area, defaults for sampling and the like.
+        inputs: what the method takes besides source and text: name, kind, encoder and whether it is required.
+
+    Raises:
+        TypeError: an entry has another type; it begins with the entry.
+    """
+
+    method: str
+    config: dict[str, Any]
+    backbone: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    package_version: str = imvideoedit.__version__
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for entry, value, kind in self._kinds():
+            if not isinstance(value, kind):
+                raise TypeError(f"{entry}, which must not be {json.dumps(value, default=str)[:80]}")
+
+    def _kinds(self) -> Iterator[tuple[str, Any, Any]]:
+        """Entries with values and types, those of a mapping after it."""
+        yield from ((entry, getattr(self, entry), kind) for entry, kind in _ENTRIES.items())
+        yield from ((f"backbone.{key}", self.backbone.get(key), kind) for key, kind in _BACKBONE.items())
+        yield "training.sampler", self.training.get("sampler", {}), dict
+        for declared in self.inputs:
+            yield "inputs", declared, dict
+            yield from ((f"inputs.{key}", declared.get(key), kind) for key, kind in _INPUT.items())
+
+    @classmethod
+    def describe(cls, method: Method, backbone: Backbone, training: dict[str, Any]) -> "AdapterHeader":
+        """The header of a method that is installed in a backbone."""
+        parameters = backbone.parameter_hash(method.parameters())
+        identity = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
+        return cls(method.name, method.config(), identity, training, describe_inputs(method.inputs))
+
+
+def describe_inputs(inputs: Sequence[Input]) -> list[dict[str, Any]]:
+    """Inputs as a header lists them: name, kind, encoder and whether an edit needs them."""
+    return [{key: getattr(each, key) for key in _INPUT} for each in inputs]
+
+
+def read_header(path: Path | str) -> AdapterHeader:
+    """Read the header of an adapter file.
+
+    Raises:
+        UserError: missing, damaged, no adapter, or of a newer format.
+    """
+    try:
+        with safe_open(existing(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
+    try:
+        entries = {key: json.loads(value) for key, value in metadata.items()}
+        version = entries["format_version"]
+        if type(version) is not int or version < 1:
+            raise TypeError(f"format_version, which must not be {json.dumps(version)[:80]}")
+        if version > FORMAT_VERSION:
+            raise UserError(
+                f"{path} has adapter format {version}, this imvideoedit reads up to {FORMAT_VERSION}; upgrade it"
+            )
+        if version > 1 and "inputs" not in entries:
+            raise KeyError("inputs")
+        return AdapterHeader(**entries)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no imvideoedit adapter: its header lacks or garbles {error}") from error
+
+
+def named(inputs: Sequence[Mapping[str, Any]]) -> str:
+    """Such as ``first_frame (image, vae) and mask (mask, raw, optional)``."""
+    told = [f"{each['name']} ({', '.join(_qualities(each))})" for each in inputs]
+    return " and ".join(told) if told else "no inputs"
+
+
+def _qualities(declared: Mapping[str, Any]) -> list[str]:
+    return [declared["kind"], declared["encoder"], *([] if declared["required"] else ["optional"])]
+
+
+def existing(path: Path | str) -> Path:
+    """The path of a file that is there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no adapter file at {path}; check the path, or train one first")
+    return Path(path)
