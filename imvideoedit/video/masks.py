@@ -50,7 +50,7 @@ def feathered(mask_HW: np.ndarray, feather: float) -> np.ndarray:
     """
     inside_HW = mask_HW > 0
     share_HW = inside_HW.astype(np.float32)
-    if feather == 0 or not inside_HW.any():
+    if feather <= 1 or not inside_HW.any():  # the nearest pixel outside is a pixel away
         return share_HW
     reach = math.ceil(min(feather, sum(inside_HW.shape)))
     near = []  # rows and columns that the feather reaches; the others need no distances
@@ -107,7 +107,7 @@ def open_mask(given: Path | str, source: Clip) -> MaskSource:
 
     Its values count by half of the largest one in all frames that are read, so 0 and 1 serve as well as 0 and 255; of
     colours the brightest channel counts. A mask of several frames has one for each of the source file's, and is then
-    cut and resampled with it, or else one for each frame of the clip.
+    cut and resampled with it, or else one for each frame of the clip; times do not count.
 
     Args:
         given: ``box:x,y,w,h``, or an image, a video, or a folder of images in the order of their names' numbers.
