@@ -16,7 +16,7 @@ from imvideoedit.video.display import thumbnail
 from imvideoedit.video.masks import nearest
 
 EDITOR_SIDE = 480  # most pixels of the longer side of the frame that is painted on
-BRUSH = "#ff2d55"
+BRUSH = ("#ff2d55", 0.7)  # colour and opacity
 
 
 class InputControls:
@@ -33,14 +33,15 @@ class InputControls:
         self._names = [*known, MASK]
         self.parts: list[Any] = [_control(each) for each in known.values()]
         with gr.Accordion(f"Mask{'' if mask.required else ' (optional)'}", open=mask.required, elem_id="mask-part"):
+            gr.Markdown("Paint what may change, on the first frame and for all of them; the rest stays as it is.")
             self.editor = gr.ImageEditor(
-                label="Paint on the first frame what may change; the rest stays as it is, in all frames",
+                show_label=False,
                 image_mode="RGBA",
                 sources=[],
                 transforms=[],
                 layers=False,
                 format="png",
-                brush=gr.Brush(default_size=24, colors=[BRUSH], color_mode="fixed"),
+                brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"),
                 eraser=gr.Eraser(default_size=24),
                 canvas_size=(EDITOR_SIDE, EDITOR_SIDE),
                 buttons=[],

@@ -63,6 +63,7 @@ class Page:
         taken = [on.video, on.status, on.source_prompt, editor]
         on.video.upload(self.take, [on.video], taken, **QUIET).then(None, js=SHOW_PROBLEM)
         on.video.clear(lambda: on.inputs.canvas(None), None, [editor], **QUIET)
+        editor.clear(self.unpaint, [on.video], [editor], **QUIET)
         on.gallery.select(self.pick, None, [*taken, on.instruction, on.examples], **QUIET)
         on.quality.input(self.set_quality, [on.quality], on.settings, **QUIET)
         on.examples.click(lambda row: row[0], [on.examples], [on.instruction], **QUIET)
@@ -101,6 +102,10 @@ class Page:
         examples = gr.Dataset(samples=[[text] for text in sample.instructions])
         canvas = self._parts.inputs.canvas(next(iter(Clip(path))))
         return path, message("A sample."), sample.prompt, canvas, sample.instructions[0], examples
+
+    def unpaint(self, path: str | None) -> Any:
+        """The mask was cleared, with the frame under it: the frame comes back."""
+        return self._parts.inputs.canvas(None if path is None else next(iter(Clip(path))))
 
     def set_quality(self, quality: str) -> list[float]:
         """The settings of a quality."""
