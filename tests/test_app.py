@@ -1,30 +1,23 @@
 """The web page as it is used: the command, a real server, and a real browser without a screen."""
 
-import json
 import os
-import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from imvideoedit.video.reader import read_video, write_video
-from tests.processes import PATIENCE, command_environment, run
+from tests.browser import browsing, parts, pick_sample, press, says, serving, status, until, upload
+from tests.processes import command_environment, run
 from tests.test_edit import assert_one_line
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 APP = [sys.executable, "-m", "imvideoedit.app.command"]
 
 
@@ -53,88 +46,17 @@ def test_without_gradio_it_says_what_to_install():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
-    """The page's address and a folder for its temporary files; ends as it should."""
-    folder = tmp_path_factory.mktemp("server")
-    environment = command_environment() | {"TMPDIR": str(folder)}
-    command = [*APP, "--port", "0", "--device", "cpu", "--max-megabytes", "1", "--max-seconds", "5"]
-    with (folder / "errors").open("w") as errors:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    assert process.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-    assert found, (folder / "errors").read_text()
-    yield found[0], folder
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE) == 0
-    assert (folder / "errors").read_text() == ""
-    assert [path.name for path in folder.iterdir()] == ["errors"], "temporary files are left"
+def server(tmp_path_factory) -> Iterator[str]:
+    """The page's address."""
+    options = ("--port", "0", "--device", "cpu", "--max-megabytes", "1", "--max-seconds", "5")
+    with serving([*APP, *options], tmp_path_factory.mktemp("server")) as address:
+        yield address
 
 
 @pytest.fixture
 def browser(server, tmp_path) -> Iterator[Any]:
-    """A phone's browser at the page; it must not have asked anyone else for anything."""
-    if BROWSER is None or DRIVER is None:
-        pytest.skip("Chromium and its driver are not installed; apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1280,1200"):
-        options.add_argument(f"--{flag}")
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path)})
-    options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": 390, "height": 844}})
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        driver.get(server[0])
-        until(lambda: parts(driver, "#samples .gallery-item")[2])
+    with browsing(server, tmp_path) as driver:
         yield driver
-        errors = [entry for entry in driver.get_log("browser") if entry["source"] in ("javascript", "security")]
-        assert not errors, "the page's scripts fail or want what they may not have"
-        messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        assert all(url.startswith((server[0], "data:", "blob:")) for url in asked), asked
-    finally:
-        driver.quit()
-
-
-def until(found: Callable[[], Any], what: Callable[[], str] = lambda: "") -> Any:
-    """The first true value, or a failure after some time; the page may be half-drawn meanwhile."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        try:
-            if value := found():
-                return value
-        except Exception as error:
-            if not isinstance(error, IndexError) and "selenium" not in type(error).__module__:
-                raise
-        time.sleep(0.1)
-    pytest.fail(f"waited in vain; {what()}")
-
-
-def parts(driver, selector: str) -> list[Any]:
-    return driver.find_elements("css selector", selector)
-
-
-def press(driver: Any, selector: str, number: int = 0) -> None:
-    """As a click, wherever the page is scrolled to."""
-    driver.execute_script("arguments[0].click()", until(lambda: parts(driver, selector)[number]))
-
-
-def pick_sample(driver, number: int, words: str) -> None:
-    press(driver, "#samples .gallery-item button", number)
-    until(lambda: words in parts(driver, "#instruction textarea")[0].get_property("value"))
-
-
-def status(driver) -> str:
-    return parts(driver, "#status")[0].text
-
-
-def says(driver, words: str) -> None:
-    until(lambda: words in status(driver), lambda: f"wanted {words!r}, the page says {status(driver)!r}")
-
-
-def upload(driver, path: Path) -> None:
-    until(lambda: parts(driver, "#video input[type=file]")[0]).send_keys(str(path))
 
 
 def test_a_sample_is_edited_compared_seen_again_and_downloaded(browser, tmp_path):
@@ -163,6 +85,12 @@ def test_a_sample_is_edited_compared_seen_again_and_downloaded(browser, tmp_path
     press(browser, "#history .gallery-item button", 1)
     says(browser, "17 frames, done")
     assert "red ball" not in until(lambda: parts(browser, "#prompt textarea")[0].get_property("value"))
+
+
+def test_an_adapter_that_declares_no_inputs_has_a_brush_for_a_mask_and_no_other_upload(browser):
+    assert until(lambda: parts(browser, "#mask-part"))
+    assert not parts(browser, "[id^=input-]")
+    assert len(parts(browser, "input[type=file]")) == 1  # the video
 
 
 def test_a_wrong_or_long_file_gets_one_line(browser, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, save_adapter
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.video.images import load_rgb
 from imvideoedit.video.reader import Clip, read_metadata, read_video, write_video
 from imvideoedit.wan.backbone import load_backbone
 from tests.conftest import awaken, tiny_transformer
@@ -70,6 +71,29 @@ def test_rate_length_and_size_stay_and_the_file_says_how_it_was_made(clip, adapt
     assert facts["used"]["prompt"] == facts["instruction"] == "a red ball" and facts["source_prompt"] == "snow"
     assert set(facts["versions"]) == {"imvideoedit", "torch", "diffusers"}
     assert "4/4 passes" in done.stderr  # two windows, two steps
+
+
+@pytest.mark.parametrize("output", ["edited.mp4", "edited.mov", "edited"])
+def test_outside_a_box_every_pixel_of_a_lossless_output_is_the_sources(clip, adapter, tmp_path, output):
+    codec = "lossless" if "." in output else "png"
+    mask = ("--mask", "box:10,4,20,16", "--mask-feather", 3, "--keep", 5, "--codec", codec)
+    done = edit(clip, "snow", "--adapter", adapter, "--output", tmp_path / output, *mask)
+    assert done.returncode == 0, done.stderr
+    source = read_video(clip)[0]
+    made = tmp_path / output
+    edited = read_video(made)[0] if "." in output else np.stack([load_rgb(path) for path in sorted(made.iterdir())])
+    assert edited.shape == source.shape
+    outside = np.ones((36, 50), bool)
+    outside[4 - 2 : 20 + 2, 10 - 2 : 30 + 2] = False  # the feather ends at the third pixel
+    assert np.array_equal(edited[:, outside], source[:, outside])
+    assert (edited[:, 4:20, 10:30] != source[:, 4:20, 10:30]).mean() > 0.5
+
+
+def test_a_mask_that_does_not_fit_is_one_line(clip, adapter, tmp_path):
+    assert_one_line(edit(clip, "snow", "--adapter", adapter, "--mask", "box:40,0,20,5"), "out of the video", "50x36")
+    assert_one_line(edit(clip, "snow", "--adapter", adapter, "--mask", "no.png"), "no.png", "the input mask")
+    assert_one_line(edit(clip, "snow", "--adapter", adapter, "--reference", clip), "adapter.safetensors", "reference")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]
 
 
 def test_inputs_that_are_no_video(adapter, tmp_path):

@@ -1,13 +1,16 @@
 """The page's components; their events are in ``page``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from imvideoedit.app.inputs import InputControls
 from imvideoedit.app.queue import Limits
 from imvideoedit.app.samples import SAMPLES
 from imvideoedit.app.texts import INTRO, NANO_WARNING, message
+from imvideoedit.edit_batch import Input
 from imvideoedit.editing.sampling_config import QUALITIES, SamplingConfig
 from imvideoedit.video.display import enlarged
 from imvideoedit.video.reader import Clip
@@ -18,6 +21,7 @@ SETTINGS = {
     "source_guidance": "above 1 follows the source more",
     "strength": "below 1 keeps the source's layout; up to 1",
     "keep": "composite the source's pixels below this difference",
+    "mask_feather": "pixels over which the edit fades out around the mask",
 }
 """Settings that the quality presets, with their hints."""
 GALLERY: dict[str, Any] = {
@@ -38,21 +42,24 @@ class Layout:
         config: the adapter's own, the first values of the settings.
         nano: whether the model edits scenes of the nano world only.
         samples: files of the sample clips.
+        declared: what the adapter takes besides video and text.
     """
 
-    def __init__(self, limits: Limits, config: SamplingConfig, nano: bool, samples: list[Path]) -> None:
+    def __init__(
+        self, limits: Limits, config: SamplingConfig, nano: bool, samples: list[Path], declared: Sequence[Input]
+    ) -> None:
         self.browser = gr.BrowserState(None, storage_key="imvideoedit")
         self.shown = gr.State(None)
         gr.Markdown(INTRO + (NANO_WARNING if nano else ""))
         with gr.Row():
             with gr.Column(min_width=320):
-                self._put_input(limits, samples)
+                self._put_input(limits, samples, declared)
                 with gr.Accordion("Settings", open=False, elem_id="settings"):
                     self._put_settings(config)
             with gr.Column(min_width=320):
                 self._put_output()
 
-    def _put_input(self, limits: Limits, samples: list[Path]) -> None:
+    def _put_input(self, limits: Limits, samples: list[Path], declared: Sequence[Input]) -> None:
         self.video = gr.Video(
             label=f"Your video (at most {limits.megabytes:g} MB, {limits.seconds:g} s)",
             sources=["upload"],
@@ -72,6 +79,7 @@ class Layout:
             label="For example",
             elem_id="examples",
         )
+        self.inputs = InputControls(declared)
         with gr.Row():
             self.run = gr.Button("Edit", variant="primary", elem_id="run")
             self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")

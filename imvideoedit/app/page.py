@@ -39,7 +39,8 @@ def build_page(queue: EditQueue, folder: Path) -> gr.Blocks:
     samples = render_samples(folder / "samples")
     pipeline = queue.pipeline
     with gr.Blocks(title="imvideoedit", delete_cache=(3600, 24 * 3600)) as blocks:
-        layout = Layout(queue.limits, pipeline.config, pipeline.backbone.is_nano, samples)
+        declared = pipeline.method.inputs
+        layout = Layout(queue.limits, pipeline.config, pipeline.backbone.is_nano, samples, declared)
         Page(queue, layout, samples, folder / "results").connect(blocks)
     return blocks
 
@@ -58,12 +59,16 @@ class Page:
     def connect(self, blocks: gr.Blocks) -> None:
         """Connect the parts to their handlers."""
         on = self._parts
-        taken = [on.video, on.status, on.source_prompt]
+        editor = on.inputs.editor
+        taken = [on.video, on.status, on.source_prompt, editor]
         on.video.upload(self.take, [on.video], taken, **QUIET).then(None, js=SHOW_PROBLEM)
+        on.video.clear(lambda: on.inputs.canvas(None), None, [editor], **QUIET)
+        editor.clear(self.unpaint, [on.video], [editor], **QUIET)
         on.gallery.select(self.pick, None, [*taken, on.instruction, on.examples], **QUIET)
         on.quality.input(self.set_quality, [on.quality], on.settings, **QUIET)
         on.examples.click(lambda row: row[0], [on.examples], [on.instruction], **QUIET)
         inputs = [on.video, on.instruction, on.source_prompt, on.quality, on.seed, on.start, on.end, *on.settings]
+        inputs += on.inputs.parts
         outputs = [on.status, on.preview, on.result, on.slider, on.frame, on.both, on.download]
         outputs += [on.prompt, on.history, on.shown, on.run, on.again, on.cancel]
         editing: dict[str, Any] = {**QUEUED, "concurrency_limit": None}
@@ -77,21 +82,30 @@ class Page:
         blocks.load(self.welcome, [on.browser], [on.browser, on.history], **QUIET)
         blocks.unload(self.leave)
 
-    def take(self, path: str | None) -> tuple[Any, str, str]:
+    def take(self, path: str | None) -> tuple[Any, str, str, Any]:
         """A video was uploaded; it is removed if it cannot be edited at all."""
+        canvas = self._parts.inputs.canvas
         if path is None:
-            return None, message(""), ""
+            return None, message(""), "", canvas(None)
         try:
             info = inspect(Path(path), self._queue.limits)
+            said = message(f"{info.frames} frames, {info.width}×{info.height}, {info.duration:.1f} s")
         except UserError as error:
-            return (gr.skip() if isinstance(error, TooLong) else None), problem(str(error)), ""
-        return gr.skip(), message(f"{info.frames} frames, {info.width}×{info.height}, {info.duration:.1f} s"), ""
+            said = problem(str(error))
+            if not isinstance(error, TooLong):
+                return None, said, "", canvas(None)
+        return gr.skip(), said, "", canvas(next(iter(Clip(path))))
 
-    def pick(self, event: gr.SelectData) -> tuple[str, str, str, str, Any]:
+    def pick(self, event: gr.SelectData) -> tuple[str, str, str, Any, str, Any]:
         """A sample was clicked."""
-        sample = SAMPLES[event.index]
+        sample, path = SAMPLES[event.index], str(self._samples[event.index])
         examples = gr.Dataset(samples=[[text] for text in sample.instructions])
-        return str(self._samples[event.index]), message("A sample."), sample.prompt, sample.instructions[0], examples
+        canvas = self._parts.inputs.canvas(next(iter(Clip(path))))
+        return path, message("A sample."), sample.prompt, canvas, sample.instructions[0], examples
+
+    def unpaint(self, path: str | None) -> Any:
+        """The mask was cleared, with the frame under it: the frame comes back."""
+        return self._parts.inputs.canvas(None if path is None else next(iter(Clip(path))))
 
     def set_quality(self, quality: str) -> list[float]:
         """The settings of a quality."""
@@ -164,6 +178,7 @@ class Page:
             UserError: something is missing, out of its range or beyond the limits.
         """
         quality, seed, start, end, *values = settings
+        values, controls = values[: len(SETTINGS)], values[len(SETTINGS) :]
         if path is None:
             raise UserError("there is no video; upload one or click a sample")
         if not instruction.strip():
@@ -175,9 +190,11 @@ class Page:
         given = {name: number for name, number in boxes if number not in (None, getattr(config, name))}
         config.override(**given)
         start, end = start or None, end or None
-        inspect(Path(path), self._queue.limits, start, end)
+        info = inspect(Path(path), self._queue.limits, start, end)
         output = self._results / uuid.uuid4().hex / f"{Path(path).stem}_edited.mp4"
         output.parent.mkdir(parents=True)
+        inputs = self._parts.inputs.collect(controls, (info.height, info.width), output.parent)
+        self._queue.pipeline.check_inputs(inputs)
         return Job(
             Path(path),
             instruction.strip(),
@@ -189,6 +206,7 @@ class Page:
             end=end,
             seed=int(seed or 0),
             settings=given,
+            inputs=inputs,
         )
 
     def _buttons(self, busy: bool) -> dict[Any, Any]:

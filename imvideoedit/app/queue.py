@@ -163,5 +163,7 @@ def inspect(path: Path, limits: Limits, start: float | None = None, end: float |
 
 def without_folders(error: Exception, job: Job) -> str:
     """An error in one line, with the files' names for their paths."""
-    text = str(error).replace(str(job.input), job.input.name).replace(str(job.output), job.output.name)
+    text = str(error)
+    for path in (job.input, job.output, *(given.path for name, given in job.given.items() if given.is_file(name))):
+        text = text.replace(str(path), path.name)
     return " ".join(text.split())

@@ -19,6 +19,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
+from imvideoedit.editing.inputs import Sources, from_files, known_inputs
 from imvideoedit.editing.jobs import STILLS, Job
 from imvideoedit.editing.model_options import ModelOptions
 from imvideoedit.editing.pipeline import EditPipeline
@@ -69,10 +70,12 @@ def edit_file(
         The prompts that were used.
 
     Raises:
-        UserError: the input cannot be read or the output not written, a setting is out of its range, or memory ran
-            out, also at the next lower offload level.
+        UserError: the input cannot be read or the output not written, a setting is out of its range, what the adapter
+            takes is missing, unknown or does not fit, or memory ran out, also at the next lower offload level.
     """
     clip = job.open_clip()
+    pipeline.check_inputs(job.given)
+    inputs = from_files(known_inputs(pipeline.method.inputs), job.given, clip)
     prompts = expand(
         job.instruction,
         clip,
@@ -82,7 +85,7 @@ def edit_file(
         nano=pipeline.backbone.is_nano,
         local_model=job.expand_model,
     )
-    write = partial(_write, pipeline, job, clip, prompts, progress, on_step, on_frame)
+    write = partial(_write, pipeline, job, clip, inputs, prompts, progress, on_step, on_frame)
     if not _fits(write):
         lowered = pipeline.placement.lower()
         if not (lowered and _fits(write)):
@@ -102,7 +105,9 @@ def _fits(write: Callable[[], None]) -> bool:
         return False
 
 
-def _write(pipeline: EditPipeline, job: Job, clip: Clip, prompts: Expansion, progress, on_step, on_frame) -> None:
+def _write(
+    pipeline: EditPipeline, job: Job, clip: Clip, inputs: Sources, prompts: Expansion, progress, on_step, on_frame
+) -> None:
     config = pipeline.config.preset(job.quality).override(**job.settings)
     config = pipeline.fit_memory(config, clip.info.height, clip.info.width)
     facts = {**job.facts(), "adapter_hash": pipeline.identity, "backbone": pipeline.backbone.name}
@@ -110,7 +115,7 @@ def _write(pipeline: EditPipeline, job: Job, clip: Clip, prompts: Expansion, pro
     facts |= {"versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}}}
     texts = {METADATA_KEY: json.dumps(facts), "comment": f"imvideoedit: {job.instruction}"}
     edited = pipeline.stream(
-        lambda: _counted(clip, "reading", on_frame), prompts.prompt, config, job.seed, progress, on_step
+        lambda: _counted(clip, "reading", on_frame), prompts.prompt, config, job.seed, progress, on_step, inputs
     )
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(_frame_writer(job.output, clip, job.codec, texts))
@@ -159,6 +164,7 @@ def is_made(job: Job, identity: str) -> bool:
     if facts is None:
         raise UserError(f"{job.output} exists and was not made here; move it, or give another output")
     wanted = json.loads(json.dumps({**job.facts(), "adapter_hash": identity}))
+    facts = {"inputs": {}, **facts}  # files made by earlier versions had none
     return all(facts.get(key) == value for key, value in wanted.items())
 
 

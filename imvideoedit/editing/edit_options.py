@@ -1,10 +1,12 @@
 """The command line of ``imvideoedit-edit``: its options, and the job they describe."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import CommandLine, UserError
+from imvideoedit.editing.job_inputs import FILE_INPUTS, read_inputs
 from imvideoedit.editing.jobs import SETTINGS, Job, edited_name
 from imvideoedit.editing.model_options import add_model_options
 from imvideoedit.editing.prompts import WAYS
@@ -33,6 +35,7 @@ def build_parser(description: str) -> CommandLine:
         help="how the instruction becomes a prompt; default: grammar on nano, else none",
     )
     text("--expand-model", help="vision-language model for --expand local: a folder or a hub id")
+    _add_inputs(parser.add_argument_group("inputs; a mask goes with any adapter, the others with those that take them"))
     video = parser.add_argument_group("video").add_argument
     video("--start", type=float, metavar="SECONDS", help="start of the range to edit")
     video("--end", type=float, metavar="SECONDS", help="end of the range to edit")
@@ -40,6 +43,17 @@ def build_parser(description: str) -> CommandLine:
     video("--codec", choices=tuple(KINDS), help="default: by the output's name")
     _add_sampling(parser.add_argument_group("sampling; defaults are the adapter's own"))
     return parser
+
+
+def _add_inputs(group: Any) -> None:
+    add = group.add_argument
+    add("--mask", metavar="FILE", help="white where the edit may be: image, video, folder of images, or box:x,y,w,h")
+    add("--mask-feather", type=float, metavar="PIXELS", help="width of the fade around the mask; 0 for a hard edge")
+    add("--first-frame", metavar="FILE", help="image of the first frame after the edit")
+    add("--reference", metavar="FILE", help="image of what the edit shall show")
+    add(
+        "--input", action="append", dest="inputs", metavar="NAME=FILE", help="whatever else an adapter takes; or a text"
+    )
 
 
 def _add_sampling(group: Any) -> None:
@@ -64,7 +78,7 @@ def parse_job(arguments: argparse.Namespace) -> Job:
     """The job of a command line.
 
     Raises:
-        UserError: a setting is out of its range.
+        UserError: a setting is out of its range, or an input is none.
     """
     settings = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
     try:
@@ -77,5 +91,17 @@ def parse_job(arguments: argparse.Namespace) -> Job:
         arguments.output or arguments.input.with_name(edited_name(arguments.input)),
         side_by_side=arguments.side_by_side,
         settings=settings,
+        inputs=read_inputs(_named_inputs(arguments)),
         **{name: getattr(arguments, name) for name in OF_JOB},
     )
+
+
+def _named_inputs(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    for name in FILE_INPUTS:
+        if (value := getattr(arguments, name)) is not None:
+            yield name, value
+    for text in arguments.inputs or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--input {text} names no input; give --input NAME=FILE")
+        yield name, value

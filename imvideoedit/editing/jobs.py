@@ -2,12 +2,13 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.editing.job_inputs import FILE_INPUTS, Given, as_given, check_files, describe_inputs, read_inputs
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.video.encoder import choose_codec
 from imvideoedit.video.reader import Clip
@@ -17,6 +18,7 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts
 STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SETTINGS = tuple(f.name for f in fields(SamplingConfig))
 NUMBERS = ("seed", "start", "end", "fps")
+OF_INPUT = "input."  # begins the column of an input that has none of its own
 INTEGERS = ("seed", "steps", "max_area", "max_frames", "overlap")
 FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -38,6 +40,7 @@ class Job:
         side_by_side: also write source and edit side by side.
         seed: of the noise.
         settings: values of :class:`SamplingConfig` that override the adapter's own.
+        inputs: what the adapter's method takes besides, by name: files, folders, texts, a mask's ``box:x,y,w,h``.
     """
 
     input: Path
@@ -55,18 +58,32 @@ class Job:
     side_by_side: bool = False
     seed: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Given | Path | str] = field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Given]:
+        """The inputs, checked as far as their texts show; files' names in them are relative to the current folder.
+
+        Raises:
+            UserError: an input is none.
+        """
+        return as_given(self.inputs)
 
     def facts(self) -> dict[str, Any]:
-        """All that decides the result except the model, JSON-able and without the folders' names."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("input", "output")}
-        return {"input": self.input.name, **own}
+        """All that decides the result except the model, JSON-able and without the folders' names.
+
+        Raises:
+            UserError: a file of the inputs is missing, whose contents count.
+        """
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("input", "output", "inputs")}
+        return {"input": self.input.name, **own, "inputs": describe_inputs(self.given)}
 
     def open_clip(self) -> Clip:
         """The part of the input that is edited.
 
         Raises:
             UserError: the input is missing or cannot be read, the range is empty, the output is the input, or its
-                name does not fit the codec.
+                name does not fit the codec; a file of ``inputs`` is missing or is the output.
         """
         if not self.input.is_file():
             raise UserError(f"there is no video at {self.input}; check the path")
@@ -76,6 +93,7 @@ class Job:
             raise UserError(f"the output {self.output} is the input; give another output")
         if self.output.suffix.lower() not in STILLS:
             choose_codec(self.output, self.codec)
+        check_files(self.given, self.output)
         return Clip(self.input, self.start, self.end, self.fps)
 
 
@@ -97,8 +115,9 @@ def read_jobs(given: Path, instruction: str | None, output: Path | None, like: J
     """The jobs of a list or a folder, in order; a row that is wrong is an entry that says so.
 
     Args:
-        given: a ``.jsonl`` or ``.csv`` list, a row for each job with the names of :class:`Job` and of the settings,
-            paths relative to the list; or a folder, all of whose videos and images are edited.
+        given: a ``.jsonl`` or ``.csv`` list, a row for each job with the names of :class:`Job` and of the settings, and
+            inputs as ``mask``, ``first_frame``, ``reference`` or ``input.NAME``; paths relative to the list. Or a
+            folder, all of whose videos and images are edited.
         instruction: for rows that have none, and for a folder.
         output: folder of the edited files; ``edited`` next to the list or in the folder if None.
         like: values for what rows leave out.
@@ -133,7 +152,8 @@ def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | 
         UserError: names the field and how to fix it.
     """
     values = {key: value for key, value in row.items() if value not in (None, "")}
-    known = {f.name for f in fields(Job)} - {"settings"} | set(SETTINGS)
+    inputs = like.given | _take_inputs(values, base)
+    known = {f.name for f in fields(Job)} - {"settings"} | {*SETTINGS, *FILE_INPUTS, "input.NAME"}
     unknown = sorted(str(key) for key in values.keys() - known)
     if unknown:
         raise UserError(f"there is no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
@@ -146,9 +166,20 @@ def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | 
     parsed = {key: _parse(key, value) for key, value in values.items()}
     settings = like.settings | {key: parsed.pop(key) for key in SETTINGS if key in parsed}
     output = folder / edited_name(source) if name is None else base / str(name)
-    job = replace(like, input=source, output=output, settings=settings, **parsed)
+    job = replace(like, input=source, output=output, settings=settings, inputs=inputs, **parsed)
     SamplingConfig().preset(job.quality).override(**settings)
     return job
+
+
+def _take_inputs(values: dict[str, Any], base: Path) -> dict[str, Given]:
+    """Remove the inputs from a row's values."""
+    given = values.pop("inputs", {})
+    if not isinstance(given, dict):
+        raise UserError(f'inputs is {given!r}; give an object, such as {{"mask": "a.png"}}')
+    pairs = [(str(name), value) for name, value in given.items() if value not in (None, "")]
+    for key in [key for key in values if key in FILE_INPUTS or str(key).startswith(OF_INPUT)]:
+        pairs.append((key.removeprefix(OF_INPUT), values.pop(key)))
+    return read_inputs(pairs, base)
 
 
 def _rows_of_folder(folder: Path) -> list[dict[str, Any]]:

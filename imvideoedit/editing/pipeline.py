@@ -3,20 +3,20 @@
 Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text width.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.editing.compositing import composite_source
+from imvideoedit.editing.compositing import composite
+from imvideoedit.editing.conditions import ConditionEncoder, decode
 from imvideoedit.editing.denoiser import Denoiser, Progress, StepCallback
+from imvideoedit.editing.inputs import FrameSource, Sources, check_names, from_arrays, known_inputs
 from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.prompts import expand
@@ -24,14 +24,10 @@ from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import load_adapter, read_header
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.mixture import Mixture
-from imvideoedit.video.geometry import fit_size, from_model, in_parts, pad_to_groups, resized, to_model
+from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
 from imvideoedit.wan.locations import default_device, default_dtype
-
-PART = 2  # latent frames encoded or decoded at a time
-FrameSource = Callable[[], Iterable[np.ndarray]]
-"""Gives a video's frames from the first on, uint8 ``[H, W, 3]``, at every call."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class EditPipeline:
 
     Attributes:
         identity: hash of the adapter for edited files' metadata, see ``ModelOptions.identity``.
+        title: of the method, for errors, such as ``the adapter my.safetensors``.
     """
 
     def __init__(
@@ -72,7 +69,7 @@ class EditPipeline:
     ) -> None:
         self.backbone, self.method, self.config = backbone, method, config or SamplingConfig()
         self.placement = placement or Placement(backbone, method, backbone.device, "full")
-        self.identity = ""
+        self.identity, self.title = "", f"the method {method.name}"
 
     @classmethod
     def from_pretrained(
@@ -119,7 +116,9 @@ class EditPipeline:
         if compile:
             compile_blocks(backbone.transformer, method.compile_units())
         config = SamplingConfig(**header.training.get("sampler", {}))
-        return cls(backbone, method, config, Placement(backbone, method, where, memory))
+        pipeline = cls(backbone, method, config, Placement(backbone, method, where, memory))
+        pipeline.title = f"the adapter {' + '.join(path.name for path in weights)}"
+        return pipeline
 
     def __call__(
         self,
@@ -129,6 +128,7 @@ class EditPipeline:
         source_prompt: str | None = None,
         seed: int = 0,
         progress: Progress | None = None,
+        inputs: Mapping[str, np.ndarray | str] | None = None,
         **settings: Any,
     ) -> EditResult:
         """Edit every frame of a video.
@@ -140,19 +140,33 @@ class EditPipeline:
                 :func:`imvideoedit.editing.prompts.expand`.
             source_prompt: full description before the edit, which helps to make the prompt.
             seed: of the noise.
+            inputs: what the method declares, by name: an image uint8 ``[H, W, 3]``, a video uint8 ``[F, H, W, 3]``, a
+                mask ``[H, W]`` or ``[F, H, W]`` of any number type, which counts where it is above half of its largest
+                value, a text. Any method takes ``mask``: outside it, and of ``mask_feather`` pixels around it, every
+                pixel stays the source's.
             settings: values of :class:`SamplingConfig` that override the adapter's own, such as ``steps`` or ``keep``.
 
         Raises:
-            UserError: a value is out of its range.
-            ValueError: the video is not uint8 ``[F, H, W, 3]``.
+            UserError: a value is out of its range; an input is missing, unknown or does not fit the video.
+            ValueError: the video is not uint8 ``[F, H, W, 3]``, or an input is not what its kind has.
         """
         if video_FHWC.dtype != np.uint8 or video_FHWC.ndim != 4 or video_FHWC.shape[3] != 3 or not video_FHWC.size:
             raise ValueError(f"need a uint8 video [F, H, W, 3]; got {video_FHWC.dtype} {video_FHWC.shape}")
+        self.check_inputs(inputs or {})
+        given = from_arrays(known_inputs(self.method.inputs), inputs or {}, len(video_FHWC))
         config = self.fit_memory(self.config.override(**settings), *video_FHWC.shape[1:3])
         nano = self.backbone.is_nano
         prompt = expand(instruction, video_FHWC, None, source_prompt, prompt=prompt, nano=nano).prompt
-        frames = np.stack(list(self.stream(lambda: video_FHWC, prompt, config, seed, progress)))
+        frames = np.stack(list(self.stream(lambda: video_FHWC, prompt, config, seed, progress, None, given)))
         return EditResult(frames, prompt, source_prompt, seed, config)
+
+    def check_inputs(self, given: Collection[str]) -> None:
+        """See that an edit has the inputs that the method needs, and none that it does not know, by name.
+
+        Raises:
+            UserError: one is missing or unknown.
+        """
+        check_names(self.method.inputs, given, self.title)
 
     def fit_memory(self, config: SamplingConfig, height: int, width: int) -> SamplingConfig:
         """The config for a video of that size on this machine; at the first call, places the backbone's parts.
@@ -173,58 +187,47 @@ class EditPipeline:
         seed: int = 0,
         progress: Progress | None = None,
         on_step: StepCallback | None = None,
+        inputs: Sources | None = None,
     ) -> Iterator[np.ndarray]:
-        """Edited frames of a video of any length, a few in memory at a time; only its latents are held throughout.
+        """Edit a video that comes and goes frame by frame; only latents, and what a method reads raw, are held.
 
         Args:
-            open_frames: called once to encode the video, and twice more where the source's pixels are composited.
+            open_frames: called once to encode the video, and up to twice more where the source's pixels are composited.
             prompt: full description after the edit.
             config: from :meth:`fit_memory`.
             progress, on_step: called after each pass and at each solver step; may raise to stop.
+            inputs: by name; see :data:`imvideoedit.editing.inputs.FrameSource`.
 
         Returns:
             uint8 ``[H, W, 3]`` frames, as many and as large as the source's.
+
+        Raises:
+            UserError: an input is missing, unknown, or does not fit the video.
         """
-        backbone, placement = self.backbone, self.placement
+        backbone, placement, given = self.backbone, self.placement, dict(inputs or {})
+        self.check_inputs(given)
         frames = iter(open_frames())
         first_HWC = next(frames)
         own = first_HWC.shape[0], first_HWC.shape[1]
         size = fit_size(*own, config.max_area, backbone.pixel_multiple)
-        count = 0
-
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal count
-            for frame_HWC in chain([first_HWC], frames):
-                count += 1
-                yield frame_HWC
-
+        encoder = ConditionEncoder(backbone, own, size)
+        encoder.check_sizes(known_inputs(self.method.inputs), given)
+        declared = [each for each in self.method.inputs if each.name in given]
         with placement.working(backbone.vae):
-            source_BCFHW = torch.cat(list(self._encode(resized(counted(), size))), dim=2)
+            source_BCFHW, count = encoder.latents(chain([first_HWC], frames))
+            conditions = encoder.conditions(declared, given, count)
         with placement.working(backbone.text_encoder):
             texts_BTD = backbone.encode_text([prompt, ""] if config.guidance != 1 else [prompt])
+            conditions |= encoder.texts(declared, given)
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
         with placement.working(backbone.transformer):
             empty_TD = texts_BTD[1] if len(texts_BTD) > 1 else None
-            batch = EditBatch(source_BCFHW, None, texts_BTD[:1], empty_TD=empty_TD).to(placement.device)
+            batch = EditBatch(source_BCFHW, None, texts_BTD[:1], conditions, empty_TD=empty_TD).to(placement.device)
             latents_BCFHW = denoiser(batch, seed, progress, on_step)
         with placement.working(backbone.vae):
-            edited = self._decode(latents_BCFHW, count)
-            if config.keep == 0:
-                yield from resized(edited, own)
-                return
-            views = zip(open_frames(), resized(open_frames(), size), edited, strict=True)
-            yield from composite_source(views, config.keep)
-
-    def _encode(self, frames: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        group = self.backbone.vae_temporal
-        parts = in_parts(frames, 1 + PART * group, PART * group)
-        return self.backbone.encode_parts(to_model(pad_to_groups(part, group, n == 0)) for n, part in enumerate(parts))
-
-    def _decode(self, latents_BCFHW: Tensor, frames: int) -> Iterator[np.ndarray]:
-        done = 0
-        for part_BCFHW in self.backbone.decode_parts(torch.split(latents_BCFHW, PART, dim=2)):
-            yield from from_model(part_BCFHW)[: frames - done]
-            done += part_BCFHW.shape[2]
+            edited = decode(backbone, latents_BCFHW, count)
+            shares = encoder.shares(given, count, config.mask_feather)
+            yield from composite(open_frames, edited, own, size, config.keep, shares)
 
 
 def _installed(weights: Mapping[Path, float], transformer: Any) -> Method:

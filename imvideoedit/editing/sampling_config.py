@@ -21,6 +21,7 @@ _RANGES = {
     "strength": (_LEAST, 1, "above 0 and at most 1"),
     "shift": (_LEAST, _MOST, "above 0"),
     "keep": (0, 255, "0 to 255 grey levels"),
+    "mask_feather": (0, _MOST, "0 pixels or more"),
     "cache": (0, _MOST, "0 or more"),
 }
 
@@ -46,6 +47,7 @@ class SamplingConfig:
         cache: threshold of First Block Cache (diffusers' implementation): where the first block's residual changes
             less than this since the last full pass, the other blocks' residual is reused; 0 turns it off.
         keep: difference in grey levels below which the source's pixels are composited back; 0 turns it off.
+        mask_feather: distance from a mask, in pixels of the source, over which the edit fades out; 0 is a hard edge.
 
     Raises:
         UserError: a value is out of its range.
@@ -63,6 +65,7 @@ class SamplingConfig:
     shift: float | None = None
     cache: float = 0.0
     keep: float = 0.0
+    mask_feather: float = 8.0
 
     def __post_init__(self) -> None:
         for name, (low, high, words) in _RANGES.items():

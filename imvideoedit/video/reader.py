@@ -3,6 +3,7 @@
 Every frame of a file is read once, also at a variable rate; a constant rate is made only on request.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -71,6 +72,24 @@ class Clip:
             picked, timing = timing.resampled(wanted_rate)
             self._picked = first + picked
         self.info = replace(self._source.info, timing=timing)
+
+    @property
+    def file_frames(self) -> int:
+        """Number of frames in the file, also where a range of it is read."""
+        return self._source.info.frames
+
+    @property
+    def indices(self) -> np.ndarray:
+        """int64 ``[F]``, never falling: the place in the file of each frame."""
+        return self._picked
+
+    def along(self, other: "Clip") -> "Clip":
+        """The frames of this file at the places and times of the other's, whose file has as many."""
+        if self.file_frames != other.file_frames:
+            raise ValueError(f"{self.path} has {self.file_frames} frames, {other.path} {other.file_frames}")
+        clip = copy.copy(self)
+        clip._picked, clip.info = other.indices, replace(self.info, timing=other.info.timing)
+        return clip
 
     def __len__(self) -> int:
         return len(self._picked)

@@ -1,0 +1,134 @@
+"""A source and a method's inputs as the model takes them: latents, pixels at its size, text embeddings.
+
+Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text width.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.data.sizes import fit
+from imvideoedit.edit_batch import Input
+from imvideoedit.editing.inputs import FrameSource, Sources, check_size, in_length, is_frame
+from imvideoedit.editing.job_inputs import MASK
+from imvideoedit.video.geometry import from_model, in_parts, pad_to_groups, resized, to_model
+from imvideoedit.video.masks import feathered_frames, nearest
+from imvideoedit.wan.backbone import Backbone
+
+PART = 2  # latent frames encoded or decoded at a time
+
+
+@dataclass(frozen=True)
+class ConditionEncoder:
+    """Encodes what lies on one source, or goes with it.
+
+    Attributes:
+        own: height and width of the source.
+        size: those of the model.
+    """
+
+    backbone: Backbone
+    own: tuple[int, int]
+    size: tuple[int, int]
+
+    def check_sizes(self, known: dict[str, Input], given: Sources) -> None:
+        """See that each input is of its kind, and its first frame fits the source.
+
+        Raises:
+            UserError: one has no frame, or another aspect ratio.
+            ValueError: a text is given for frames, or frames for a text.
+        """
+        for name, source in given.items():
+            if isinstance(source, str) != (known[name].kind == "text"):
+                raise ValueError(f"the input {name} is a {known[name].kind}, not {type(source).__name__}")
+            if isinstance(source, str):
+                continue
+            first = next(iter(source()), None)
+            if first is None:
+                raise UserError(f"the input {name} has no frame")
+            check_size(known[name], f"the input {name}", first.shape[:2], self.own)
+
+    def latents(self, frames: Iterable[np.ndarray]) -> tuple[Tensor, int]:
+        """Latents of a video, a few of its frames in memory at a time: float32 ``[1, C, F, H, W]``; and their number.
+
+        Args:
+            frames: uint8 ``[H, W, 3]`` of any size; the last one is repeated until the model's groups are complete.
+        """
+        count = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal count
+            for frame_HWC in frames:
+                count += 1
+                yield frame_HWC
+
+        parts = map(to_model, self._parts(resized(counted(), self.size)))
+        return torch.cat(list(self.backbone.encode_parts(parts)), dim=2), count
+
+    def conditions(self, declared: Iterable[Input], given: Sources, count: int) -> dict[str, Tensor]:
+        """Images, videos and masks as their ``Input`` says, by name; with as many frames as the padded source.
+
+        Args:
+            declared: those that are given.
+            count: frames of the source, without padding.
+
+        Raises:
+            UserError: a video or mask has another number of frames.
+        """
+        found = {}
+        for each in declared:
+            source = given[each.name]
+            if not isinstance(source, str):
+                found[each.name] = self._condition(each, source, count)
+        mask = given.get(MASK)
+        if MASK not in found and mask is not None and not isinstance(mask, str):
+            for _ in in_length(MASK, mask(), count, still=True):  # its length shows before the model works
+                pass
+        return found
+
+    def texts(self, declared: Iterable[Input], given: Sources) -> dict[str, Tensor]:
+        """Texts by name, each ``[1, T, D]``."""
+        pairs = ((each.name, given[each.name]) for each in declared)
+        return {name: self.backbone.encode_text([text]) for name, text in pairs if isinstance(text, str)}
+
+    def shares(self, given: Sources, count: int, feather: float) -> Iterator[np.ndarray] | None:
+        """The edit's share in each frame of the source by the mask, see ``feathered``; None without one."""
+        mask = given.get(MASK)
+        if mask is None or isinstance(mask, str):
+            return None
+        return feathered_frames(in_length(MASK, mask(), count, still=True), self.own, feather)
+
+    def _condition(self, declared: Input, given: FrameSource, count: int) -> Tensor:
+        if declared.kind == "image":
+            frames: Iterable[np.ndarray] = [self._fitted(declared, next(iter(given())))]
+        else:
+            frames = in_length(declared.name, given(), count, still=declared.kind == "mask")
+        if declared.encoder == "vae":
+            return self.latents(frames)[0]
+        if declared.kind == "mask":
+            masks = (torch.from_numpy(nearest(mask_HW, self.size) > 0) for mask_HW in chain(*self._parts(frames)))
+            return torch.stack(list(masks))[None, None].float()
+        return torch.cat([to_model(part) for part in self._parts(resized(frames, self.size))], dim=2)
+
+    def _fitted(self, declared: Input, image_HWC: np.ndarray) -> np.ndarray:
+        """Cropped as the model's frames; one of the video's is cropped as the source, and then resized like it."""
+        return fit(image_HWC, self.own if is_frame(declared) else self.size)
+
+    def _parts(self, frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Complete groups of frames: first one more."""
+        group = self.backbone.vae_temporal
+        parts = in_parts(frames, 1 + PART * group, PART * group)
+        return (pad_to_groups(part, group, n == 0) for n, part in enumerate(parts))
+
+
+def decode(backbone: Backbone, latents_BCFHW: Tensor, frames: int) -> Iterator[np.ndarray]:
+    """The first ``frames`` of a video from its latents, a few in memory at a time: uint8 ``[H, W, 3]``."""
+    done = 0
+    for part_BCFHW in backbone.decode_parts(torch.split(latents_BCFHW, PART, dim=2)):
+        yield from from_model(part_BCFHW)[: frames - done]
+        done += part_BCFHW.shape[2]

@@ -1,0 +1,104 @@
+"""A real page server, and a phone's browser without a screen at it."""
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import PATIENCE, command_environment
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "enable-unsafe-swiftshader", "window-size=1280,1200")
+
+
+@contextlib.contextmanager
+def serving(command: Sequence[str], folder: Path) -> Iterator[str]:
+    """The address of the page that a command serves, with ``folder`` for temporary files; it must end as it should."""
+    environment = command_environment() | {"TMPDIR": str(folder)}
+    before = {path.name for path in folder.iterdir()}
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
+    assert process.stdout is not None
+    found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+    assert found, (folder / "errors").read_text()
+    yield found[0]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+    assert (folder / "errors").read_text() == ""
+    assert {path.name for path in folder.iterdir()} - before == {"errors"}, "temporary files are left"
+
+
+@contextlib.contextmanager
+def browsing(address: str, downloads: Path) -> Iterator[Any]:
+    """A phone's browser at the page; it must not have asked anyone else for anything."""
+    if BROWSER is None or DRIVER is None:
+        pytest.skip("Chromium and its driver are not installed; apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in FLAGS:
+        options.add_argument(f"--{flag}")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": 390, "height": 844}})
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        driver.get(address)
+        until(lambda: parts(driver, "#samples .gallery-item")[2])
+        yield driver
+        errors = [entry for entry in driver.get_log("browser") if entry["source"] in ("javascript", "security")]
+        assert not errors, "the page's scripts fail or want what they may not have"
+        messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        assert all(url.startswith((address, "data:", "blob:")) for url in asked), asked
+    finally:
+        driver.quit()
+
+
+def until(found: Callable[[], Any], what: Callable[[], str] = lambda: "") -> Any:
+    """The first true value, or a failure after some time; the page may be half-drawn meanwhile."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            if value := found():
+                return value
+        except Exception as error:
+            if not isinstance(error, IndexError) and "selenium" not in type(error).__module__:
+                raise
+        time.sleep(0.1)
+    pytest.fail(f"waited in vain; {what()}")
+
+
+def parts(driver, selector: str) -> list[Any]:
+    return driver.find_elements("css selector", selector)
+
+
+def press(driver: Any, selector: str, number: int = 0) -> None:
+    """As a click, wherever the page is scrolled to."""
+    driver.execute_script("arguments[0].click()", until(lambda: parts(driver, selector)[number]))
+
+
+def pick_sample(driver, number: int, words: str) -> None:
+    press(driver, "#samples .gallery-item button", number)
+    until(lambda: words in parts(driver, "#instruction textarea")[0].get_property("value"))
+
+
+def status(driver) -> str:
+    return parts(driver, "#status")[0].text
+
+
+def says(driver, words: str) -> None:
+    until(lambda: words in status(driver), lambda: f"wanted {words!r}, the page says {status(driver)!r}")
+
+
+def upload(driver, path: Path) -> None:
+    until(lambda: parts(driver, "#video input[type=file]")[0]).send_keys(str(path))
