@@ -20,7 +20,7 @@ from imvideoedit.evaluation.edits.score_store import ScoreStore
 from imvideoedit.evaluation.suites import benchmark
 from imvideoedit.evaluation.suites.benchmark import run_benchmark
 from imvideoedit.evaluation.suites.folders import read_benchmark
-from imvideoedit.methods.adapter_file import METHODS
+from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.video.reader import write_video
 from tests.edited_clips import moving

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,11 +16,13 @@ from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.solvers import State, video_of, with_video
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import parameter_hash
 from imvideoedit.wan.forward import denoise, embed, modulation, run_blocks, unembed
 from tests.conftest import awaken, tiny_batch, tiny_transformer
+from tests.processes import CHECKOUT
 from tests.toy_method import TOKENS, Toy
 
 SIGMA = torch.tensor([0.3, 0.8])
@@ -332,3 +335,11 @@ def test_the_adapter_registers_only_what_it_trains(row):
     if row.options.get("adapter") == "lora":
         inherited = [name for name in method.state_dict() if "attention" in name]
         assert inherited and all("delta" in name for name in inherited)
+
+
+def test_the_core_knows_no_method_by_name():
+    core = ("training/task", "training/data_module", "editing/pipeline", "editing/denoiser", "methods/adapter_file")
+    names = {word for kind in METHODS.values() for word in (kind.name, kind.__name__)}
+    for file in core:
+        words = set(re.findall(r"\w+", (CHECKOUT / f"imvideoedit/{file}.py").read_text()))
+        assert len(words) > 100 and not words & names, file

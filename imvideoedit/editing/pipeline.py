@@ -21,9 +21,9 @@ from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.prompts import expand
 from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.methods.adapter_file import load_adapter, read_header
+from imvideoedit.methods.adapter_file import read_header
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.mixture import Mixture
+from imvideoedit.methods.mixture import load_adapters
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
@@ -87,7 +87,7 @@ class EditPipeline:
         Args:
             backbone: loaded already, or its name or folder; the one that the adapter names if None.
             adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
-                see :class:`imvideoedit.methods.mixture.Mixture`. The sampling config is the first one's.
+                see :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already.
             memory: ``auto`` for the first offload level that fits when the first edit begins; or one of
                 :data:`imvideoedit.editing.model_options.OFFLOAD_LEVELS`.
@@ -109,7 +109,7 @@ class EditPipeline:
             backbone = load_backbone(backbone or name, revision, "cpu", default_dtype(where))
         else:
             where = backbone.device
-        method = _installed(weights, backbone.transformer)
+        method = load_adapters(weights, backbone.transformer, backbone.parameter_hash())
         for lora, weight in (loras or {}).items():
             fuse_lora(backbone.transformer, lora, weight)
         choose_attention(backbone.transformer, attention, where)
@@ -228,16 +228,3 @@ class EditPipeline:
             edited = decode(backbone, latents_BCFHW, count)
             shares = encoder.shares(given, count, config.mask_feather)
             yield from composite(open_frames, edited, own, size, config.keep, shares)
-
-
-def _installed(weights: Mapping[Path, float], transformer: Any) -> Method:
-    methods: dict[Any, float] = {}
-    for path, weight in weights.items():
-        method = load_adapter(path, transformer)
-        if len(weights) == 1 and weight == 1:
-            return method
-        method.detach()
-        methods[method] = weight
-    mixture = Mixture(methods)
-    mixture.install(transformer)
-    return mixture.requires_grad_(False).eval()

@@ -18,14 +18,10 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.hashing import hash_tensors
 from imvideoedit.methods.adapter_header import AdapterHeader, describe_inputs, existing, named, read_header
-from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.parallel_2d import Parallel2D
-from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.methods.known import METHODS
 from imvideoedit.wan.context import block_dtype
 from imvideoedit.wan.identity import parameter_hash
-
-METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D)}
 
 
 def save_adapter(

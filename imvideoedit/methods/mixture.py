@@ -6,6 +6,7 @@ Shapes: B batch, L tokens, D width; C channels, F frames, H W of latents.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.methods.adapter_file import load_adapter
+from imvideoedit.methods.base import Method
 from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
 from imvideoedit.wan.context import TokenContext
 
@@ -82,3 +85,30 @@ class Mixture(TwoStreamMethod):
             own_BCFHW = method.finish(v_BCFHW, hidden_BLD, x_BCFHW, sigma_B, source_BCFHW)
             out_BCFHW = out_BCFHW + weight * (own_BCFHW - v_BCFHW)
         return out_BCFHW
+
+
+def load_adapters(
+    weights: Mapping[Path, float], transformer: WanTransformer3DModel, backbone_hash: str | None = None
+) -> Method:
+    """Install one adapter, or several as a mixture, frozen, ready to sample.
+
+    Args:
+        weights: of each file; 1 for all of what it adds.
+        backbone_hash: as in :func:`imvideoedit.methods.adapter_file.load_adapter`.
+
+    Raises:
+        UserError: a file cannot be loaded, or several cannot be mixed.
+    """
+    methods: dict[Any, float] = {}
+    for path, weight in weights.items():
+        method = load_adapter(path, transformer, backbone_hash=backbone_hash)
+        if len(weights) == 1 and weight == 1:
+            return method
+        if not isinstance(method, TwoStreamMethod):
+            method.uninstall()
+            raise UserError(f"{path} is of method {method.name}, which has no weight and no mixture; give it alone")
+        method.detach()
+        methods[method] = weight
+    mixture = Mixture(methods)
+    mixture.install(transformer)
+    return mixture.requires_grad_(False).eval()

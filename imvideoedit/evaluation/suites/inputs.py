@@ -7,8 +7,8 @@ from pathlib import Path
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import Input, check_inputs
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.methods.adapter_file import METHODS
 from imvideoedit.methods.adapter_header import read_header
+from imvideoedit.methods.known import METHODS
 
 BOX = "box:"  # begins a mask that is given by numbers
 

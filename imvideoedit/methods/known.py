@@ -1,0 +1,8 @@
+"""The methods whose adapter files this imvideoedit loads, by name."""
+
+from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.methods.base import Method
+from imvideoedit.methods.parallel_2d import Parallel2D
+from imvideoedit.methods.predict_update import PredictUpdate
+
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D)}
