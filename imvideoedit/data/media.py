@@ -1,0 +1,147 @@
+"""The media of a training row: an image or a clip, as a file, its bytes, or a folder of frames. Imports no torch.
+
+Shapes: F frames, H W pixels.
+"""
+
+import contextlib
+import io
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.images import image_size, load_rgb
+from imvideoedit.video.reader import Clip
+
+Medium = Path | bytes
+Shape = tuple[int, int, int]
+"""(frames, height, width)."""
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
+STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm")
+CHUNK = 2**22  # bytes read at a time
+
+
+def is_medium(name: str) -> bool:
+    """Whether a file is one of those that count as images or clips, by its ending."""
+    return name.lower().endswith(VIDEOS + STILLS)
+
+
+def is_clip(medium: Medium) -> bool:
+    """Whether it is a clip: a folder, a file that ends as videos do, or bytes that are no image."""
+    if isinstance(medium, Path):
+        return medium.suffix.lower() in VIDEOS or medium.is_dir()
+    try:
+        return Image.open(io.BytesIO(medium)).format == "MPEG"
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return _is_video(medium)
+
+
+def medium_shape(medium: Medium, label: str) -> Shape:
+    """Frames, height and width as the headers say them; an image has one frame.
+
+    Raises:
+        UserError: it is missing or unreadable; begins with ``label``.
+    """
+    if not is_clip(medium):
+        return (1, *image_size(medium, _named(medium, label)))
+    with _errors(label):
+        if isinstance(medium, Path) and medium.is_dir():
+            files = frame_files(medium)
+            return (len(files), *image_size(files[0]))
+        with _as_file(medium) as path:
+            clip = Clip(path)
+            return len(clip), clip.info.height, clip.info.width
+
+
+def read_medium(medium: Medium, label: str, frames: int | None = None) -> np.ndarray:
+    """The first ``frames`` frames, or all: uint8 ``[F, H, W, 3]``; an image has one.
+
+    Raises:
+        UserError: it cannot be decoded, has fewer frames, or frames of several sizes; begins with ``label``.
+    """
+    if not is_clip(medium):
+        video = [load_rgb(medium, _named(medium, label))]
+    else:
+        with _errors(label):
+            if isinstance(medium, Path) and medium.is_dir():
+                video = [load_rgb(path) for path in frame_files(medium)[:frames]]
+            else:
+                with _as_file(medium) as path:
+                    video = list(islice(Clip(path), frames))
+    if frames is not None and len(video) < frames:
+        raise UserError(f"{label} has {len(video)} frames, but {frames} are needed; give a longer clip")
+    if len({frame.shape for frame in video}) > 1:
+        raise UserError(f"{label} has frames of several sizes; bring them to one")
+    return np.stack(video)
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The images of a folder of frames, by the numbers in their names.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = [path for path in folder.iterdir() if path.name.lower().endswith(STILLS) and not path.name.startswith(".")]
+    if not files:
+        raise UserError(f"{folder} holds no images; fill it with a clip's frames or remove it")
+    return sorted(files, key=lambda path: [(len(n), n) for n in re.split(r"(\d+)", path.name.lower())])
+
+
+def contents(medium: Medium) -> Iterator[bytes]:
+    """The bytes that identify it, in parts; of a folder those of its frames.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    if isinstance(medium, bytes):
+        yield medium
+        return
+    for path in frame_files(medium) if medium.is_dir() else [medium]:
+        try:
+            if medium.is_dir():
+                yield f"{path.stat().st_size} ".encode()
+            with path.open("rb") as file:
+                while part := file.read(CHUNK):
+                    yield part
+        except FileNotFoundError as error:
+            raise UserError(f"there is no file {path}; check the path") from error
+
+
+def _named(medium: Medium, label: str) -> str:
+    return f"{label} {medium if isinstance(medium, Path) else 'image'}"
+
+
+@contextlib.contextmanager
+def _errors(label: str) -> Iterator[None]:
+    """Say whose medium cannot be read."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{label}: {error}") from error
+
+
+@contextlib.contextmanager
+def _as_file(medium: Medium) -> Iterator[Path]:
+    """A clip's path; of bytes that of a temporary file, as videos are read from files."""
+    if isinstance(medium, Path):
+        yield medium
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "embedded clip"
+        path.write_bytes(medium)
+        yield path
+
+
+def _is_video(medium: bytes) -> bool:
+    """Whether bytes that are no image can be read as a video; else an error is to speak of an image."""
+    try:
+        with _as_file(medium) as path:
+            return len(Clip(path)) > 0
+    except UserError:
+        return False
