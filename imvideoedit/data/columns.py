@@ -32,9 +32,7 @@ MUSUBI: Known = {
 VIDEOX_FUN: Known = {"source": ("control_file_path",), "target": ("file_path",), "edited_prompt": ("text",)}
 
 
-def choose_columns(
-    known: Known, present: Collection[str], columns: Mapping[str, str], where: object
-) -> dict[str, str]:
+def choose_columns(known: Known, present: Collection[str], columns: Mapping[str, str], where: object) -> dict[str, str]:
     """The column of each of our fields that the data have.
 
     Args:

@@ -8,9 +8,10 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.columns import PLAIN, choose_columns, says
+from imvideoedit.data.fields import inside, mapped_record
 from imvideoedit.data.media import Medium
 from imvideoedit.data.own_rows import FIELDS, own_record
-from imvideoedit.data.pair_record import SIDES, PairRecord, Rows, inside, mapped_record
+from imvideoedit.data.pair_record import SIDES, PairRecord, Rows
 
 
 def read_dataset(path: Path, columns: Mapping[str, str]) -> Rows:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.columns import says
+from imvideoedit.data.fields import inside
 from imvideoedit.data.media import Medium, is_medium
-from imvideoedit.data.pair_record import PROMPTS, SIDES, PairRecord, Rows, inside
+from imvideoedit.data.pair_record import PROMPTS, SIDES, PairRecord, Rows
 
 CAPTIONS = "captions"
 
@@ -102,18 +103,21 @@ def _read_row(root: Path, folders: Mapping[str, str], files: _Files, stems: list
             raise UserError(f"{label}: {' and '.join(names)} have one name; keep one of them")
         if names:
             media[name] = _located(root, names[0], label, name)
-        texts = [one for one in found.get(stem, []) if one.endswith(".txt")]
-        if texts:
-            captions[name] = _text(_located(root, texts[0], label, name), label)
+        written = [one for one in found.get(stem, []) if one.endswith(".txt")]
+        if written:
+            captions[name] = _text(_located(root, written[0], label, name), label)
     for side, other in (SIDES, SIDES[::-1]):
         if side not in media:
             partner = next(one for one in files[other][stem] if not one.endswith(".txt"))
             raise UserError(
-                f"{label}: {partner} has no partner in the folder {folders[side]}; add one of the same name or remove it"
+                f"{label}: {partner} has no partner in the folder {folders[side]}; give it one of that name, or "
+                "remove it"
             )
     texts = _named_texts(captions, label)
     if not any(name in texts for name in PROMPTS):
-        raise UserError(f"{label}: has no caption; write one into {Path(folders['target'], stem)}.txt or remove the row")
+        raise UserError(
+            f"{label}: has no caption; write one into {Path(folders['target'], stem)}.txt or remove the row"
+        )
     return PairRecord(stem, media, texts, row)
 
 

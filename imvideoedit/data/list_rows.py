@@ -12,8 +12,9 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.columns import DIFFSYNTH, MUSUBI, PLAIN, VIDEOX_FUN, Known, choose_columns, says
+from imvideoedit.data.fields import inside, mapped_record
 from imvideoedit.data.own_rows import line_fields, line_offsets
-from imvideoedit.data.pair_record import PairRecord, Rows, inside, mapped_record
+from imvideoedit.data.pair_record import PairRecord, Rows
 
 LOOKED_AT = 100  # lines of a JSONL file whose keys are its columns
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import image_size, load_rgb
@@ -79,6 +79,46 @@ def read_medium(medium: Medium, label: str, frames: int | None = None) -> np.nda
     if len({frame.shape for frame in video}) > 1:
         raise UserError(f"{label} has frames of several sizes; bring them to one")
     return np.stack(video)
+
+
+def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarray:
+    """The first ``frames`` frames of a mask, or all: uint8 ``[F, H, W]``, 255 where it is white and else 0.
+
+    Values may range to 1, 255 or 65535; from half of that they are white. A still mask has one frame.
+
+    Raises:
+        UserError: as :func:`read_medium`, or the mask has transparency.
+    """
+    if not is_clip(medium):
+        values = _levels(medium, label)[None]
+    elif isinstance(medium, Path) and medium.is_dir():
+        with _errors(label):
+            stills = [_levels(path, label) for path in frame_files(medium)[:frames]]
+        if len({still.shape for still in stills}) > 1:
+            raise UserError(f"{label} has frames of several sizes; bring them to one")
+        values = np.stack(stills)
+    else:
+        # An encoder's noise around black must not be taken for a mask of zeros and ones.
+        values = np.maximum(read_medium(medium, label, frames).max(-1), 2)
+    if frames is not None and is_clip(medium) and len(values) < frames:
+        raise UserError(f"{label} has {len(values)} frames, but {frames} are needed; give a longer one or a still mask")
+    highest = values.max()
+    limit = 1 if highest <= 1 else 255 if highest <= 255 else 65535
+    return np.where(values * 2.0 > limit, 255, 0).astype(np.uint8)
+
+
+def _levels(still: Medium, label: str) -> np.ndarray:
+    """Brightness ``[H, W]`` of a still mask, in its own range."""
+    name = _named(still, label)
+    try:
+        image = Image.open(io.BytesIO(still) if isinstance(still, bytes) else still)
+        if image.has_transparency_data:
+            raise UserError(f"{name} has transparency; save the mask as black and white")
+        if image.mode.startswith("I"):
+            return np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
+    except OSError:
+        pass  # load_rgb says what is wrong
+    return load_rgb(still, name).max(-1)
 
 
 def frame_files(folder: Path) -> list[Path]:

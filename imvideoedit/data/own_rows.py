@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.data.pair_record import SIDES, Locate, PairRecord, Rows, inside, split
+from imvideoedit.data.fields import Locate, inside, split
+from imvideoedit.data.pair_record import SIDES, PairRecord, Rows
 from imvideoedit.world.tasks import TASKS
 
 FIELDS = ("id", "task", "instruction", "source_prompt", "edited_prompt")

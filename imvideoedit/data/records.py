@@ -7,8 +7,16 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.columns import DIFFSYNTH, MUSUBI, PLAIN, VIDEOX_FUN
 from imvideoedit.data.dataset_rows import read_dataset
 from imvideoedit.data.folder_rows import read_ai_toolkit, read_folders, subfolders
-from imvideoedit.data.list_rows import csv_columns, json_list, looked_at, only_list, read_csv, read_jsonl, read_musubi
-from imvideoedit.data.list_rows import read_videox_fun
+from imvideoedit.data.list_rows import (
+    csv_columns,
+    json_list,
+    looked_at,
+    only_list,
+    read_csv,
+    read_jsonl,
+    read_musubi,
+    read_videox_fun,
+)
 from imvideoedit.data.own_rows import read_own
 from imvideoedit.data.pair_record import PairRecord, Rows
 
@@ -62,6 +70,8 @@ def recognise(path: Path, columns: Mapping[str, str]) -> str:
     """
     if path.is_file():
         return _list_form(path, columns) or _unknown(path)
+    if {"source", "target"} <= set(columns) and {columns["source"], columns["target"]} <= set(subfolders(path)):
+        return "folders"
     if (path / "metadata.jsonl").is_file():
         return _list_form(path / "metadata.jsonl", columns) or "own"
     saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))

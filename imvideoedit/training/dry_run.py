@@ -206,8 +206,8 @@ def _pairs(config: DictConfig, count: int) -> Pairs:
 
 def _pair_count(config: DictConfig) -> tuple[int, str]:
     path = config.data.get("path")
-    if path and Path(path).is_dir():
-        return len(open_records(path)), ""
+    if path and Path(path).exists():
+        return len(open_records(path, config.data.get("format", "auto"), config.data.get("columns"))), ""
     return PAIRS, " (assumed)"
 
 
