@@ -1,4 +1,4 @@
-"""From the fields of a row, in whatever form it is written, to media and texts: what is a file, and whether it may be."""
+"""From the fields of a row, in whatever form it is written, to media and texts, with files in the data folder alone."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath

@@ -35,6 +35,7 @@ FORMATS: dict[str, Reader] = {
     "musubi": read_musubi,
     "videox_fun": read_videox_fun,
 }
+LISTS = {".csv": "csv", ".jsonl": "jsonl", ".json": "videox_fun"}  # where the columns of a file are not known
 
 
 def open_records(path: Path | str, format: str = "auto", columns: Mapping[str, str] | None = None) -> Rows:
@@ -69,7 +70,7 @@ def recognise(path: Path, columns: Mapping[str, str]) -> str:
         UserError: it is none that is known.
     """
     if path.is_file():
-        return _list_form(path, columns) or _unknown(path)
+        return _list_form(path, columns) or LISTS.get(path.suffix.lower()) or _unknown(path)
     if {"source", "target"} <= set(columns) and {columns["source"], columns["target"]} <= set(subfolders(path)):
         return "folders"
     if (path / "metadata.jsonl").is_file():

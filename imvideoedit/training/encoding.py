@@ -104,7 +104,7 @@ def encode_dataset(
     fill_texts(stores["text"], whole.texts | {empty: ""}, backbone, device, process)
     encoder = Encoder(backbone, device)
     _fill_media(stores["vae"], whole.latents, partial(_encode_latents, encoder, whole.latents), process)
-    _fill_media(stores["raw"], whole.pixels, _encode_pixels, process)
+    _fill_media(stores["raw"], whole.pixels, _encode_pixels, process, " as pixels")
     return LatentPairs(stores["vae"], stores["raw"], stores["text"], items, buckets, empty)
 
 
@@ -158,7 +158,9 @@ Encode = Callable[[list[str], Iterator[np.ndarray]], Mapping[str, Entry]]
 """From keys and their pixels to entries."""
 
 
-def _fill_media(store: ShardStore, sources: Mapping[str, Source], encode: Encode, process: ProcessInfo) -> None:
+def _fill_media(
+    store: ShardStore, sources: Mapping[str, Source], encode: Encode, process: ProcessInfo, how: str = ""
+) -> None:
     # By shape, so that the media of a shard can share batches.
     lacking = sorted(store.missing(sources), key=lambda key: sources[key].shape)
     for frames, alike in groupby(lacking, key=lambda key: sources[key].shape[0]):
@@ -168,7 +170,7 @@ def _fill_media(store: ShardStore, sources: Mapping[str, Source], encode: Encode
                 return encode(keys, threads.map(lambda key: sources[key].read(), keys))
 
         what = "images" if frames == 1 else f"clips of {frames} frames"
-        fill(store, list(alike), entries, what, process, max(1, SHARD // frames))
+        fill(store, list(alike), entries, what + how, process, max(1, SHARD // frames))
 
 
 def _encode_latents(
