@@ -27,7 +27,7 @@ def png(pixels, **options) -> bytes:
 def test_a_clip_is_read_from_any_form(tmp_path, form):
     medium = saved(tmp_path)
     if form == "bytes":
-        medium = medium.read_bytes()
+        medium = saved(tmp_path, "clip.mkv").read_bytes()
     elif form == "folder":
         medium = tmp_path / "frames"
         medium.mkdir()
