@@ -7,15 +7,17 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.check import main
 from imvideoedit.data.records import open_records
 from imvideoedit.methods.adapter_file import read_header
+from imvideoedit.training.dry_run import Plan, pair_count
 from tests.clips import levels_of
 from tests.data_forms import CAPTIONS, FORMS, FRAMES, clip, csv_list, folders, image, level, musubi, videox_fun
-from tests.training_runs import train_here
+from tests.training_runs import CONF, HERE, train_here
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,20 @@ def test_two_steps_are_trained_on_each_form(tmp_path, form, monkeypatch):
     frames = "[5]" if form == "videox_fun" else "[1]"
     adapter = train_here(tmp_path, monkeypatch, "data.path=data", f"data.frames={frames}")
     assert read_header(adapter).training["steps"] == 2, called
+
+
+def test_a_dry_run_counts_the_rows_of_any_form_and_its_longest_clips(tmp_path):
+    videox_fun(tmp_path / "data")
+    with initialize_config_dir(CONF, version_base="1.3"):
+        form = [
+            f"data.path={tmp_path}/data/metadata.json",
+            "data.columns={source: file_path, target: control_file_path}",
+        ]
+        config = compose("train", [*HERE, *form, "data.frames=[1,5,17]"])
+    assert Plan(config).pairs.frames == 5  # of latents
+    with initialize_config_dir(CONF, version_base="1.3"):
+        assert Plan(compose("train", HERE)).pairs.frames == 1
+    assert pair_count(config) == (3, "")
 
 
 def test_faults_of_a_folder_pair_cost_one_line_each(tmp_path, capsys):
@@ -151,6 +167,9 @@ def test_unknown_and_doubtful_columns_are_named(tmp_path):
     file.write_text("source,target\nx.png,y.png\n")
     with pytest.raises(UserError, match="no column is known to be its edited_prompt or instruction"):
         open_records(file)
+    file.write_text("source,target,prompt\nx.png,y.png,red, and blue\n")
+    with pytest.raises(UserError, match="row 0: has more fields than the header; put texts with commas in quotes"):
+        open_records(file)[0]
 
 
 def test_rows_of_lists_that_lack_something_are_named(tmp_path):

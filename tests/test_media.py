@@ -56,12 +56,15 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "mixed").mkdir()
     for number, size in enumerate((8, 9)):
         Image.new("L", (size, 8)).save(tmp_path / f"mixed/{number}.png")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/0.png").symlink_to(tmp_path / "mixed/0.png")
     for medium, message in (
         (tmp_path / "bad.mp4", "row 1: source: cannot read .*bad.mp4"),
         (tmp_path / "gone.mp4", "row 1: source: there is no file .*gone.mp4"),
         (tmp_path / "gone.png", "there is no file row 1: source .*gone.png"),
         (tmp_path / "empty", "row 1: source: .*empty holds no images"),
         (tmp_path / "mixed", "row 1: source has frames of several sizes"),
+        (tmp_path / "linked", "row 1: source: .*leads out of its folder"),
         (b"nothing", "cannot read row 1: source image as an image"),
     ):
         with pytest.raises(UserError, match=message):

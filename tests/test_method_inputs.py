@@ -170,16 +170,19 @@ def test_a_mask_is_cut_as_its_source_and_refused_in_another_shape(tmp_path, back
 def test_what_a_method_needs_and_does_not_get_is_named(tmp_path, backbone, capsys):
     path = write(tmp_path / "data", [{"mask": "m.png", "extra": "m.png"}, {}], frames=1)
     Image.fromarray(np.full(SIZE, 255, np.uint8)).save(tmp_path / "data/m.png")
-    with pytest.raises(UserError, match=r"row 1 .*has no mask \(mask\), which the method needs.*data\.columns\.mask"):
+    with pytest.raises(
+        UserError, match=r"row 1 .*has no mask \(mask\), which the method needs.*data\.columns=\{mask: COLUMN\}"
+    ):
         opened(path, backbone, taking(ALL[1]))
     assert capsys.readouterr().out.count("not used: extra\n") == 1
     opened(path, backbone, SimpleNamespace(inputs=()))
     assert "the method does not take, not used: extra, mask\n" in capsys.readouterr().out
     with pytest.raises(UserError, match="row 0 .*its mask is not a text, as the method needs"):
         opened(path, backbone, taking(Input("mask", "text")))
-    other = write(tmp_path / "other", [{"mask": "gone"}], frames=1)
-    with pytest.raises(UserError, match="row 0 .*its mask is not an image or clip in the data's folder"):
-        opened(other, backbone, taking(ALL[1]))
+    for place, wrong in enumerate(("gone", "/etc/m.png", ["a.png", "b.png"])):
+        other = write(tmp_path / f"other{place}", [{"reference": wrong}], frames=1)
+        with pytest.raises(UserError, match="row 0 .*its reference is not an image or clip in the data's folder"):
+            opened(other, backbone, taking(ALL[2]))
 
 
 def test_rows_with_and_without_an_optional_input_share_no_batch(tmp_path, backbone):

@@ -93,6 +93,8 @@ def split(
                     raise UserError(f"{label}: {name} {error}") from error
         if isinstance(value, Mapping):
             value = value.get("path")
+        if isinstance(value, list) and any(isinstance(one, str) and is_medium(one) for one in value):
+            value = ", ".join(map(str, value))  # so that an input of this name is refused, and not missing
         if isinstance(value, str):
             texts[name] = value
     texts.pop("id", None)

@@ -31,7 +31,7 @@ def read_csv(path: Path, columns: Mapping[str, str]) -> Rows:
             rows, present = list(table), list(table.fieldnames or [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: not readable as CSV ({error}); save it as UTF-8 with commas") from error
-    return _rows(file, "csv", len(rows), partial(_item, rows), present, DIFFSYNTH, columns)
+    return _rows(file, "csv", len(rows), partial(_line, rows), present, DIFFSYNTH, columns)
 
 
 def read_jsonl(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -123,6 +123,12 @@ def _read_row(fields: Fields, columns: Mapping[str, str], folder: Path, row: int
 
 
 def _item(rows: Sequence[Mapping[str, Any]], row: int) -> Mapping[str, Any]:
+    return rows[row]
+
+
+def _line(rows: Sequence[Mapping[str, Any]], row: int) -> Mapping[str, Any]:
+    if None in rows[row]:  # where csv puts what the header has no column for
+        raise UserError(f"row {row}: has more fields than the header; put texts with commas in quotes")
     return rows[row]
 
 

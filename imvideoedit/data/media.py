@@ -126,11 +126,14 @@ def frame_files(folder: Path) -> list[Path]:
     """The images of a folder of frames, by the numbers in their names.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or one is a link that leads out of the folder.
     """
     files = [path for path in folder.iterdir() if path.name.lower().endswith(STILLS) and not path.name.startswith(".")]
     if not files:
         raise UserError(f"{folder} holds no images; fill it with a clip's frames or remove it")
+    for path in files:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{path} leads out of its folder; put the file itself there")
     return sorted(files, key=lambda path: [(len(n), n) for n in re.split(r"(\d+)", path.name.lower())])
 
 

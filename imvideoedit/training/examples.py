@@ -38,7 +38,7 @@ def inputs_of(record: PairRecord, inputs: Sequence[Input]) -> tuple[Input, ...]:
         elif each.required:
             raise UserError(
                 f"{record.name}: has no {each.name} ({each.kind}), which the method needs; add it to the data, or name "
-                f"its column by data.columns.{each.name}"
+                f"its column by data.columns={{{each.name}: COLUMN}}"
             )
     return tuple(found)
 
