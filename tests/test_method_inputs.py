@@ -170,9 +170,7 @@ def test_a_mask_is_cut_as_its_source_and_refused_in_another_shape(tmp_path, back
 def test_what_a_method_needs_and_does_not_get_is_named(tmp_path, backbone, capsys):
     path = write(tmp_path / "data", [{"mask": "m.png", "extra": "m.png"}, {}], frames=1)
     Image.fromarray(np.full(SIZE, 255, np.uint8)).save(tmp_path / "data/m.png")
-    with pytest.raises(
-        UserError, match=r"row 1 .*has no mask \(mask\), which the method needs.*data\.columns=\{mask: COLUMN\}"
-    ):
+    with pytest.raises(UserError, match=r"row 1 .*has no mask \(mask\).*data\.columns=\{mask: COLUMN\}"):
         opened(path, backbone, taking(ALL[1]))
     assert capsys.readouterr().out.count("not used: extra\n") == 1
     opened(path, backbone, SimpleNamespace(inputs=()))
