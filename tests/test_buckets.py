@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.buckets import BucketBatchSampler
-from imvideoedit.data.sizes import MAX_ASPECT, fit, make_buckets, nearest_bucket
+from imvideoedit.data.sizes import MAX_ASPECT, bucket_length, fit, make_buckets, nearest_bucket
 
 sides = st.integers(1, 4000)
 multiples = st.sampled_from([8, 16, 32])
@@ -148,3 +148,22 @@ def test_seed_and_epoch_change_the_order():
     assert order(1, 1) == order(1, 1)
     with pytest.raises(UserError, match="batch_size is 0"):
         BucketBatchSampler(buckets, 0)
+
+
+def test_rows_of_each_epoch_lie_apart_where_epochs_differ():
+    buckets = [(16, 16)] * 5
+    plain = list(BucketBatchSampler(buckets, 2, seed=1, epochs=3))
+    sampler = BucketBatchSampler(buckets, 2, seed=1, epochs=3, epochs_apart=True)
+    apart = list(sampler)
+    assert [[row % 5 for row in batch] for batch in apart] == plain
+    assert [{row // 5 for row in batch} for batch in apart] == [{0}] * 3 + [{1}] * 3 + [{2}] * 3
+    sampler.load_state_dict(sampler.state_after(4))
+    assert list(sampler) == apart[4:]
+
+
+@pytest.mark.parametrize(
+    ("frames", "clip", "lengths", "wanted"),
+    [(1, False, [1, 17], 1), (17, True, [1, 17, 33], 17), (32, True, [33, 17, 1], 17), (90, True, [1, 17, 33], 33)],
+)
+def test_rows_have_the_longest_length_that_they_fill(frames, clip, lengths, wanted):
+    assert bucket_length(frames, clip, lengths, "row 0") == wanted

@@ -14,9 +14,10 @@ from PIL import Image
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
 from imvideoedit.data.shards import ProcessInfo, ShardStore
-from imvideoedit.data.sizes import make_buckets, nearest_bucket
+from imvideoedit.data.sizes import Bucket, make_buckets
 from imvideoedit.nano.encoded import PairSet, encoded_pairs
 from imvideoedit.training.encoding import LatentPairs, encode_dataset
+from imvideoedit.training.examples import bucket_of
 from imvideoedit.wan.backbone import load_backbone
 from tests.pair_folder import SHAPES, write_pairs
 from tests.processes import SERVER
@@ -28,7 +29,7 @@ KILLS = 5
 
 def encoded(folder: Path, wan_folder: Path, process: ProcessInfo | None = None) -> LatentPairs:
     records = open_records(folder / "pairs")
-    buckets = [nearest_bucket(record.size(), make_buckets(1024, 16)) for record in records]
+    buckets = [bucket_of(record, make_buckets(1024, 16), (1,), ()) for record in records]
     backbone = load_backbone(str(wan_folder), device="cpu", parts=())
     return encode_dataset(folder / "cache", backbone, records, buckets, CPU, process)
 
@@ -44,7 +45,7 @@ def test_items_are_what_the_encoders_make(wan_folder, tmp_path):
     batch = pairs.collate([pairs[index] for index in (0, 3)])
     assert batch.ids == ("p0", "p3") and batch.source_BCFHW.dtype == torch.float32
     for row, index in enumerate((0, 3)):
-        assert pairs.buckets[index] == SHAPES[0]
+        assert pairs.buckets[index] == Bucket(1, *SHAPES[0])
         for found, image in zip((batch.source_BCFHW, batch.target_BCFHW), records[index].load(), strict=True):
             video = torch.from_numpy(image).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
             torch.testing.assert_close(found[row : row + 1], backbone.encode_video(video), rtol=2e-3, atol=2e-3)
@@ -68,7 +69,33 @@ def test_only_what_changed_is_encoded_again(wan_folder, tmp_path, monkeypatch):
     assert len(added) == 1 and stored(tmp_path / "cache").items() >= before.items()
     assert len(pairs.images) == 2 * 9 + 1
     new = ShardStore(tmp_path / "cache" / "images")
-    assert new.read(pairs.pairs[4].target)["latents"].equal(pairs[4][2])
+    assert new.read(pairs.pairs[4][0].latents["target"])["latents"].equal(pairs[4].target)
+
+
+def test_entries_keep_the_keys_that_they_always_had(tmp_path, monkeypatch):
+    """Literal keys of the first release: a cache that someone has encoded is not to be encoded again."""
+    monkeypatch.setattr("imvideoedit.training.encoding.encoder_name", lambda backbone, part: f"some {part}")
+    (tmp_path / "pairs").mkdir()
+    rows = []
+    for row, (height, width) in enumerate([(16, 16), (16, 32)]):
+        for side, level in (("s", 40 + row), ("t", 200 + row)):
+            pixels = bytes([level]) * (3 * height * width)
+            (tmp_path / f"pairs/{row}{side}.ppm").write_bytes(f"P6 {width} {height} 255\n".encode() + pixels)
+        texts = {"instruction": "dim it", "source_prompt": "a lit room", "edited_prompt": f"a dim room {row}"}
+        rows.append({"id": f"p{row}", "task": "relighting", "source": f"{row}s.ppm", "target": f"{row}t.ppm", **texts})
+    (tmp_path / "pairs/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    records, backbone = open_records(tmp_path / "pairs"), load_backbone("nano", device="cpu", parts=())
+    buckets = [bucket_of(record, make_buckets(1024, 16), (1,), ()) for record in records]
+    pairs = encode_dataset(tmp_path / "cache", backbone, records, buckets, CPU)
+    assert [(item.latents["source"], item.latents["target"], item.texts["prompt"]) for (item,) in pairs.pairs] == [
+        ("b59cf8e53a0ea59b072423b576a5c15e", "3e4546033263f4a1c15c0205bc612d0b", "81104b49c2679f58230c09146f4f59a7"),
+        ("1fdab88a56d888dbdb9621b552dd53f4", "6c0497dc7dc1347fc3e5be83db590294", "ec666472c5b709cc7033620b94e66181"),
+    ]
+    assert pairs.empty == "d407d29059e600a899b9ad43d21525b4"
+    assert set(stored(tmp_path)) == {
+        "cache/images/9af0dd87e56f9044.safetensors",
+        "cache/texts/6c21252fea59d2f0.safetensors",
+    }
 
 
 def test_what_rows_share_is_stored_once(wan_folder, tmp_path):
@@ -79,14 +106,14 @@ def test_what_rows_share_is_stored_once(wan_folder, tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     pairs = encoded(tmp_path, wan_folder)
     assert len(pairs) == 5 and len(pairs.images) == 8 and len(pairs.texts) <= 5
-    assert all(a.equal(b) for a, b in zip(pairs[0][1:], pairs[4][1:], strict=True))
+    assert all(a.equal(b) for a, b in zip(pairs[0][1:4], pairs[4][1:4], strict=True))
 
 
 def test_a_flipped_byte_is_noticed_and_encoded_again(wan_folder, tmp_path, capsys):
     write_pairs(tmp_path / "pairs", 6)
     encoded(tmp_path, wan_folder)
     pairs = encoded(tmp_path, wan_folder)
-    wanted = [[tensor.clone() for tensor in pairs[index][1:]] for index in range(6)]  # they are mapped from the file
+    wanted = [[tensor.clone() for tensor in pairs[index][1:4]] for index in range(6)]  # they are mapped from the file
     (path,) = (tmp_path / "cache" / "images").glob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[-5] ^= 4
@@ -94,7 +121,7 @@ def test_a_flipped_byte_is_noticed_and_encoded_again(wan_folder, tmp_path, capsy
     found = encoded(tmp_path, wan_folder)
     assert "it will be encoded again" in capsys.readouterr().out
     for index, tensors in enumerate(wanted):
-        for one, other in zip(found[index][1:], tensors, strict=True):
+        for one, other in zip(found[index][1:4], tensors, strict=True):
             torch.testing.assert_close(one.float(), other.float(), rtol=2e-3, atol=2e-3)
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from lightning import Callback, Trainer
@@ -16,6 +17,13 @@ from imvideoedit.common.hydra_command import mistakes_in_one_line
 from imvideoedit.train import fit
 from tests.processes import PATIENCE, SERVER, take_one_thread
 
+HERE = [
+    "+experiment=13k", "name=tiny", "backbone.name=nano", "sampling.max_area=1024", "method=aligned_update",
+    "data.num_workers=0", "data.val_share=0", "data.cache=cache", "data.epochs=9", "data.batch_size=1",
+    "global_batch=1", "trainer=single", "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.max_steps=2",
+    "trainer.val_check_interval=null", "trainer.log_every_n_steps=1", "callbacks.progress=null", "logger=none",
+    "callbacks.watch=null", "optimizer=adamw",
+]  # fmt: skip
 CONF = str(Path(__file__).parents[1] / "conf")
 
 
@@ -115,3 +123,17 @@ def composed(overrides: list[str]) -> None:
     with mistakes_in_one_line(), initialize_config_dir(CONF, version_base="1.3"):
         config = compose("train", overrides)
         fit(config)
+
+
+def train_here(folder: Path, monkeypatch: Any, *overrides: str) -> Path:
+    """Two steps on image pairs with the bundled backbone, in this process; returns the adapter.
+
+    Args:
+        folder: to run in.
+        monkeypatch: pytest's.
+    """
+    monkeypatch.chdir(folder)
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", [*HERE, *overrides])
+    fit(config)
+    return folder / "runs/tiny/adapter.safetensors"

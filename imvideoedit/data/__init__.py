@@ -1,4 +1,4 @@
-"""Training data: records of image pairs, size buckets, batches, shards of encoded tensors, and a check.
+"""Training data: records of pairs in any form, buckets, batches, shards of encoded tensors, and a check.
 
 Reading and writing videos is `video`; encoding with a model is `training`.
 """

@@ -1,4 +1,4 @@
-"""Batches by aspect-ratio bucket: images of similar shape share one size (``sizes``), so that they can be stacked."""
+"""Batches by bucket: rows of similar shape share one length, size and set of inputs, so that they can be stacked."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.data.sizes import Size
 
 
 class BucketBatchSampler(Sampler[list[int]]):
@@ -32,11 +31,12 @@ class BucketBatchSampler(Sampler[list[int]]):
         rank, world_size: which of how many processes this is.
         group: batches of all processes in an optimizer step; a multiple of ``world_size``, or 1.
         epochs: consecutive epochs of one iteration.
+        epochs_apart: give index + e * rows for a row in epoch e, for data that differ between epochs.
     """
 
     def __init__(
         self,
-        buckets: Sequence[Size],
+        buckets: Sequence[tuple[Any, ...]],
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
@@ -44,14 +44,16 @@ class BucketBatchSampler(Sampler[list[int]]):
         world_size: int = 1,
         group: int = 1,
         epochs: int = 1,
+        epochs_apart: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
-        self._members: dict[Size, list[int]] = {}
+        self._members: dict[tuple[Any, ...], list[int]] = {}
         for index, bucket in enumerate(buckets):
             self._members.setdefault(bucket, []).append(index)
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
         self._rank, self._world_size, self._group, self._epochs = rank, world_size, group, epochs
+        self._apart = len(buckets) if epochs_apart else 0
         self.epoch = 0
         self.position = 0  # of the next iteration's first batch
         self.sampler = self  # Lightning calls set_epoch on what a batch sampler wraps
@@ -70,7 +72,9 @@ class BucketBatchSampler(Sampler[list[int]]):
         per_epoch = self._per_epoch()
         for epoch in range(start // per_epoch, self._epochs):
             batches, first = self._batches(self.epoch + epoch), epoch * per_epoch
-            yield from batches[max(start - first, 0) :]
+            added = (self.epoch + epoch) * self._apart
+            for batch in batches[max(start - first, 0) :]:
+                yield [row + added for row in batch]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; a position from ``load_state_dict`` is kept if it is in this epoch."""

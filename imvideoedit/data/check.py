@@ -6,60 +6,115 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.data.records import PairRecord, open_records
-from imvideoedit.data.sizes import Size, make_buckets, nearest_bucket
+from imvideoedit.data.media import Shape
+from imvideoedit.data.pair_record import SIDES, PairRecord
+from imvideoedit.data.records import FORMATS, open_records
+from imvideoedit.data.sizes import Size, bucket_length, check_lengths, make_buckets, nearest_bucket
 
 
 @dataclass
 class Tally:
-    """Numbers of good rows: all, by task, size (height, width) and bucket."""
+    """Numbers of good rows: all, by task, other media, shape (frames, height, width) and bucket."""
 
     good: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[Size] = field(default_factory=Counter)
-    buckets: Counter[Size] = field(default_factory=Counter)
+    media: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[Shape] = field(default_factory=Counter)
+    buckets: Counter[Shape] = field(default_factory=Counter)
 
 
-def check(records: Sequence[PairRecord], buckets: Sequence[Size], tally: Tally) -> Iterator[str]:
-    """Decode every row, fill ``tally``, and yield one line for each bad row: where, what, how to fix it."""
+def check(
+    records: Sequence[PairRecord], buckets: Sequence[Size], tally: Tally, lengths: Sequence[int] = (1,)
+) -> Iterator[str]:
+    """Decode every row, fill ``tally``, and yield one line for each bad row: where, what, how to fix it.
+
+    Args:
+        buckets: sizes; ``lengths``: frames of a bucket.
+    """
     first_row: dict[str, int] = {}
     for row in range(len(records)):
         try:
             record = records[row]
-            if first_row.setdefault(record.id, row) != row:
+            if record.task and first_row.setdefault(record.id, row) != row:
                 raise UserError(
                     f"{record.name}: row {first_row[record.id]} has the same id; give each row its own or remove one"
                 )
-            height, width = record.load()[0].shape[:2]
+            shape = record.shape()
+            length = bucket_length(shape[0], record.is_clip, lengths, record.name)
+            for side in SIDES:
+                record.read(side, length)
+            others = sorted(set(record.media) - set(SIDES))
+            for name in others:
+                record.read(name, 1)
         except UserError as error:
             yield " ".join(str(error).split())
             continue
         tally.good += 1
         tally.tasks[record.task] += 1
-        tally.sizes[height, width] += 1
-        tally.buckets[nearest_bucket((height, width), buckets)] += 1
+        tally.media.update(others)
+        tally.sizes[shape] += 1
+        tally.buckets[length, *nearest_bucket(shape[1:], buckets)] += 1
 
 
 def summary(tally: Tally) -> str:
-    """The counts as lines of text; sizes are width x height."""
-    lines = ["tasks:", *(f"  {count} {task}" for task, count in sorted(tally.tasks.items()))]
+    """The counts as lines of text; sizes are width x height, of clips with the number of frames."""
+    lines = []
+    for title, names in (("tasks:", tally.tasks), ("further media:", tally.media)):
+        if any(names):
+            lines += [title, *(f"  {count} {name or 'without a task'}" for name, count in sorted(names.items()))]
     for title, counts in (("sizes:", tally.sizes), ("buckets:", tally.buckets)):
-        lines += [title, *(f"  {count} {width}x{height}" for (height, width), count in counts.most_common())]
+        lines += [title, *(f"  {count} {_shape(shape)}" for shape, count in counts.most_common())]
     return "\n".join(lines)
+
+
+def _shape(shape: Shape) -> str:
+    frames, height, width = shape
+    return f"{width}x{height}" if frames == 1 else f"{width}x{height}, {frames} frames"
+
+
+def pairs_of(text: str) -> dict[str, str]:
+    """``source=a,target=b`` as names and columns.
+
+    Raises:
+        UserError: it is not written so.
+    """
+    pairs = [part.split("=", 1) for part in text.split(",") if part]
+    if any(len(pair) < 2 or not all(pair) for pair in pairs):
+        raise UserError(f"--columns {text!r} is not written as source=COLUMN,target=COLUMN")
+    return {name.strip(): column.strip() for name, column in pairs}
+
+
+def lengths_of(text: str) -> list[int]:
+    """``1,17`` as numbers of frames.
+
+    Raises:
+        UserError: it is not written so.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UserError(f"--frames {text!r} is not written as 1,17")
+    lengths = [int(part) for part in parts]
+    check_lengths(lengths)
+    return lengths
 
 
 @exit_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 0 if all rows are good, 2 if some are bad or the data set cannot be opened."""
     parser = CommandLine(prog="python -m imvideoedit.data.check", description=__doc__)
-    parser.add_argument("path", help="folder with metadata.jsonl, or a datasets data set")
+    parser.add_argument("path", help="folder with metadata.jsonl, a datasets data set, or data of another trainer")
+    parser.add_argument("--format", default="auto", help=f"auto, {', '.join(FORMATS)} (default %(default)s)")
+    parser.add_argument("--columns", default="", help="the data's column of each field, as source=a,target=b")
+    parser.add_argument("--frames", default="1", help="lengths of buckets, data.frames, as 1,17 (default %(default)s)")
     parser.add_argument("--max-area", type=int, default=480 * 832, help="most pixels of a bucket (default %(default)s)")
     parser.add_argument("--pixel-multiple", type=int, default=16, help="bucket sides are multiples of it (default 16)")
     options = parser.parse_args(arguments)
-    records, tally = open_records(options.path), Tally()
+    lengths, columns = lengths_of(options.frames), pairs_of(options.columns)
+    records, tally = open_records(options.path, options.format, columns), Tally()
     if not len(records):
         raise UserError(f"{options.path} holds no rows; add pairs")
-    for line in check(records, make_buckets(options.max_area, options.pixel_multiple), tally):
+    print(f"read as {records.form}")
+    for line in check(records, make_buckets(options.max_area, options.pixel_multiple), tally, lengths):
         print(f"bad {line}", flush=True)
     print(summary(tally))
     print(f"{tally.good} of {len(records)} rows are good")

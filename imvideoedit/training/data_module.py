@@ -1,37 +1,50 @@
-"""The data module of image pairs: split, encoded once, batched by size."""
+"""The data module of pairs: split, encoded once or as they change, batched by shape."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.buckets import BucketBatchSampler, ResumableLoader
-from imvideoedit.data.records import PairRecord, open_records
+from imvideoedit.data.pair_record import SIDES
+from imvideoedit.data.records import Rows, open_records
 from imvideoedit.data.shards import ProcessInfo
-from imvideoedit.data.sizes import make_buckets, nearest_bucket
-from imvideoedit.training.encoding import LatentPairs, encode_dataset
+from imvideoedit.data.sizes import check_lengths, make_buckets
+from imvideoedit.edit_batch import Input
+from imvideoedit.methods.base import Method
+from imvideoedit.training.encoding import Encoder, encode_dataset, fill_plain_texts, make_planner
+from imvideoedit.training.examples import Transform, bucket_of
+from imvideoedit.training.latent_pairs import LatentPairs
+from imvideoedit.training.live_encoding import Examples, LiveEncoder, PixelPairs
 
 
 class LatentDataModule(LightningDataModule):
-    """Training and validation batches (:class:`EditBatch`) of a data set of image pairs.
+    """Training and validation batches (:class:`EditBatch`) of a data set of pairs, images or clips.
 
-    Pairs that the cache lacks are encoded when training begins, by all processes. All batches of an optimizer step
-    have one size. Shards by itself: give the Trainer ``use_distributed_sampler=False``.
+    Pairs that the cache lacks are encoded when training begins, by all processes: source, target, text, and the inputs
+    that the method declares. What a method changes at every epoch (``Method.transform``) is encoded in as many variants
+    beforehand, or as it comes. All batches of an optimizer step have one shape. Shards by itself: give the Trainer
+    ``use_distributed_sampler=False``.
 
     Args:
         path: a data set for ``open_records``.
-        cache: folder of latents and text embeddings.
-        max_area: the most pixels (height x width) of an image.
+        cache: folder of latents, pixels and text embeddings.
+        max_area: the most pixels (height x width) of a frame.
         pixel_multiple: of both sides; the backbone's ``pixel_multiple``.
         batch_size: pairs in a batch of each process.
-        seed: of the order and the validation split.
+        seed: of the order, the validation split and the method's transform.
         num_workers: processes that read the cache.
         val_share: fraction of the rows, chosen by a hash of their ids, for validation; at least one row unless 0.
         epochs: passes over the rows in one epoch of the trainer, whose own count of several is not exact when a run
             is resumed.
+        format, columns: of the data set, see ``open_records``.
+        frames: lengths 4k + 1 that rows are cut to: 1 for images, more for clips, which take the longest they fill.
+        variants: ways in which the method's transform changes each pair, encoded beforehand and taken in turns by the
+            epoch; 0 for a new one at every epoch, encoded as it comes. Validation pairs have one.
 
     Raises:
         UserError: an argument is out of its range.
@@ -48,6 +61,10 @@ class LatentDataModule(LightningDataModule):
         num_workers: int = 0,
         val_share: float = 0.0,
         epochs: int = 1,
+        format: str = "auto",
+        columns: Mapping[str, str] | None = None,
+        frames: Sequence[int] | int = (1,),
+        variants: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= val_share < 1:
@@ -55,11 +72,17 @@ class LatentDataModule(LightningDataModule):
         for name, value in {"batch_size": batch_size, "epochs": epochs}.items():
             if value < 1:
                 raise UserError(f"data.{name} is {value}; it must be at least 1")
+        if variants < 0:
+            raise UserError(f"data.variants is {variants}; give 0 to encode as it comes, or how many to encode before")
+        self.frames = (frames,) if isinstance(frames, int) else tuple(frames)
+        check_lengths(self.frames)
+        self.format, self.columns, self.variants = format, columns, variants
         self.path, self.cache, self.seed, self.num_workers = path, cache, seed, num_workers
         self.sizes = make_buckets(max_area, pixel_multiple)
         self.batch_size, self.val_share, self.epochs = batch_size, val_share, epochs
-        self.train_pairs: LatentPairs | None = None
-        self.val_pairs: LatentPairs | None = None
+        self.train_pairs: LatentPairs | PixelPairs | None = None
+        self.val_pairs: LatentPairs | PixelPairs | None = None
+        self._live: LiveEncoder | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open, split and encode the data set; further calls change nothing.
@@ -69,13 +92,16 @@ class LatentDataModule(LightningDataModule):
         """
         if self.train_pairs is not None:
             return
-        records = open_records(self.path)
+        records = open_records(self.path, self.format, self.columns)
         held_out = self._validation_rows(records)
-        train = [record for row, record in enumerate(records) if row not in held_out]
+        train = [row for row in range(len(records)) if row not in held_out]
         if not train:
             raise UserError(f"{self.path} leaves no row to train on; add pairs or lower data.val_share")
-        self.train_pairs = self._encode(train)
-        self.val_pairs = self._encode([records[row] for row in sorted(held_out)])
+        inputs, transform = self._method()
+        self._tell_unused(records, inputs)
+        self.train_pairs = self._encode(records.pick(train), inputs, transform, self.variants)
+        if held_out:
+            self.val_pairs = self._encode(records.pick(sorted(held_out)), inputs, transform, min(self.variants, 1))
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches in an order that depends on the seed and the epoch."""
@@ -87,7 +113,36 @@ class LatentDataModule(LightningDataModule):
         """Batches in a fixed order; none if ``val_share`` is 0."""
         return self._loader(self.val_pairs, shuffle=False) if self.val_pairs else []
 
-    def _validation_rows(self, records: Sequence[PairRecord]) -> set[int]:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Encode a batch that the method's transform has just changed."""
+        if not isinstance(batch, Examples):
+            return batch
+        assert self._live is not None
+        return self._live.batch(batch).to(self._device())
+
+    def _device(self) -> torch.device:
+        trainer: Any = self.trainer
+        return trainer.strategy.root_device
+
+    def _method(self) -> tuple[tuple[Input, ...], Transform | None]:
+        """What the method takes besides source and text, and how it changes examples, if it does."""
+        trainer: Any = self.trainer
+        method = getattr(trainer.lightning_module, "method", None)
+        if isinstance(method, Method) and type(method).transform is not Method.transform:
+            return method.inputs, method.transform
+        if self.variants:
+            raise UserError(f"data.variants is {self.variants}, but this method changes no examples; leave it at 0")
+        return getattr(method, "inputs", ()), None
+
+    def _tell_unused(self, records: Rows, inputs: Sequence[Input]) -> None:
+        """Say once which media of the data no input takes."""
+        trainer: Any = self.trainer
+        taken = {*SIDES, *(each.name for each in inputs)}
+        unused = sorted({name for record in records for name in record.media} - taken)
+        if unused and trainer.global_rank == 0:
+            print(f"media of the data that the method does not take, not used: {', '.join(unused)}", flush=True)
+
+    def _validation_rows(self, records: Rows) -> set[int]:
         if self.val_share == 0:
             return set()
         # By a hash, so that rows added later hardly move others between training and validation.
@@ -95,15 +150,25 @@ class LatentDataModule(LightningDataModule):
         ranked = sorted(range(len(keys)), key=lambda row: keys[row])
         return set(ranked[: max(1, round(self.val_share * len(keys)))])
 
-    def _encode(self, records: Sequence[PairRecord]) -> LatentPairs:
+    def _encode(
+        self, records: Rows, inputs: Sequence[Input], transform: Transform | None, variants: int
+    ) -> LatentPairs | PixelPairs:
         trainer: Any = self.trainer
-        buckets = [nearest_bucket(record.size(), self.sizes) for record in records]
+        buckets = [bucket_of(record, self.sizes, self.frames, inputs) for record in records]
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
-        backbone, device = trainer.lightning_module.backbone, trainer.strategy.root_device
-        return encode_dataset(self.cache, backbone, records, buckets, device, process)
+        backbone, device = trainer.lightning_module.backbone, self._device()
+        how: dict[str, Any] = {"inputs": inputs, "transform": transform, "variants": variants, "seed": self.seed}
+        if transform is None or variants:
+            return encode_dataset(self.cache, backbone, records, buckets, device, process, **how)
+        planner = make_planner(backbone, records, buckets, **how)
+        texts = fill_plain_texts(self.cache, planner, backbone, device, process)
+        self._live = LiveEncoder(Encoder(backbone, device), texts, planner.text_encoder, inputs)
+        return PixelPairs(planner)
 
     def _loader(self, pairs: Any, **order: Any) -> ResumableLoader:
         trainer: Any = self.trainer
         processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-        sampler = BucketBatchSampler(pairs.buckets, self.batch_size, self.seed, **order, **processes)
+        sampler = BucketBatchSampler(
+            pairs.buckets, self.batch_size, self.seed, epochs_apart=order["shuffle"], **order, **processes
+        )
         return ResumableLoader(pairs, sampler, self.num_workers)

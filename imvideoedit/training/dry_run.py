@@ -34,7 +34,7 @@ WIDE = (832, 480)  # width and height whose aspect ratio the measured pairs have
 PAIRS = 13_000  # of the experiment, where its data set is missing
 CPU_SECONDS = 120.0  # of matrix multiplications at most for real steps on a CPU
 STEPS = 3  # optimizer steps; the first is not timed
-VAE = 8  # pixels of a latent pixel's side, of Wan
+VAE, VAE_FRAMES = 8, 4  # pixels of a latent pixel's side, and frames of a latent frame after the first, of Wan
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,11 @@ def dry_run(config: DictConfig) -> None:
     """Print what a composed experiment costs on this device and on others."""
     plan = Plan(config)
     size = f"{plan.pairs.width * VAE}x{plan.pairs.height * VAE}"
+    size += f", {(plan.pairs.frames - 1) * VAE_FRAMES + 1} frames" if plan.pairs.frames > 1 else ""
     print(f"{size}: {plan.flops / 1e12:.2f} useful TFLOPs per pair; {plan.device}: {plan.rate / 1e9:.0f} GFLOP/s")
     if plan.device.type == "cuda" or plan.flops * plan.pairs_per_step * STEPS / plan.rate < CPU_SECONDS:
         cost = measure_step(config, plan)
-        count, assumed = _pair_count(config)
+        count, assumed = pair_count(config)
         epochs = config.data.get("epochs", 1)
         print(
             f"measured: {cost.seconds:.3f} s per pair, peak {cost.peak / GIB:.2f} GiB (estimate "
@@ -202,13 +203,16 @@ class StepClock(Callback):
 
 def _pairs(config: DictConfig, count: int) -> Pairs:
     height, width = fit_size(*WIDE[::-1], config.sampling.max_area, VAE * 2)
-    return Pairs(count, height // VAE, width // VAE)
+    frames = config.data.get("frames", 1)
+    longest = frames if isinstance(frames, int) else max(frames)
+    return Pairs(count, height // VAE, width // VAE, frames=(longest - 1) // VAE_FRAMES + 1)
 
 
-def _pair_count(config: DictConfig) -> tuple[int, str]:
+def pair_count(config: DictConfig) -> tuple[int, str]:
+    """Pairs of the configured data set, or of the paper's where it is not there; and a word on which, for people."""
     path = config.data.get("path")
-    if path and Path(path).is_dir():
-        return len(open_records(path)), ""
+    if path and Path(path).exists():
+        return len(open_records(path, config.data.get("format", "auto"), config.data.get("columns"))), ""
     return PAIRS, " (assumed)"
 
 

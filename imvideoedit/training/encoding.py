@@ -1,126 +1,123 @@
-"""Image pairs encoded once: latents and text embeddings on disk, so that training loads no encoder.
+"""Pairs encoded once: latents, pixels and text embeddings on disk, so that training loads no encoder.
 
-An image's key is a hash of its file's bytes, its bucket and the autoencoder; a text's key is one of its words and the
-text encoder. So only new or changed images and texts are encoded, and those that several rows share only once.
+A medium's key is a hash of its bytes, its bucket and its encoder; a text's key is one of its words and the text
+encoder. What a method's transform changed is keyed by the pixels that it made. So only new or changed media and texts
+are encoded, and those that several rows share only once.
 
-Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width.
+Shapes: B batch, C latent channels, F frames, T text tokens, D text width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import xxhash
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from imvideoedit.common.hashing import fingerprint
-from imvideoedit.data.records import PairRecord
-from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
-from imvideoedit.data.sizes import Size, fit
-from imvideoedit.edit_batch import EditBatch
+from imvideoedit.data.pair_record import PairRecord
+from imvideoedit.data.shards import SHARD, Entry, ProcessInfo, ShardStore, fill
+from imvideoedit.data.sizes import Bucket
+from imvideoedit.training.cache_keys import encoder_name, text_key
+from imvideoedit.training.latent_pairs import LatentPairs
+from imvideoedit.training.planning import Plan, Planner, Source
 from imvideoedit.video.geometry import to_model
-from imvideoedit.video.images import ImageSource, load_rgb
 from imvideoedit.wan.backbone import Backbone, with_parts
-from imvideoedit.wan.locations import locate
 
-READERS = 8  # threads that decode images while the encoder runs
-IMAGES, TEXTS = 8, 64  # in a batch of the encoders
+__all__ = ["Encoder", "LatentPairs", "encode_dataset", "encoder_name", "fill_texts", "open_stores", "text_key"]
 
-
-@dataclass(frozen=True)
-class PairKeys:
-    """A pair's id, and the keys of its images and its text."""
-
-    id: str
-    source: str
-    target: str
-    text: str
+READERS = 8  # threads that decode media while the encoder runs
+IMAGES, TEXTS = 8, 64  # frames and texts in a batch of the encoders
+STORES = {"vae": "images", "raw": "pixels", "text": "texts"}  # folder of each encoder's entries
 
 
-class LatentPairs(Dataset):
-    """Encoded pairs of one data set; ``buckets`` holds the size in pixels of every item.
+class Encoder:
+    """Encodes with a backbone's parts, each loaded when it is first needed.
 
     Args:
-        images, texts: stores of the latents and the embeddings.
-        pairs: in the order of the items.
-        empty: key of the empty text.
+        device: of the parts.
     """
 
-    def __init__(
-        self, images: ShardStore, texts: ShardStore, pairs: Sequence[PairKeys], buckets: Sequence[Size], empty: str
-    ) -> None:
-        self.images, self.texts, self.pairs, self.buckets, self.empty = images, texts, pairs, list(buckets), empty
+    def __init__(self, backbone: Backbone, device: torch.device) -> None:
+        self._backbone, self._device = backbone, device
 
-    def __len__(self) -> int:
-        return len(self.pairs)
+    def videos(self, videos: Sequence[np.ndarray]) -> Tensor:
+        """Half-precision latents ``[B, C, F', H', W']`` on the CPU, of videos of one shape, uint8 ``[F, H, W, 3]``."""
+        self._backbone = with_parts(self._backbone, ["vae"], self._device)
+        return self._backbone.encode_video(torch.cat([to_model(list(video)) for video in videos])).half().cpu()
 
-    def __getitem__(self, index: int) -> tuple[str, Tensor, Tensor, Tensor]:
-        """Id, source and target ``[C, F, H, W]`` and text ``[T, D]``, in the stored precision."""
-        pair = self.pairs[index]
-        source, target = (self.images.read(key)["latents"] for key in (pair.source, pair.target))
-        return pair.id, source, target, self._text(pair.text)
+    def texts(self, texts: Sequence[str]) -> list[Entry]:
+        """Entries of embeddings, in half precision, without their padding."""
+        self._backbone = with_parts(self._backbone, ["text_encoder"], self._device)
+        return [text_entry(text_TD) for text_TD in self._backbone.encode_text(list(texts)).cpu()]
 
-    def collate(self, items: Sequence[tuple[str, Tensor, Tensor, Tensor]]) -> EditBatch:
-        """A batch with float32 latents."""
-        ids, sources, targets, texts = zip(*items, strict=True)
-        source_BCFHW, target_BCFHW = (torch.stack(part).float() for part in (sources, targets))
-        text_BTD = torch.stack(texts)
-        return EditBatch(source_BCFHW, target_BCFHW, text_BTD, empty_TD=self._text(self.empty), ids=ids)
 
-    def _text(self, key: str) -> Tensor:
-        """An embedding, padded with zeros as the encoder does."""
-        entry = self.texts.read(key)
-        kept_TD = entry["text"]
-        text_TD = kept_TD.new_zeros(int(entry["tokens"]), kept_TD.shape[1])
-        text_TD[: len(kept_TD)] = kept_TD
-        return text_TD
+def open_stores(folder: Path | str, process: ProcessInfo) -> dict[str, ShardStore]:
+    """The stores of a cache by their encoder, with damaged entries removed."""
+    stores = {encoder: ShardStore(Path(folder) / name) for encoder, name in STORES.items()}
+    for store in stores.values():
+        store.repair(process)
+    return stores
+
+
+def make_planner(backbone: Backbone, records: Sequence[PairRecord], buckets: Sequence[Bucket], **how: Any) -> Planner:
+    """A planner for a backbone's encoders."""
+    autoencoder, text_encoder = (encoder_name(backbone, part) for part in ("vae", "text_encoder"))
+    return Planner(autoencoder, text_encoder, records, buckets, **how)
 
 
 def encode_dataset(
     folder: Path | str,
     backbone: Backbone,
     records: Sequence[PairRecord],
-    buckets: Sequence[Size],
+    buckets: Sequence[Bucket],
     device: torch.device,
     process: ProcessInfo | None = None,
+    **how: Any,
 ) -> LatentPairs:
     """Encode what the cache lacks, with several processes if there are, and open it.
 
     Args:
         folder: of the cache; data sets and encoders may share one.
         backbone: names the encoders; missing ones are loaded only where something is to be encoded, and freed after.
-        buckets: size in pixels of every record.
+        buckets: of every record, see ``bucket_of``.
         device: of the encoders.
+        how: ``inputs``, ``transform``, ``variants`` and ``seed`` of :class:`Planner`.
 
     Raises:
         UserError: a row is bad, or the encoders cannot be loaded.
     """
     process = process or ProcessInfo()
-    images, texts = ShardStore(Path(folder) / "images"), ShardStore(Path(folder) / "texts")
-    for store in (images, texts):
-        store.repair(process)
-    autoencoder, text_encoder = (encoder_name(backbone, part) for part in ("vae", "text_encoder"))
-
-    def keys(record: PairRecord, bucket: Size) -> PairKeys:
-        source, target = (_image_key(autoencoder, image, bucket) for image in (record.source, record.target))
-        return PairKeys(record.id, source, target, text_key(text_encoder, record.edited_prompt))
-
+    stores = open_stores(folder, process)
+    planner = make_planner(backbone, records, buckets, **how)
+    whole, items = Plan(), []
+    empty = text_key(planner.text_encoder, "")
     with ThreadPoolExecutor(READERS) as threads:
-        pairs = list(threads.map(keys, records, buckets))
-    empty = text_key(text_encoder, "")
-    prompts = {pair.text: record.edited_prompt for pair, record in zip(pairs, records, strict=True)} | {empty: ""}
-    sources: dict[str, tuple[ImageSource, str, Size]] = {}
-    for record, pair, bucket in zip(records, pairs, buckets, strict=True):
-        sources.setdefault(pair.source, (record.source, f"{record.name}: source", bucket))
-        sources.setdefault(pair.target, (record.target, f"{record.name}: target", bucket))
-    fill_texts(texts, prompts, backbone, device, process)
-    _fill_images(images, sources, backbone, device, process)
-    return LatentPairs(images, texts, pairs, buckets, empty)
+        for plan in threads.map(planner.plan, range(len(records))):
+            items.append(plan.items)
+            for part in ("latents", "pixels", "texts"):
+                for key, value in getattr(plan, part).items():
+                    getattr(whole, part).setdefault(key, value)
+    fill_texts(stores["text"], whole.texts | {empty: ""}, backbone, device, process)
+    encoder = Encoder(backbone, device)
+    _fill_media(stores["vae"], whole.latents, partial(_encode_latents, encoder, whole.latents), process)
+    _fill_media(stores["raw"], whole.pixels, _encode_pixels, process, " as pixels")
+    return LatentPairs(stores["vae"], stores["raw"], stores["text"], items, buckets, empty)
+
+
+def fill_plain_texts(
+    folder: Path | str, planner: Planner, backbone: Backbone, device: torch.device, process: ProcessInfo
+) -> ShardStore:
+    """Encode the texts of rows as they are that the cache lacks, and the empty one; returns their store."""
+    store = open_stores(folder, process)["text"]
+    prompts = {text_key(planner.text_encoder, ""): ""}
+    for index in range(len(planner.records)):
+        prompts |= planner.texts(index)
+    fill_texts(store, prompts, backbone, device, process)
+    return store
 
 
 def fill_texts(
@@ -137,20 +134,19 @@ def fill_texts(
     """
     if not store.missing(prompts):
         return
-    encoder = with_parts(backbone, ["text_encoder"], device)
+    encoder = Encoder(backbone, device)
 
     def encode(keys: list[str]) -> Mapping[str, Entry]:
         entries: dict[str, Entry] = {}
         for start in range(0, len(keys), TEXTS):
             part = keys[start : start + TEXTS]
-            text_BTD = encoder.encode_text([prompts[key] for key in part]).cpu()
-            entries |= {key: _text_entry(text_TD) for key, text_TD in zip(part, text_BTD, strict=True)}
+            entries |= dict(zip(part, encoder.texts([prompts[key] for key in part]), strict=True))
         return entries
 
     fill(store, list(prompts), encode, "texts", process)
 
 
-def _text_entry(text_TD: Tensor) -> Entry:
+def text_entry(text_TD: Tensor) -> Entry:
     """An embedding without its padding, in half precision; bfloat16 stays."""
     filled = text_TD.abs().sum(-1).nonzero()
     kept_TD = text_TD[: int(filled[-1]) + 1 if len(filled) else 0]
@@ -158,50 +154,37 @@ def _text_entry(text_TD: Tensor) -> Entry:
     return {"text": kept_TD.clone(), "tokens": torch.tensor(len(text_TD))}
 
 
-def _fill_images(
-    store: ShardStore, sources: Mapping[str, Any], backbone: Backbone, device: torch.device, process: ProcessInfo
+Encode = Callable[[list[str], Iterator[np.ndarray]], Mapping[str, Entry]]
+"""From keys and their pixels to entries."""
+
+
+def _fill_media(
+    store: ShardStore, sources: Mapping[str, Source], encode: Encode, process: ProcessInfo, how: str = ""
 ) -> None:
-    # By size, so that the images of a shard can share batches.
-    ordered = sorted(store.missing(sources), key=lambda key: sources[key][2])
-    if not ordered:
-        return
-    encoder = with_parts(backbone, ["vae"], device)
+    # By shape, so that the media of a shard can share batches.
+    lacking = sorted(store.missing(sources), key=lambda key: sources[key].shape)
+    for frames, alike in groupby(lacking, key=lambda key: sources[key].shape[0]):
 
-    def read(key: str) -> Any:
-        image, name, bucket = sources[key]
-        return fit(load_rgb(image, f"{name} {image if isinstance(image, Path) else 'image'}"), bucket)
+        def entries(keys: list[str]) -> Mapping[str, Entry]:
+            with ThreadPoolExecutor(READERS) as threads:
+                return encode(keys, threads.map(lambda key: sources[key].read(), keys))
 
-    def encode(keys: list[str]) -> Mapping[str, Entry]:
-        entries: dict[str, Entry] = {}
-        with ThreadPoolExecutor(READERS) as threads:
-            decoded = threads.map(read, keys)
-            for _, alike in groupby(keys, key=lambda key: sources[key][2]):
-                members = list(alike)
-                for start in range(0, len(members), IMAGES):
-                    part = members[start : start + IMAGES]
-                    video_BCFHW = torch.cat([to_model([next(decoded)]) for _ in part])
-                    latents = encoder.encode_video(video_BCFHW).half().cpu()
-                    entries |= {key: {"latents": x.clone()} for key, x in zip(part, latents, strict=True)}
-        return entries
-
-    fill(store, ordered, encode, "images", process)
+        what = "images" if frames == 1 else f"clips of {frames} frames"
+        fill(store, list(alike), entries, what + how, process, max(1, SHARD // frames))
 
 
-def encoder_name(backbone: Backbone, part: str) -> str:
-    """Identifies the weights of ``vae`` or ``text_encoder``: by a hub repository's revision, or the folder's files."""
-    place, revision = locate(backbone.name, backbone.revision)
-    if not Path(place).is_dir():
-        return f"{place}@{revision} {part}"
-    folders = [Path(place) / part] + ([Path(place) / "tokenizer"] if part == "text_encoder" else [])
-    return " ".join(fingerprint(folder) for folder in folders)
+def _encode_latents(
+    encoder: Encoder, sources: Mapping[str, Source], keys: list[str], decoded: Iterator[np.ndarray]
+) -> Mapping[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for shape, alike in groupby(keys, key=lambda key: sources[key].shape):
+        members, batch = list(alike), max(1, IMAGES // shape[0])
+        for start in range(0, len(members), batch):
+            part = members[start : start + batch]
+            latents = encoder.videos([next(decoded) for _ in part])
+            entries |= {key: {"latents": x.clone()} for key, x in zip(part, latents, strict=True)}
+    return entries
 
 
-def text_key(encoder: str, prompt: str) -> str:
-    """Key of a text under an :func:`encoder_name`."""
-    return xxhash.xxh3_128_hexdigest(f"{encoder} {prompt}".encode())
-
-
-def _image_key(encoder: str, image: ImageSource, bucket: Size) -> str:
-    data = image.read_bytes() if isinstance(image, Path) else image
-    assert isinstance(data, bytes)
-    return xxhash.xxh3_128_hexdigest(f"{encoder} {bucket} ".encode() + data)
+def _encode_pixels(keys: list[str], decoded: Iterator[np.ndarray]) -> Mapping[str, Entry]:
+    return {key: {"pixels": torch.from_numpy(next(decoded).copy())} for key in keys}
