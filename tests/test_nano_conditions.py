@@ -43,6 +43,7 @@ INPUTS = (
     Input("depth", "video", required=False),
 )
 GIVEN = ("first_frame", "mask", "reference", "source_prompt")
+SMALL = SamplingConfig(steps=1, guidance=1.0, max_area=64 * 64)
 
 
 class Framed(PredictUpdate):
@@ -241,7 +242,7 @@ def trained(tmp_path_factory):
     backbone = load_backbone("nano", device="cpu")
     task = EditTask(backbone, Framed(adapter="lora", rank=2), partial(AdamW, lr=1e-3), warmup=0)
     data = NanoPairs(pairs=2, batch_size=1, validation_pairs=1, frames=5)
-    sampling = SamplingConfig(steps=1, guidance=1.0)
+    sampling = SMALL
     Framed.seen.clear()
     Trainer(
         max_steps=2,
@@ -313,8 +314,9 @@ def test_the_pipeline_encodes_what_the_suite_gives_as_training_did(trained, tmp_
     edit: Edit = sample_pair(0, 0)[0]
     source = edit.render(5)[0]
     inputs = {name: value for name, value in edit.inputs(5).items() if name in GIVEN}
-    EditPipeline(backbone, method, SamplingConfig(steps=1, guidance=1.0))(source, edit.instruction, inputs=inputs)
+    EditPipeline(backbone, method, SMALL)(source, edit.instruction, inputs=inputs)
     exact = encoded_pairs(None, backbone, PairSet(0, 1, "train", frames=5, preparation=Preparation.of(Framed())))
+    assert Framed.seen
     for batch in Framed.seen:
         for name, values in exact.batch([0]).conditions.items():
             torch.testing.assert_close(batch.conditions[name], values, rtol=5e-3, atol=5e-3)

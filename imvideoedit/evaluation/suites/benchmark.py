@@ -67,7 +67,7 @@ def run_benchmark(
     print_summary(outcomes)
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
-        # Scorers take the mask; other inputs lie outside the folder, and are recorded with each edit.
+        # Scorers take the mask alone; other inputs lie outside this manifest's folder.
         replace(row, edited=entry.job.output, method=method, inputs={})
         for row, entry in zip(rows, entries, strict=True)
         if entry.where not in failed and entry.job is not None
