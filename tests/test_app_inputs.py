@@ -43,14 +43,13 @@ def paint(driver, across: int, down: int, length: int) -> None:
 
     canvas = until(lambda: parts(driver, "#mask canvas")[0])
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    # A canvas that is being drawn anew takes no strokes, which Undo shows.
-    for _ in range(100):
+
+    def stroked() -> Any:
         stroke = ActionChains(driver).move_to_element_with_offset(canvas, across, down).click_and_hold()
         stroke.move_by_offset(length // 2, 0).move_by_offset(length - length // 2, 0).release().perform()
-        if parts(driver, "#mask button[aria-label=Undo]:not([disabled])"):
-            return
-        driver.implicitly_wait(0)
-    pytest.fail("the canvas takes no stroke")
+        return parts(driver, "#mask button[aria-label=Undo]:not([disabled])")
+
+    until(stroked)  # a canvas that is being drawn anew takes no stroke
 
 
 def edit(driver, records: Path, button: str = "#run") -> dict[str, np.ndarray]:
