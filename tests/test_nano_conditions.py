@@ -220,15 +220,17 @@ def test_what_the_nano_world_has_not_is_refused_in_one_line(backbone):
         NanoPairs(variants=0)
 
 
-def test_held_out_pairs_have_the_inputs_and_no_transform(backbone):
+def test_held_out_pairs_have_the_inputs_and_always_the_same_transform(backbone):
     data = data_for(Mirrored(), backbone, frames=5, variants=2)
     data.setup("fit")
     (batch,) = data.val_dataloader()
     edit, text = sample_pair(0, 0, "test")
-    assert np.array_equal(batch.conditions["mask"][0, 0].numpy(), edit.inputs(5, (32, 32))["mask"])
-    exact = backbone.encode_video(to_tensor(edit.render(5, (32, 32))[1])[None])
+    example = {"target": edit.render(5, (32, 32))[1], "mask": edit.inputs(5, (32, 32))["mask"].astype(np.uint8) * 255}
+    example |= {"source": edit.render(5, (32, 32))[0], "prompt": text}
+    changed = Mirrored().transform(example, np.random.default_rng([0, 0, 0]))
+    assert np.array_equal(batch.conditions["mask"][0, 0].numpy(), changed["mask"] > 127)
+    exact = backbone.encode_video(to_tensor(np.ascontiguousarray(changed["target"]))[None])
     torch.testing.assert_close(batch.target_BCFHW, exact, rtol=2e-3, atol=2e-3)
-    assert batch.labels
     plain = data_for(PredictUpdate(), backbone, frames=5)
     plain.setup("fit")
     (batch,) = plain.val_dataloader()

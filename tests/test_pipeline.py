@@ -247,3 +247,15 @@ def test_no_gradient_is_kept(pipeline):
     with torch.enable_grad():
         pipeline(noise_video(1), "snow")
     assert all(p.grad is None for p in pipeline.method.parameters())
+
+
+def test_unknown_sampling_settings_of_a_header_are_one_line(wan_folder, tmp_path):
+    backbone = load_backbone(str(wan_folder), device="cpu")
+    method = PredictUpdate()
+    method.install(backbone.transformer)
+    path = tmp_path / "later.safetensors"
+    header = AdapterHeader.describe(method, backbone, {"sampler": {"steps": 2, "warp": 3}})
+    save_adapter(method, path, header)
+    with pytest.raises(UserError, match="later.safetensors has unknown sampling settings .*warp") as raised:
+        EditPipeline.from_pretrained(adapter=path)
+    assert "\n" not in str(raised.value)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from imvideoedit.common.bundled import adapter_path
+from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.compositing import composite
 from imvideoedit.editing.conditions import ConditionEncoder, decode
@@ -21,7 +22,7 @@ from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.prompts import expand
 from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.methods.adapter_file import read_header
+from imvideoedit.methods.adapter_header import AdapterHeader, read_header
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.mixture import load_adapters
 from imvideoedit.video.geometry import fit_size
@@ -115,7 +116,7 @@ class EditPipeline:
         choose_attention(backbone.transformer, attention, where)
         if compile:
             compile_blocks(backbone.transformer, method.compile_units())
-        config = SamplingConfig(**header.training.get("sampler", {}))
+        config = _sampling_config(header, next(iter(weights)))
         pipeline = cls(backbone, method, config, Placement(backbone, method, where, memory))
         pipeline.title = f"the adapter {' + '.join(path.name for path in weights)}"
         return pipeline
@@ -228,3 +229,10 @@ class EditPipeline:
             edited = decode(backbone, latents_BCFHW, count)
             shares = encoder.shares(given, count, config.mask_feather)
             yield from composite(open_frames, edited, own, size, config.keep, shares)
+
+
+def _sampling_config(header: AdapterHeader, path: Path) -> SamplingConfig:
+    try:
+        return SamplingConfig(**header.training.get("sampler", {}))
+    except TypeError as error:
+        raise UserError(f"{path} has unknown sampling settings ({error}); upgrade imvideoedit") from error

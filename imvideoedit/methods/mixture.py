@@ -62,6 +62,8 @@ class Mixture(TwoStreamMethod):
             raise UserError("adapters with a joint and with a cached source stream cannot be mixed; take one kind")
         super().__init__(source_stream=streams.pop())
         self._parts = list(weights.items())
+        # Declared by the class elsewhere; here by the adapters.
+        self.__dict__["inputs"] = tuple({each.name: each for method in weights for each in method.inputs}.values())
 
     def config(self) -> dict[str, Any]:
         raise NotImplementedError("a mixture is not saved; its adapters are")

@@ -76,10 +76,6 @@ class Preparation:
             return cls(inputs)
         return cls(inputs, method.transform, f"{method.name} {method.config()}")
 
-    def without_transform(self) -> "Preparation":
-        """The same for validation, which shows edits as they are."""
-        return Preparation(self.inputs)
-
     def example(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
         """A training example.
 

@@ -58,8 +58,8 @@ class NanoPairs(LightningDataModule):
     """Training pairs of the nano world's training compositions, and held-out ones to validate on.
 
     Each comes with the method's inputs, exact (see :meth:`imvideoedit.world.edits.Edit.inputs`), and is changed by the
-    method's ``transform`` before it is encoded; held-out pairs are not. Where a transform changes targets, pairs have
-    no labels.
+    method's ``transform`` before it is encoded, a held-out pair always alike. Where a transform changes targets, pairs
+    have no labels.
 
     Args:
         pairs: number of training pairs, each a rendered edit.
@@ -129,7 +129,7 @@ class NanoPairs(LightningDataModule):
             "test",
             self.resolution,
             frames=self.frames if asked.inputs else 1,
-            preparation=asked.without_transform(),
+            preparation=asked,
         )
         self._encoded = [encoded_pairs(self.cache, backbone, pairs, process) for pairs in (train, validation)]
 

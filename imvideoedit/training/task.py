@@ -87,9 +87,10 @@ class EditTask(LightningModule):
         self.text_dropout, self.seed, self.attention = text_dropout, seed, attention
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            identity = backbone.parameter_hash() if start is not None else None
             method.install(backbone.transformer)
             if start is not None:
-                warm_start(method, start)
+                warm_start(method, start, identity)
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
