@@ -1,6 +1,7 @@
 """Making the nano backbone: autoencoder geometry, closed form, the full command at toy size, the pixel classifier."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,21 @@ from diffusers import WanPipeline
 from imvideoedit.common.bundled import WEIGHTS
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
-from imvideoedit.nano.quality import _shares, clean_scene, measure
+from imvideoedit.nano.quality import (
+    _counts,
+    _shares,
+    _shown,
+    clean_scene,
+    crowded_scene,
+    kind_of,
+    measure,
+    place_of,
+)
+from imvideoedit.nano.quality import main as quality_command
 from imvideoedit.nano.scene_batches import WorldBatches
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.world.render import render
+from imvideoedit.world.scenes import Scene, Thing
 from tests import processes
 
 TOY = [
@@ -75,12 +87,39 @@ def test_the_classifier_sees_exact_renderings_rightly_and_wrong_ones_wrongly():
     videos = np.stack([render(scene, 17) for scene in scenes])
     right, wrong = _shares(videos, scenes), _shares(np.roll(videos, 1, axis=0), scenes)
     assert right["both_colors"] >= 0.95 and right["motion"] == 1.0
+    assert right["place"] >= 0.95 and right["kind"] >= 0.95
     assert wrong["background_color"] < 0.4 and wrong["object_color"] < 0.4
+    assert wrong["place"] < 0.4 and wrong["kind"] < 0.4
     still = _shares(np.repeat(videos[:, :1], 17, axis=1), scenes)
     assert still["motion"] == 0.0
     others = np.roll(videos, 7, axis=0)
     flicker = np.where((np.arange(17) % 2 == 0)[None, :, None, None, None], videos, others)
     assert _shares(flicker, scenes)["motion"] <= 0.2
+
+
+def test_things_are_counted_rightly_in_exact_renderings_and_wrongly_in_others():
+    rng = np.random.default_rng(6)
+    crowds = [crowded_scene(rng, 1 + number % 3) for number in range(30)]
+    stills = np.stack([render(scene, 1) for scene in crowds])
+    assert _counts(stills, crowds)["count"] >= 0.95
+    assert _counts(np.roll(stills, 1, axis=0), crowds)["count"] <= 0.05
+    assert _counts(np.zeros_like(stills), crowds)["count"] == 0
+
+
+def test_a_thing_elsewhere_or_of_another_kind_is_seen_as_such():
+    thing = Thing("star", "red", x=0.2, y=0.5)
+    for kind, x, place in (("star", 0.2, "left"), ("box", 0.8, "right"), ("ring", 0.5, "center")):
+        other = replace(thing, kind=kind, x=x)
+        mask = _shown(render(Scene("grey", "plain", (other,)))[0], "red")
+        assert (place_of(mask), kind_of(mask, thing)) == (place, kind)
+    nothing = _shown(render(Scene("grey", "plain"))[0], "red")
+    assert place_of(nothing) is None and kind_of(nothing, thing) is None
+
+
+def test_the_command_refuses_what_is_no_nano_backbone(wan_folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        quality_command([str(wan_folder)])
+    assert "is no nano backbone" in capsys.readouterr().err
 
 
 def test_noise_is_measured_as_noise():

@@ -26,7 +26,7 @@ seven never appears. Images and videos of up to {frames} frames; captions are fu
 |---|---|
 {rows}
 
-The colour and motion rows are fractions of {samples} samples, by the pixel classifier of `imvideoedit.nano.quality`;
+The rows from the colours on are fractions of {samples} samples, by the pixel classifier of `imvideoedit.nano.quality`;
 those of exact renderings are in brackets.
 
 ## Config

@@ -8,12 +8,10 @@ import copy
 import json
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, RichProgressBar
@@ -23,16 +21,13 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import command
-from imvideoedit.flow.guidance import guided
-from imvideoedit.flow.solvers import shifted_sigmas, solve
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.card import write_card
 from imvideoedit.nano.fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
 from imvideoedit.nano.fit_text_to_video import TextToVideoFit
-from imvideoedit.nano.quality import measure
+from imvideoedit.nano.quality import generator, measure
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
-from imvideoedit.wan.forward import denoise
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
@@ -71,29 +66,6 @@ def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: Dic
     began = time.perf_counter()
     trainer.fit(module, ckpt_path=last if cfg.resume and last.is_file() else None, weights_only=True)
     return time.perf_counter() - began
-
-
-def generator(backbone: Backbone, steps: int, guidance: float) -> Callable[[list[str], int], np.ndarray]:
-    """A text-to-video sampler: (prompts, frames) to ``[B, F, 64, 64, 3]`` uint8."""
-
-    @torch.no_grad()
-    def generate(prompts: list[str], frames: int) -> np.ndarray:
-        text, empty = backbone.encode_text(prompts), backbone.encode_text([""] * len(prompts))
-        channels = backbone.transformer.config.in_channels
-        latent_frames = (frames - 1) // backbone.vae_temporal + 1
-        side = 64 // backbone.vae_spatial
-        noise = torch.randn(
-            (len(prompts), channels, latent_frames, side, side), generator=torch.Generator().manual_seed(len(prompts))
-        ).to(backbone.device)
-
-        def velocity(text_BTD):
-            return lambda x_BCFHW, sigma_B: denoise(backbone.transformer, x_BCFHW, sigma_B, text_BTD)
-
-        latents = solve(guided(velocity(text), velocity(empty), guidance), noise, shifted_sigmas(steps, backbone.shift))
-        pixels = (backbone.decode_video(latents).cpu() + 1) * 127.5
-        return pixels.round().byte().permute(0, 2, 3, 4, 1).numpy()
-
-    return generate
 
 
 def save(backbone: Backbone, folder: Path) -> None:
