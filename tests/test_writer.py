@@ -226,3 +226,19 @@ def test_a_folder_that_cannot_be_written_to_is_told_on_entering(tmp_path, name, 
     with pytest.raises(UserError, match=f"could not write .*{name}: (Not a directory|File exists); check"):
         with VideoWriter(tmp_path / "file" / name, fps=24, codec=codec):
             raise AssertionError
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="only Linux tells how a thread is scheduled")
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+def test_no_encoder_changes_how_the_process_is_scheduled(tmp_path, codec):
+    # Run by root, SVT-AV1 makes its threads and the calling one real-time.
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+    before = policies()
+    frames = noise(6)
+    with VideoWriter(tmp_path / "a.mp4", info_like(UNEVEN), codec=codec) as writer:
+        for frame_HWC in frames:
+            writer.add(frame_HWC)
+            assert policies() == before
+    assert policies() == before

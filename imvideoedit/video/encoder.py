@@ -1,5 +1,6 @@
 """The codecs videos are written with, and encoding of frames into an open container."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.colour import FULL, Colour
+from imvideoedit.video.priority import same_scheduling
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
@@ -147,7 +149,10 @@ class FrameEncoder:
         self._write(None)
 
     def _write(self, frame: VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
+        # The encoder and its threads begin with the first frame.
+        with same_scheduling() if not self._stream.codec_context.is_open else contextlib.nullcontext():
+            packets = self._stream.encode(frame)
+        for packet in packets:
             packet.duration = self._durations.pop(cast(int, packet.pts))
             self._output.mux(packet)
 
