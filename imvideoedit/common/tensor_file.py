@@ -37,6 +37,10 @@ class TensorFile:
             self.names: list[str] = sorted(self._file.keys())
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a complete safetensors file ({_reason(error)}); {fix}") from error
+        # Names stand in errors and logs, where line breaks and a terminal's control codes have no place.
+        odd = next((name for name in (*self.names, *self.metadata) if not name.isprintable()), None)
+        if odd is not None:
+            raise UserError(f"{path} has a name with control characters, {ascii(odd)[:80]}; {fix}")
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, which is not read."""

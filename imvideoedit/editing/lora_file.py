@@ -121,7 +121,8 @@ def _of_place(
     place: str, keys: Mapping[Part, str], parts: Mapping[Part, Tensor], scale: Scale, path: Path | str
 ) -> Iterator[tuple[str, Change]]:
     """The changes of a module's weight and bias, by the parameter's name."""
-    weight, bias = [], []
+    weight: list[Change] = []
+    bias: list[Change] = []
     factor = 1.0
     if Part.DOWN in parts:
         down, up = parts[Part.DOWN], parts[Part.UP]

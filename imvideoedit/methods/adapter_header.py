@@ -98,7 +98,7 @@ def read_header(path: Path | str) -> AdapterHeader:
             )
         if version > 1 and "inputs" not in entries:
             raise KeyError("inputs")
-        return AdapterHeader(**entries)  # type: ignore[arg-type]
+        return AdapterHeader(**entries)
     except (KeyError, TypeError) as error:
         raise UserError(f"{no_adapter} lacks or garbles {error}; train or export it again") from error
 

@@ -119,6 +119,8 @@ def read_benchmark(name: str, folder: Path) -> list[EditRow]:
     if not lists:
         raise UserError(f"{folder} holds none of {', '.join(layout.lists)}; get {name} from {layout.origin}")
     rows = [_row(record, key, path, folder, layout) for path in lists for key, record in _records(path)]
+    if not rows:
+        raise UserError(f"{folder} lists no edit; get {name} from {layout.origin}")
     taken: set[str] = set()
     for row in rows:
         if row.id in taken:
