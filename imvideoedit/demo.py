@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.json_file import write_json
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.nano.editors import adapter_editor, ceiling, copy_source
 from imvideoedit.evaluation.nano.exact import held_out_edits
 from imvideoedit.evaluation.nano.suite import print_table, score_editors, write_images
 from imvideoedit.evaluation.nano.summary import summarize
-from imvideoedit.evaluation.reporting.json_file import write_json
 from imvideoedit.video.reader import write_video
 from imvideoedit.video.strips import side_by_side
 from imvideoedit.wan.backbone import load_backbone

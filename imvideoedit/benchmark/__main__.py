@@ -17,7 +17,7 @@ from imvideoedit.benchmark.experiment import measure_experiment
 from imvideoedit.benchmark.length import measure_lengths
 from imvideoedit.benchmark.train import measure_training
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.evaluation.reporting.json_file import write_json
+from imvideoedit.common.json_file import write_json
 
 KINDS = ("train", "edit", "length", "experiment")
 SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 1, "ffn_dim": 768}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import read_json
 
 
 class Budget:
@@ -24,11 +25,14 @@ class Budget:
     def spent(self) -> float:
         """So far, including reservations."""
         try:
-            return float(json.loads(self._path.read_text())["spent"])
-        except FileNotFoundError:
-            return 0.0
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self._path} does not say what was spent; fix or remove it") from error
+            spent = read_json(self._path, fix="fix or remove it").get("spent")
+        except UserError:
+            if not self._path.exists():
+                return 0.0
+            raise
+        if isinstance(spent, bool) or not isinstance(spent, int | float) or spent < 0:
+            raise UserError(f"{self._path} does not say what was spent; fix or remove it")
+        return float(spent)
 
     def reserve(self, bound: float) -> None:
         """Count ``bound`` as spent.

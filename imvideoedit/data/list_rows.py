@@ -4,13 +4,13 @@ Files are relative to the list's folder and stay in it.
 """
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import read_json
 from imvideoedit.data.columns import DIFFSYNTH, MUSUBI, PLAIN, VIDEOX_FUN, Known, choose_columns, says
 from imvideoedit.data.fields import inside, mapped_record
 from imvideoedit.data.own_rows import line_fields, line_offsets
@@ -47,8 +47,8 @@ def read_musubi(path: Path, columns: Mapping[str, str]) -> Rows:
 def read_videox_fun(path: Path, columns: Mapping[str, str]) -> Rows:
     """A JSON file as VideoX-Fun reads it: a list of objects, whose control is the source."""
     file = only_list(path, ".json")
-    rows = json_list(file)
-    if rows is None:
+    rows = read_json(file, list, "write a list of objects, [{...}, ...]")
+    if not _is_table(rows):
         raise UserError(f"{file}: not a JSON list of objects; write [{{...}}, ...]")
     # Size and kind are read from the files themselves.
     rows = [{key: value for key, value in row.items() if key not in ("type", "width", "height")} for row in rows]
@@ -74,10 +74,14 @@ def only_list(path: Path, ending: str) -> Path:
 def json_list(file: Path) -> list[dict[str, Any]] | None:
     """The objects of a JSON list; None if the file holds something else."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError:
+        rows = read_json(file, list)
+    except UserError:
         return None
-    return rows if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows) else None
+    return rows if _is_table(rows) else None
+
+
+def _is_table(rows: list[Any]) -> bool:
+    return bool(rows) and all(isinstance(row, dict) for row in rows)
 
 
 def csv_columns(file: Path) -> list[str]:

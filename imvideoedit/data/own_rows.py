@@ -3,7 +3,6 @@
 ``source``, ``target`` and media of other names are files relative to the folder.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
 from imvideoedit.data.fields import Locate, inside, split
 from imvideoedit.data.pair_record import SIDES, PairRecord, Rows
 from imvideoedit.world.tasks import TASKS
@@ -59,14 +59,7 @@ def line_fields(file: Path, offsets: Sequence[int], row: int) -> dict[str, Any]:
     with file.open("rb") as lines:
         lines.seek(offsets[row])
         text = lines.readline()
-    try:
-        # utf-8-sig: editors on Windows write a byte order mark.
-        fields = json.loads(text.decode("utf-8-sig"))
-    except ValueError as error:
-        raise UserError(f"row {row} of {file}: not JSON ({error}); write one object a line") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"row {row} of {file}: not a JSON object; write one object a line")
-    return fields
+    return parse_json(text, f"row {row} of {file}", fix="write one object a line")
 
 
 def _read_line(file: Path, offsets: Sequence[int], row: int) -> PairRecord:

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 import xxhash
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import parse_json
+from imvideoedit.common.tensor_file import TensorFile, first_not_finite
 
 Entry = Mapping[str, Tensor]
 SHARD = 256  # entries
@@ -49,7 +50,7 @@ class ShardStore:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self._checks: dict[str, tuple[Path, str]] = {}
-        self._files: dict[Path, Any] = {}
+        self._files: dict[Path, tuple[TensorFile, dict[str, list[str]]]] = {}
         self.scan()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,9 +64,10 @@ class ShardStore:
         self._checks, self._files = {}, {}
         for path in self._shards():
             try:
-                with safe_open(path, framework="pt") as file:
-                    checks = json.loads((file.metadata() or {})["checks"])
-            except (SafetensorError, OSError, KeyError, ValueError):
+                checks = parse_json(TensorFile(path).metadata.get("checks", ""), str(path))
+            except UserError:
+                continue
+            if not all(isinstance(check, str) for check in checks.values()):
                 continue
             self._checks |= {key: (path, check) for key, check in checks.items()}
 
@@ -84,15 +86,23 @@ class ShardStore:
             if path not in self._files:
                 self._files[path] = _opened(path)
             file, names = self._files[path]
-            entry = {name: file.get_tensor(f"{key}.{name}") for name in names.get(key, ())}
-        except (SafetensorError, OSError) as error:
-            raise DamagedEntry(f"{path} cannot be read ({error}); run the same command again to repair it") from error
+            entry = {name: file.tensor(f"{key}.{name}") for name in names.get(key, ())}
+        except UserError as error:
+            raise DamagedEntry(str(error)) from error
         if checksum(entry) != check:
             raise DamagedEntry(f"{path} is damaged at {key}; run the same command again to repair it")
         return entry
 
     def write(self, entries: Mapping[str, Entry]) -> None:
-        """Add entries as one shard, atomically."""
+        """Add entries as one shard, atomically.
+
+        Raises:
+            UserError: a value is NaN or infinite.
+        """
+        for key, entry in entries.items():
+            odd = first_not_finite(entry)
+            if odd is not None:
+                raise UserError(f"{odd} of {key} came out as NaN or infinite values; encode in bfloat16 or float32")
         name = xxhash.xxh3_128_hexdigest(" ".join(entries).encode())[:16]
         checks = {key: checksum(entry) for key, entry in entries.items()}
         tensors = {f"{key}.{n}": tensor.contiguous() for key, entry in entries.items() for n, tensor in entry.items()}
@@ -139,11 +149,11 @@ class ShardStore:
                     path.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> tuple[Any, dict[str, list[str]]]:
+def _opened(path: Path) -> tuple[TensorFile, dict[str, list[str]]]:
     """A shard's file, and the names of the tensors under each key."""
-    file = safe_open(path, framework="pt")
+    file = TensorFile(path, "shard", "run the same command again to repair it")
     names: dict[str, list[str]] = {}
-    for full in file.keys():  # noqa: SIM118
+    for full in file.names:
         key, _, name = full.partition(".")
         names.setdefault(key, []).append(name)
     return file, names

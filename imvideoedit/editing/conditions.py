@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.tensor_file import is_finite
 from imvideoedit.data.sizes import fit
 from imvideoedit.edit_batch import Input
 from imvideoedit.editing.inputs import FrameSource, Sources, check_size, in_length, is_frame
@@ -127,8 +128,22 @@ class ConditionEncoder:
 
 
 def decode(backbone: Backbone, latents_BCFHW: Tensor, frames: int) -> Iterator[np.ndarray]:
-    """The first ``frames`` of a video from its latents, a few in memory at a time: uint8 ``[H, W, 3]``."""
+    """The first ``frames`` of a video from its latents, a few in memory at a time: uint8 ``[H, W, 3]``.
+
+    Raises:
+        UserError: latents or frames are NaN or infinite, which as bytes would be black or noise.
+    """
+    _see_finite(latents_BCFHW, "latents")
     done = 0
     for part_BCFHW in backbone.decode_parts(torch.split(latents_BCFHW, PART, dim=2)):
+        _see_finite(part_BCFHW, "frames")
         yield from from_model(part_BCFHW)[: frames - done]
         done += part_BCFHW.shape[2]
+
+
+def _see_finite(values: Tensor, what: str) -> None:
+    if not is_finite(values):
+        raise UserError(
+            f"the edit's {what} came out as NaN or infinite values; check the adapters and LoRAs and their weights, "
+            "and the sampling settings"
+        )

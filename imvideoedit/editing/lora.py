@@ -1,56 +1,58 @@
 """Published LoRAs, such as few-step distillations of Wan, added to the frozen weights under an adapter."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
-from diffusers.loaders import WanLoraLoaderMixin
 from torch import Tensor
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.methods.adapter_file import read_state
-
-DOWN, UP, BIAS = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
+from imvideoedit.common.tensor_file import is_finite
+from imvideoedit.editing.lora_file import Change, read_changes
 
 
 @torch.no_grad()
 def fuse_lora(transformer: WanTransformer3DModel, path: Path | str, weight: float = 1.0) -> None:
-    """Add ``weight * B A`` to every linear map that a file has a pair (A, B) for, and its biases.
+    """Add ``weight * (alpha / rank) * B A`` to every map that a file has a pair (A, B) for, and its differences.
 
     Call it after an adapter is loaded, which checks for the weights it was trained in.
 
     Args:
-        path: safetensors with the keys of diffusers, or of the original model as CausVid, self-forcing and LightX2V
-            publish them, or of musubi; their alphas are applied.
+        path: safetensors with the keys of diffusers, of PEFT, or of the original model as CausVid, self-forcing,
+            LightX2V, DiffSynth and kohya's scripts publish them. Alphas count where the file has them, among its
+            tensors or in its metadata.
+        weight: any finite number.
 
     Raises:
-        UserError: missing or damaged file, or one that is not for this transformer. The transformer is then as it was.
+        UserError: missing or damaged file, one that is not for this transformer, or of which a part cannot be used. The
+            transformer is then as it was.
     """
-    deltas = _read(path)
-    for name, delta in deltas.items():
-        own = dict(transformer.named_parameters()).get(name)
-        if own is None or own.shape != delta.shape:
-            found = "lacks it" if own is None else f"has {list(own.shape)} there"
-            raise UserError(f"{path} does not fit: {name} {list(delta.shape)}, but the backbone {found}; take its own")
+    if not math.isfinite(weight):
+        raise UserError(f"the weight of {path} is {weight}; give a finite number")
+    changes = read_changes(path)
     parameters = dict(transformer.named_parameters())
-    for name, delta in deltas.items():
-        own = parameters[name]
-        own.copy_((own.float() + weight * delta.to(own.device)).to(own.dtype))
+    _check(changes, parameters, weight, path)
+    for name, change in changes.items():
+        parameters[name].copy_(_changed(parameters[name], change, weight))
 
 
-def _read(path: Path | str) -> dict[str, Tensor]:
-    """What to add to each parameter, float32."""
-    try:
-        state = WanLoraLoaderMixin.lora_state_dict(read_state(path))
-    except (ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{path} is no LoRA of a Wan transformer ({error}); take one that is") from error
-    state = {name.removeprefix("transformer."): tensor.float() for name, tensor in state.items()}
-    deltas = {
-        name.removesuffix(DOWN) + ".weight": state[name.removesuffix(DOWN) + UP] @ down
-        for name, down in state.items()
-        if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in state
-    }
-    deltas |= {name.removesuffix(BIAS) + ".bias": bias for name, bias in state.items() if name.endswith(BIAS)}
-    if not deltas:
-        raise UserError(f"{path} is no LoRA of a Wan transformer (it has no pair lora_A, lora_B); take one that is")
-    return deltas
+def _check(changes: Mapping[str, Change], parameters: Mapping[str, Tensor], weight: float, path: Path | str) -> None:
+    """Refuse what does not fit, or leads to values that are not finite, before anything is changed."""
+    for name, change in changes.items():
+        own = parameters.get(name)
+        if own is None or tuple(own.shape) != change.shape:
+            found = "lacks it" if own is None else f"has {list(own.shape)} there"
+            raise UserError(
+                f"{path} does not fit: {name} {list(change.shape)} (of {change.key}), but the backbone {found}; "
+                "take a LoRA for this backbone"
+            )
+        # A bound first: a whole product for each weight would take as long as adding them.
+        most = float(own.abs().max()) + abs(weight) * change.bound
+        if not most < torch.finfo(own.dtype).max and not is_finite(_changed(own, change, weight)):
+            raise UserError(f"{path} makes {name} infinite (of {change.key}); take an undamaged LoRA or less weight")
+
+
+def _changed(own: Tensor, change: Change, weight: float) -> Tensor:
+    return (own.float() + weight * change.value().to(own.device)).to(own.dtype)

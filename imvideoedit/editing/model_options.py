@@ -2,6 +2,8 @@
 
 import argparse
 import functools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,27 +37,31 @@ class ModelOptions:
         Raises:
             UserError: a file is missing or damaged.
         """
+        from imvideoedit.editing.lora_file import lora_hash
         from imvideoedit.methods.adapter_file import adapter_hash
 
-        def named(files: tuple[WeightedFile, ...]) -> str:
-            return " + ".join(adapter_hash(path) + (f" x {weight:g}" if weight != 1 else "") for path, weight in files)
+        def named(files: tuple[WeightedFile, ...], hashed: Callable[[Path], str]) -> str:
+            return " + ".join(hashed(path) + (f" x {weight:g}" if weight != 1 else "") for path, weight in files)
 
-        return named(self.adapters) + (f" on {named(self.loras)}" if self.loras else "")
+        return named(self.adapters, adapter_hash) + (f" on {named(self.loras, lora_hash)}" if self.loras else "")
 
 
 def parse_weighted(text: str) -> WeightedFile:
     """``FILE`` or ``FILE=WEIGHT``.
 
     Raises:
-        UserError: the weight is no number.
+        UserError: the weight is no finite number.
     """
     name, equals, weight = text.rpartition("=")
     if not equals or Path(text).is_file():
         return Path(text), 1.0
     try:
-        return Path(name), float(weight)
+        number = float(weight)
     except ValueError as error:
         raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5") from error
+    if not math.isfinite(number):
+        raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5")
+    return Path(name), number
 
 
 def add_model_options(parser: CommandLine) -> None:

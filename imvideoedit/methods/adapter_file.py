@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.hashing import hash_tensors
-from imvideoedit.methods.adapter_header import AdapterHeader, describe_inputs, existing, named, read_header
+from imvideoedit.common.tensor_file import first_not_finite
+from imvideoedit.methods.adapter_header import AdapterHeader, describe_inputs, named, open_adapter, read_header
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.known import METHODS
 from imvideoedit.wan.context import block_dtype
@@ -40,11 +40,15 @@ def save_adapter(
 
     Raises:
         ValueError: ``state`` has other names than the method, or there is nothing to save.
+        UserError: a value is NaN or infinite; such a file would not load.
     """
     own = method.state_dict()
     tensors = dict(own if state is None else state)
     if not own or own.keys() != tensors.keys():
         raise ValueError("the tensors to save are not those of an installed method")
+    odd = first_not_finite(tensors)
+    if odd is not None:
+        raise UserError(f"{odd} is NaN or infinite, so {path} is not written; train again with a lower learning rate")
     stored = {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in tensors.items()}
     metadata = {key: json.dumps(value) for key, value in asdict(header).items()}
     with replacing(path) as temporary:
@@ -55,12 +59,9 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of an adapter file, as stored, on the CPU.
 
     Raises:
-        UserError: missing or damaged.
+        UserError: missing or damaged, or a value is NaN or infinite.
     """
-    try:
-        return load_file(existing(path))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
+    return open_adapter(path).tensors()
 
 
 def load_adapter(

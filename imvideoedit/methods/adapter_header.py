@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 import imvideoedit
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
+from imvideoedit.common.tensor_file import TensorFile
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import Backbone
@@ -80,14 +80,16 @@ def read_header(path: Path | str) -> AdapterHeader:
     Raises:
         UserError: missing, damaged, no adapter, or of a newer format.
     """
+    metadata = open_adapter(path).metadata
+    no_adapter = f"{path} is no imvideoedit adapter: its header"
+    if "format_version" not in metadata:
+        raise UserError(f"{no_adapter} lacks format_version; give an adapter, or a LoRA by --lora")
+    entries = {
+        key: parse_json(value, f"{no_adapter}'s {key}", object, "train or export it again")
+        for key, value in metadata.items()
+    }
     try:
-        with safe_open(existing(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a complete safetensors file ({error}); copy or train it again") from error
-    try:
-        entries = {key: json.loads(value) for key, value in metadata.items()}
-        version = entries["format_version"]
+        version: Any = entries["format_version"]
         if type(version) is not int or version < 1:
             raise TypeError(f"format_version, which must not be {json.dumps(version)[:80]}")
         if version > FORMAT_VERSION:
@@ -97,8 +99,8 @@ def read_header(path: Path | str) -> AdapterHeader:
         if version > 1 and "inputs" not in entries:
             raise KeyError("inputs")
         return AdapterHeader(**entries)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no imvideoedit adapter: its header lacks or garbles {error}") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{no_adapter} lacks or garbles {error}; train or export it again") from error
 
 
 def named(inputs: Sequence[Mapping[str, Any]]) -> str:
@@ -111,12 +113,10 @@ def _qualities(declared: Mapping[str, Any]) -> list[str]:
     return [declared["kind"], declared["encoder"], *([] if declared["required"] else ["optional"])]
 
 
-def existing(path: Path | str) -> Path:
-    """The path of a file that is there.
+def open_adapter(path: Path | str) -> TensorFile:
+    """An adapter's file.
 
     Raises:
-        UserError: it is not.
+        UserError: missing or damaged.
     """
-    if not Path(path).is_file():
-        raise UserError(f"there is no adapter file at {path}; check the path, or train one first")
-    return Path(path)
+    return TensorFile(path, "adapter file", "copy or train it again")

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import read_json
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import StopRequest, TrainingStopped
 
@@ -113,7 +114,8 @@ class Checkpoints(Checkpoint):
     def _not_written(self, step: int, error: OSError) -> UserError:
         free = shutil.disk_usage(self.folder).free
         complete = _checksum_files(self.folder)
-        start = f"resumes from step {json.loads(complete[0].read_text())['step']}" if complete else "starts again"
+        facts = _facts(complete[0]) if complete else None
+        start = f"resumes from step {facts['step']}" if facts else "starts again"
         return UserError(
             f"the checkpoint of step {step} cannot be written to {self.folder} ({free / 2**30:.1f} GiB free): "
             f"{str(error).splitlines()[0]}; free some space and run the same command again, which {start}"
@@ -125,10 +127,10 @@ def latest(folder: Path | str) -> tuple[Path, dict[str, Any]] | None:
     for path in _checksum_files(Path(folder)):
         checkpoint = path.with_suffix(".ckpt")
         try:
-            facts = json.loads(path.read_text())
-            if _checksums(checkpoint) == facts["files"]:
+            facts = _facts(path)
+            if facts is not None and _checksums(checkpoint) == facts["files"]:
                 return checkpoint, facts
-        except (OSError, ValueError, KeyError):
+        except OSError:
             pass
         print(f"warning: checkpoint {checkpoint} is damaged; using the one before", flush=True)
     return None
@@ -163,6 +165,18 @@ def discard(checksum_file: Path) -> None:
 def _checksum_files(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted(folder.glob("step-*.json"), reverse=True)
+
+
+def _facts(checksum_file: Path) -> dict[str, Any] | None:
+    """The contents of a checksum file; None where it is damaged."""
+    try:
+        facts = read_json(checksum_file)
+    except UserError:
+        return None
+    match facts:
+        case {"files": dict(), "step": int(), "strategy": str(), "processes": int()}:
+            return facts
+    return None
 
 
 def _complete(partial: Path, final: Path, facts: dict[str, Any]) -> None:

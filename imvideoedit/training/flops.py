@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from imvideoedit.common.json_file import parse_json
 from imvideoedit.common.machine import matmul_rate
 from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.methods.base import Method
@@ -161,10 +162,10 @@ def _activations(
     sizes: str, kind: Any, options: str, layers: int, pairs: Pairs, checkpointing: bool, weights: torch.dtype
 ) -> int:
     with torch.device("meta"):
-        transformer = random_transformer({**json.loads(sizes), "num_layers": layers}, torch.bfloat16)
+        transformer = random_transformer({**parse_json(sizes, "the sizes"), "num_layers": layers}, torch.bfloat16)
     if checkpointing:
         transformer.enable_gradient_checkpointing()
-    like = kind(**json.loads(options))
+    like = kind(**parse_json(options, "the options"))
     like.install(transformer, weights)
     with FakeTensorMode():
         _fake(transformer)

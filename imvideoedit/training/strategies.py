@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.tensor_file import TensorFile
 from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import ZeroAverage
 from imvideoedit.training.checkpoints import write_errors
@@ -67,7 +68,7 @@ class Zero2(DeepSpeedStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         with _tensors_only():
             client = super().load_checkpoint(checkpoint_path, weights_only)
-        parts = load_file(self._average_file(Path(checkpoint_path)))
+        parts = TensorFile(self._average_file(Path(checkpoint_path)), "part of the checkpoint").tensors()
         client["ema"] = [parts[str(number)] for number in range(len(parts))]
         return client
 

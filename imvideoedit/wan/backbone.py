@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -225,8 +224,11 @@ def with_parts(
 def _named(name: str, place: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {error}; {remedy(name)}") from error
+    except UserError:
+        raise
+    except Exception as error:  # diffusers and transformers do not document what a damaged folder raises
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {words}; {remedy(name)}") from error
 
 
 def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:

@@ -17,8 +17,10 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing, user_cache
 from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.common.json_file import read_json
 
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"}
 SAMPLED = 64  # values of each tensor that tell whether a transformer is the one that was hashed
@@ -145,7 +147,6 @@ def _sample(parameters: Mapping[str, Tensor]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """What is kept; nothing where the file is missing or damaged."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except UserError:
         return {}
-    return known if isinstance(known, dict) else {}

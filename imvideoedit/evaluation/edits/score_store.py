@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import jsonable, read_json, write_json
 from imvideoedit.evaluation.edits.manifest import EditRow
-from imvideoedit.evaluation.reporting.json_file import jsonable, write_json
 from imvideoedit.evaluation.weights.files import hash_file
 
 Score = dict[str, Any]
@@ -130,7 +131,9 @@ class ScoreStore:
 
 
 def _read(path: Path) -> Score | None:
+    """A kept score; None where there is none, or a damaged one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        score = read_json(path)
+    except UserError:
         return None
+    return score if all(isinstance(value, str | int | float | None) for value in score.values()) else None

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import write_json
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.score_store import Score
-from imvideoedit.evaluation.reporting.json_file import write_json
 
 
 @dataclass(frozen=True)

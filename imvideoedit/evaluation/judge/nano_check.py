@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from imvideoedit.common.json_file import write_json
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
 from imvideoedit.evaluation.edits.score_store import Score, ScoreStore
@@ -21,7 +22,6 @@ from imvideoedit.evaluation.nano.editors import adapter_editor
 from imvideoedit.evaluation.nano.exact import held_out_edits
 from imvideoedit.evaluation.nano.measures import measure
 from imvideoedit.evaluation.nano.scoring import overall, parts
-from imvideoedit.evaluation.reporting.json_file import write_json
 from imvideoedit.video.reader import write_video
 from imvideoedit.world.edits import Edit
 

@@ -16,13 +16,12 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import yaml
-from safetensors import safe_open
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.nano.exact import PSNRS
 from imvideoedit.evaluation.nano.scoring import WEIGHTS
 from imvideoedit.evaluation.nano.summary import VideoScores
-from imvideoedit.methods.adapter_file import read_header
+from imvideoedit.methods.adapter_header import open_adapter, read_header
 
 SCORES = ("overall", *WEIGHTS, *PSNRS)
 NOT_SETTINGS = ("seed", "resume", "run_dir", "out")  # overrides that make no other variant
@@ -228,8 +227,8 @@ def _curve(path: Path) -> list[tuple[int, float]]:
 def _adapter(path: Path) -> tuple[int, int | None]:
     """Number of parameters in an adapter file, and the training steps in its header."""
     steps = read_header(path).training.get("steps")
-    with safe_open(path, framework="np") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys()), steps
+    file = open_adapter(path)
+    return sum(math.prod(file.shape(name)) for name in file.names), steps
 
 
 def _base(values: Sequence[str]) -> str:

@@ -19,13 +19,13 @@ from rich.table import Table
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import write_json
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.nano.editors import Text, adapter_editor, ceiling, copy_source, given_inputs
 from imvideoedit.evaluation.nano.exact import Editor, held_out_edits
 from imvideoedit.evaluation.nano.measures import REGIONS, measure
 from imvideoedit.evaluation.nano.scoring import WEIGHTS, overall, parts
 from imvideoedit.evaluation.nano.summary import VideoScores, summarize
-from imvideoedit.evaluation.reporting.json_file import write_json
 from imvideoedit.video.strips import side_by_side, write_sheet, write_strip
 from imvideoedit.world.edits import Edit
 

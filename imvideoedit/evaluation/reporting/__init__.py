@@ -1,4 +1,4 @@
-"""What all reports share: tables, charts, statistics, JSON files, and the pages' templates.
+"""What all reports share: tables, charts, statistics, and the pages' templates.
 
 Nothing here knows what is measured.
 """

@@ -1,12 +1,13 @@
 """Raters' answers, a small file each, so that a study can be interrupted and resumed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from imvideoedit.common.errors import UserError
-from imvideoedit.evaluation.reporting.json_file import write_json
+from imvideoedit.common.json_file import read_json, write_json
 from imvideoedit.evaluation.study.plan import Item
 
 
@@ -26,6 +27,9 @@ class Rating:
     methods: tuple[str, ...]
     value: float
     seconds: float
+
+
+_RATING = TypeAdapter(Rating)
 
 
 class Ratings:
@@ -53,10 +57,11 @@ class Ratings:
 
 
 def _read(path: Path) -> Rating:
+    fix = "remove it, and the question is asked again"
+    values = read_json(path, fix=fix)
     try:
-        values = json.loads(path.read_text())
-        return Rating(**{**values, "methods": tuple(values["methods"])})
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(
-            f"{path} is not a valid rating ({error}); remove it, and the question is asked again"
-        ) from error
+        return _RATING.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{path} is not a valid rating ({reason}); {fix}") from error

@@ -10,7 +10,6 @@ EditVerseBench's instructions speak of further media by tags, ``<image1>`` or ``
 the image is the edited first frame, in others a reference; in edits by a mask the second video is the mask.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import read_json
 from imvideoedit.editing.jobs import VIDEOS, read_rows
 from imvideoedit.evaluation.edits.manifest import EditRow
 
@@ -119,6 +119,8 @@ def read_benchmark(name: str, folder: Path) -> list[EditRow]:
     if not lists:
         raise UserError(f"{folder} holds none of {', '.join(layout.lists)}; get {name} from {layout.origin}")
     rows = [_row(record, key, path, folder, layout) for path in lists for key, record in _records(path)]
+    if not rows:
+        raise UserError(f"{folder} lists no edit; get {name} from {layout.origin}")
     taken: set[str] = set()
     for row in rows:
         if row.id in taken:
@@ -132,10 +134,9 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix != ".json":
         entries: Iterable[tuple[str, Any]] = ((str(number), row) for number, row in enumerate(read_rows(path)))
     else:
-        try:
-            held = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); get it again") from error
+        held = read_json(path, object, "get it again")
+        if not isinstance(held, dict | list):
+            raise UserError(f"{path}: not a JSON list or object of edits; get it again")
         entries = held.items() if isinstance(held, dict) else ((str(n), record) for n, record in enumerate(held))
     for key, record in entries:
         if not isinstance(record, dict):

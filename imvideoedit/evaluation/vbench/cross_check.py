@@ -6,7 +6,6 @@ dimension the means, Pearson's and Spearman's correlation and the mean absolute 
 CSV.
 """
 
-import json
 import os
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.json_file import read_json
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
 from imvideoedit.evaluation.edits.score_store import ScoreStore
 from imvideoedit.evaluation.judge.agreement import agreement
@@ -21,10 +21,10 @@ from imvideoedit.evaluation.reporting.table import Table, markdown, write_csv
 from imvideoedit.evaluation.vbench.scorer import DIMENSIONS, VBenchScorer
 
 ORIGINAL = """
-import json, sys
+import sys
 import torch
 from vbench import VBench
-videos, out, dimensions, device = json.loads(sys.argv[1])
+videos, out, device, *dimensions = sys.argv[1:]
 bench = VBench(torch.device(device), "", out)
 bench.evaluate(videos_path=videos, name="original", dimension_list=dimensions, mode="custom_input")
 """
@@ -41,11 +41,11 @@ def original_scores(python: Path, videos: Path, dimensions: Sequence[str], devic
         UserError: it cannot be started or fails.
     """
     with tempfile.TemporaryDirectory() as out:
-        order = json.dumps([str(videos), out, list(dimensions), device])
+        order = [str(videos), out, device, *dimensions]
         own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
         try:
             done = subprocess.run(
-                [str(python), "-c", ORIGINAL, order], capture_output=True, text=True, env=own, cwd=out
+                [str(python), "-c", ORIGINAL, *order], capture_output=True, text=True, env=own, cwd=out
             )
         except OSError as error:
             raise UserError(f"{python} cannot be run ({error.strerror}); name vbench's interpreter") from error
@@ -53,17 +53,24 @@ def original_scores(python: Path, videos: Path, dimensions: Sequence[str], devic
         if done.returncode or results is None:
             last = (done.stderr.strip().splitlines() or ["it wrote no results"])[-1]
             raise UserError(f"vbench in {python} failed ({last}); run it there by hand to see more")
-        return read_original(json.loads(results.read_text()))
+        return read_original(read_json(results, fix="run vbench there by hand"))
 
 
 def read_original(results: dict) -> dict[str, dict[str, float]]:
-    """Parse the package's result file, which has the mean and a record per video for each dimension."""
-    return {
-        dimension: {
-            Path(one["video_path"]).stem: _share(float(one["video_results"]), dimension) for one in per_video
-        }
-        for dimension, (_, per_video) in results.items()
-    }  # fmt: skip
+    """Parse the package's result file, which has the mean and a record per video for each dimension.
+
+    Raises:
+        UserError: it has other contents.
+    """
+    try:
+        return {
+            dimension: {
+                Path(one["video_path"]).stem: _share(float(one["video_results"]), dimension) for one in per_video
+            }
+            for dimension, (_, per_video) in results.items()
+        }  # fmt: skip
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"vbench's results are not as expected ({error!r}); run vbench there by hand") from error
 
 
 def _share(value: float, dimension: str) -> float:

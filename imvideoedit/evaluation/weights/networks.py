@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer, CLIPModel
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.tensor_file import read_pickled
 from imvideoedit.common.torchvision_fix import fix_torchvision
 
 IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -190,15 +191,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: it holds other objects than tensors, or is damaged.
     """
-    try:
-        state = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
-    except Exception as error:  # of pickle, zip or torch
-        raise UserError(
-            f"{path} is no checkpoint of tensors ({str(error).splitlines()[0]}); download it again"
-        ) from error
-    for wrapper in ("params", "state_dict"):
-        state = state.get(wrapper, state)
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return read_pickled(path, "download it again")
 
 
 def fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
