@@ -2,11 +2,15 @@
 
 import argparse
 import functools
+import math
+import os.path
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from imvideoedit.common.bundled import ADAPTER
 from imvideoedit.common.errors import CommandLine, UserError
+from imvideoedit.common.files import content_hash
 
 OFFLOAD_LEVELS = ("full", "model", "group", "low")
 WeightedFile = tuple[Path, float]
@@ -37,8 +41,25 @@ class ModelOptions:
         """
         from imvideoedit.methods.adapter_file import adapter_hash
 
+        return self._named(adapter_hash)
+
+    @functools.cached_property
+    def contents(self) -> str:
+        """As ``identity``, of all that is in the files: also headers, which hold settings of sampling and scales.
+
+        Raises:
+            UserError: a file is missing or unreadable.
+        """
+        try:
+            return self._named(content_hash)
+        except OSError as error:
+            raise UserError(f"cannot read {error.filename}: {error.strerror}; check its permissions") from error
+
+    def _named(self, digest: Callable[[Path], str]) -> str:
+        """The files' hashes with their weights, to the last digit."""
+
         def named(files: tuple[WeightedFile, ...]) -> str:
-            return " + ".join(adapter_hash(path) + (f" x {weight:g}" if weight != 1 else "") for path, weight in files)
+            return " + ".join(digest(path) + (f" x {weight!r}" if weight != 1 else "") for path, weight in files)
 
         return named(self.adapters) + (f" on {named(self.loras)}" if self.loras else "")
 
@@ -50,12 +71,15 @@ def parse_weighted(text: str) -> WeightedFile:
         UserError: the weight is no number.
     """
     name, equals, weight = text.rpartition("=")
-    if not equals or Path(text).is_file():
+    if not equals or os.path.isfile(text):
         return Path(text), 1.0
     try:
-        return Path(name), float(weight)
-    except ValueError as error:
-        raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5") from error
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5")
+    return Path(name), number
 
 
 def add_model_options(parser: CommandLine) -> None:
@@ -78,6 +102,6 @@ def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
     loras = tuple(parse_weighted(text) for text in arguments.lora or ())
     for option, files in (("adapter", adapters), ("lora", loras)):
         for path, _ in files:
-            if not path.is_file():
+            if not os.path.isfile(path):  # unlike pathlib, takes names of any length
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
     return ModelOptions(adapters, loras, arguments.memory, arguments.attention, arguments.compile)
