@@ -198,9 +198,8 @@ def test_names_that_are_no_utf_8_are_edited_and_printed(adapter, tmp_path):  # n
     Image.new("RGB", (32, 16)).save(tmp_path / name)
     done = edit(tmp_path, "snow", "--adapter", adapter)
     assert done.returncode == 0, done.stderr
-    assert (
-        tmp_path / "edited" / os.fsdecode(b"caf\xe9_edited.png")
-    ).is_file() and "caf\\udce9_edited.png" in done.stdout
+    assert (tmp_path / "edited" / os.fsdecode(b"caf\xe9_edited.png")).is_file()
+    assert "caf\\udce9_edited.png: made" in done.stdout
 
 
 def test_a_name_may_be_as_long_as_the_file_system_takes(adapter, tmp_path):  # noqa: F811
@@ -210,7 +209,7 @@ def test_a_name_may_be_as_long_as_the_file_system_takes(adapter, tmp_path):  # n
     done = edit(tmp_path, "snow", "--adapter", adapter)
     assert done.returncode == 0, done.stderr
     long = edit("a" * 300, "snow", "--adapter", adapter)
-    assert long.returncode == 2 and "has 311 bytes; give one of at most 255" in long.stderr
+    assert long.returncode == 2 and "has 300 bytes; give one of at most 255" in long.stderr
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4"])
