@@ -3,6 +3,7 @@
 The input may also be a folder of videos, or a list of edits: a .jsonl or .csv with the columns input and instruction.
 """
 
+import os.path
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from imvideoedit.common.errors import UserError, exit_cleanly
 from imvideoedit.editing.edit_options import build_parser, parse_job
-from imvideoedit.editing.jobs import LISTS, Entry, Job, read_jobs
+from imvideoedit.editing.job import Job, side_by_side_path
+from imvideoedit.editing.job_rows import LISTS
+from imvideoedit.editing.jobs import Entry, read_jobs
 from imvideoedit.editing.model_options import ModelOptions, parse_model_options
 
 SOME_FAILED = 1  # exit code of a list in which a job failed
@@ -28,8 +31,9 @@ def main(argv: list[str] | None = None) -> None:
     options, job = parse_model_options(arguments), parse_job(arguments)
     devices = arguments.device or [None]
     given = arguments.input
-    if given.exists() and (given.is_dir() or given.suffix.lower() in LISTS):
-        _edit_many(read_jobs(given, arguments.instruction, arguments.output, job), options, devices)
+    if os.path.isdir(given) or (os.path.isfile(given) and given.suffix.lower() in LISTS):
+        entries = read_jobs(given, arguments.instruction, arguments.output, job, tell=_note)
+        _edit_many(entries, options, devices)
     else:
         _edit_one(job, options, devices[0])
 
@@ -37,10 +41,10 @@ def main(argv: list[str] | None = None) -> None:
 def _edit_one(job: Job, options: ModelOptions, device: str | None) -> None:
     if not job.instruction:
         raise UserError('there is no instruction; say what to change: imvideoedit-edit VIDEO "make the red box blue"')
-    if not job.output.parent.is_dir():
+    if not os.path.isdir(job.output.parent):
         raise UserError(f"the folder {job.output.parent} of the output does not exist; make it, or change --output")
     info = job.open_clip().info  # an unreadable file shows before the model is loaded
-    from imvideoedit.editing.edit_file import edit_file, load_pipeline, side_by_side_path
+    from imvideoedit.editing.edit_file import edit_file, load_pipeline
 
     pipeline = load_pipeline(options, device)
     if pipeline.backbone.is_nano:
@@ -50,12 +54,16 @@ def _edit_one(job: Job, options: ModelOptions, device: str | None) -> None:
         task = bar.add_task("editing", total=None)
         prompts = edit_file(pipeline, job, lambda done, total: bar.update(task, completed=done, total=total))
     if prompts.note:
-        print(f"note: {prompts.note}", file=sys.stderr)
+        _note(prompts.note)
     if prompts.prompt not in (job.instruction, job.prompt):
         print(f"prompt: {prompts.prompt}")
     print(f"wrote {job.output} ({info.frames} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
     if job.side_by_side:
         print(f"wrote {side_by_side_path(job.output)}")
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _edit_many(entries: Sequence[Entry], options: ModelOptions, devices: Sequence[str | None]) -> None:

@@ -126,6 +126,19 @@ def test_a_scorer_that_cannot_go_on_stops_but_keeps_what_there_is(edits, tmp_pat
     assert len(list(tmp_path.rglob("*.json"))) == 2
 
 
+def test_any_other_error_of_a_scorer_costs_one_score(edits, tmp_path):
+    class Faulty(Counting):
+        def score(self, row):
+            if row.name == "ours/clip_0":
+                raise RuntimeError("device-side\nassert")
+            return super().score(row)
+
+    rows = read_manifest(edits)
+    scores = ScoreStore(tmp_path).collect(rows, Faulty())
+    problems = {row.name: score["problem"] for row, score in zip(rows, scores, strict=True) if "problem" in score}
+    assert problems["ours/clip_0"] == "RuntimeError: device-side assert" and len(problems) == 3
+
+
 def test_no_more_edits_are_scored_at_once_than_was_said(edits, tmp_path):
     scorer = Counting(workers=3)
     ScoreStore(tmp_path).collect(read_manifest(edits) * 5, scorer)

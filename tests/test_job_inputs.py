@@ -175,7 +175,7 @@ def test_the_output_replaces_no_input(files):
 
 
 def test_an_edit_is_made_before_only_with_the_same_contents(asking, files):
-    asking.identity = "this one"
+    asking.contents = "this one"
     given = {"first_frame": files / "first.png", "mask": files / "mask.png"}
     job = job_of(files, **given, style="red")
     edit_file(asking, job)
@@ -192,14 +192,6 @@ def test_an_edit_is_made_before_only_with_the_same_contents(asking, files):
     before = job_of(files, **folder).facts()
     Image.fromarray(left_half()).save(files / "masks" / "2.png")
     assert job_of(files, **folder).facts() != before
-
-
-def test_edits_without_inputs_that_were_made_before_there_were_any_stay_made(files, monkeypatch):
-    job = job_of(files)
-    facts = json.loads(json.dumps(job.facts())) | {"adapter_hash": "x"}
-    assert facts.pop("inputs") == {}
-    write_video(job.output, noise(3), fps=3, codec="lossless", metadata={"imvideoedit": json.dumps(facts)})
-    assert is_made(job, "x") and not is_made(job_of(files, mask="box:0,0,1,1"), "x")
 
 
 def test_the_command_gives_an_adapter_what_it_declares(asking, files, monkeypatch, capsys):

@@ -4,6 +4,8 @@ from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.web import MEGABYTE, page_server, serve
 from imvideoedit.editing.model_options import add_model_options, parse_model_options
 
+MOST = 1e12  # megabytes or seconds
+
 
 def build_parser() -> CommandLine:
     """The options."""
@@ -23,8 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of ``imvideoedit-app``; Ctrl-C ends it and removes its temporary files."""
     arguments = build_parser().parse_args(argv)
     for name in ("max_megabytes", "max_seconds"):
-        if not getattr(arguments, name) > 0:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name):g}; it must be above 0")
+        value = getattr(arguments, name)
+        if not 0 < value < MOST:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; it must be above 0, and below {MOST:g}")
     options = parse_model_options(arguments)
     with page_server(arguments.host, arguments.port) as (listener, folder):
         from imvideoedit.app.page import build_page

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imvideoedit.editing.jobs import Job
+from imvideoedit.editing.job import Job
 from imvideoedit.video.colour import Colour
 from imvideoedit.video.display import enlarged, fitted, shown_size
 from imvideoedit.video.reader import Clip, VideoWriter

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from imvideoedit.editing.jobs import Job
+from imvideoedit.editing.job import Job
 from imvideoedit.editing.prompts import Expansion
 from imvideoedit.video.geometry import from_model
 from imvideoedit.wan.backbone import Backbone

@@ -16,7 +16,8 @@ from imvideoedit.app.queue import EditQueue, TooLong, inspect, without_folders
 from imvideoedit.app.samples import SAMPLES, render_samples
 from imvideoedit.app.texts import SHOW_PROBLEM, SHOW_STATUS, message, problem, progress
 from imvideoedit.common.errors import UserError
-from imvideoedit.editing.jobs import Job
+from imvideoedit.editing.job import Job
+from imvideoedit.editing.job_rows import parse_number
 from imvideoedit.video.display import enlarged
 from imvideoedit.video.reader import Clip
 
@@ -204,7 +205,7 @@ class Page:
             quality=quality,
             start=start,
             end=end,
-            seed=int(seed or 0),
+            seed=int(parse_number("seed", seed or 0, whole=True)),
             settings=given,
             inputs=inputs,
         )

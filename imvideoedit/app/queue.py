@@ -1,5 +1,6 @@
 """The page's queue of edits: one at a time, first in first out, within limits."""
 
+import contextlib
 import sys
 import threading
 from dataclasses import dataclass
@@ -7,10 +8,10 @@ from pathlib import Path
 
 from imvideoedit.app.frames import frame_pair, write_comparison
 from imvideoedit.app.live import Cancelled, Edit, LivePreview
-from imvideoedit.common.errors import UserError
+from imvideoedit.common.errors import UserError, one_line
 from imvideoedit.common.web import MEGABYTE
 from imvideoedit.editing.edit_file import edit_file
-from imvideoedit.editing.jobs import Job
+from imvideoedit.editing.job import Job
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.video.display import thumbnail
 from imvideoedit.video.reader import Clip, VideoInfo
@@ -109,8 +110,7 @@ class EditQueue:
     def _keep(self, edit: Edit) -> None:
         self._results.append(edit)
         for old in self._results[:-MOST_KEPT]:
-            old.comparison.unlink(missing_ok=True)
-            old.job.output.unlink(missing_ok=True)
+            _remove(old.comparison, old.job.output)
         self._results = self._results[-MOST_KEPT:]
 
     def _run(self, edit: Edit) -> str:
@@ -124,16 +124,23 @@ class EditQueue:
             edit.thumbnail = thumbnail(frame_pair(edit.job, len(Clip(edit.job.output)) // 2)[1])
             write_comparison(edit.job, edit.comparison, edit.check)
         except Cancelled:
-            edit.job.output.unlink(missing_ok=True)
+            _remove(edit.job.output)
             return "cancelled"
         except UserError as error:
             edit.problem = without_folders(error, edit.job)
             return "failed"
         except Exception as error:  # the page and the next edits must survive it
-            edit.problem = f"the edit failed ({type(error).__name__}: {error})"
+            edit.problem = f"the edit failed ({without_folders(one_line(error), edit.job)})"
             print(f"error: {edit.problem}", file=sys.stderr)
             return "failed"
         return "done"
+
+
+def _remove(*paths: Path) -> None:
+    """Remove files where the file system lets them go; the queue's thread must survive it where it does not."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def inspect(path: Path, limits: Limits, start: float | None = None, end: float | None = None) -> VideoInfo:
@@ -161,7 +168,7 @@ def inspect(path: Path, limits: Limits, start: float | None = None, end: float |
     return info
 
 
-def without_folders(error: Exception, job: Job) -> str:
+def without_folders(error: Exception | str, job: Job) -> str:
     """An error in one line, with the files' names for their paths."""
     text = str(error)
     for path in (job.input, job.output, *(given.path for name, given in job.given.items() if given.is_file(name))):

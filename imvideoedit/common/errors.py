@@ -1,11 +1,18 @@
 """Errors a user can cause: one clear line on stderr and exit code 2, never a traceback."""
 
 import argparse
+import contextlib
 import errno
 import functools
+import io
+import os
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
+_READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 
 
 class UserError(Exception):
@@ -19,26 +26,90 @@ class CommandLine(argparse.ArgumentParser):
         raise UserError(f"{message}; {self.prog} --help lists the options")
 
 
+def one_line(error: BaseException) -> str:
+    """An error as one line: a ``UserError`` as it is, any other after its type's name."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
 def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
     """Wrap a command's entry point so that user errors end it with one line.
 
-    Exit codes: 2 for a ``UserError`` or a full disk, 130 for Ctrl-C.
+    Exit codes: 2 for a ``UserError`` or what the file system refuses, 130 for Ctrl-C. A reader of its output that goes
+    away, as in ``| head -1``, does not end it.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> None:
-        try:
-            main(*args, **kwargs)
-        except UserError as error:
-            sys.exit(_fail(str(error), 2))
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            sys.exit(_fail(f"no space left on the disk{_where(error)}; free some and run again", 2))
-        except KeyboardInterrupt:
-            sys.exit(_fail("interrupted; no half-written file is left", 130))
+        with lasting_output():
+            try:
+                main(*args, **kwargs)
+            except UserError as error:
+                sys.exit(_fail(str(error), 2))
+            except OSError as error:
+                sys.exit(_fail(_refusal(error), 2))
+            except KeyboardInterrupt:
+                sys.exit(_fail("interrupted; no half-written file is left", 130))
 
     return wrapped
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Inside, ``sys.stdout`` and ``sys.stderr`` take any text, and go nowhere once their reader is gone."""
+    before = sys.stdout, sys.stderr
+    lasting = [_lasting(stream) for stream in before]
+    sys.stdout, sys.stderr = lasting
+    try:
+        yield
+    finally:
+        for stream in lasting:
+            if stream is not None:  # as where a process is started without one
+                stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Lasting(io.FileIO):
+    """A descriptor whose reader may go away: it then leads nowhere, also for libraries that write to it themselves."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _READER_GONE:
+                raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        return len(data)
+
+
+def _lasting(stream: Any) -> Any:
+    """A stream on the same descriptor; the stream itself where it has none, or lasts already."""
+    try:
+        stream.flush()
+        # Without a buffer of its own where PYTHONUNBUFFERED is set.
+        descriptor, raw = stream.fileno(), getattr(stream.buffer, "raw", stream.buffer)
+    except (AttributeError, OSError, ValueError):
+        return stream
+    if isinstance(raw, _Lasting):
+        return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Lasting(descriptor, "wb", closefd=False)),
+        encoding=stream.encoding,
+        errors="backslashreplace",  # names of files need not be UTF-8
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def _refusal(error: OSError) -> str:
+    """What to say of an error of the file system; others, which no user causes, are raised again."""
+    if error.errno in _FULL:
+        return f"no space left on the disk{_where(error)}; free some and run again"
+    if error.errno in _REFUSED:
+        return f"{error.strerror}{_where(error)}; check the name, and that it may be read or written"
+    raise error
 
 
 def _fail(message: str, code: int) -> int:

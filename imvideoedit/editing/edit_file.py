@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os.path
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
@@ -16,16 +17,15 @@ from transformers.utils import logging as transformers_logging
 
 import imvideoedit
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing
 from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
 from imvideoedit.editing.inputs import Sources, from_files, known_inputs
-from imvideoedit.editing.jobs import STILLS, Job
+from imvideoedit.editing.job import Job, side_by_side_path
 from imvideoedit.editing.model_options import ModelOptions
+from imvideoedit.editing.outputs import frame_writer
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.prompts import Expansion, expand
-from imvideoedit.video.pngs import save_png
-from imvideoedit.video.reader import Clip, VideoWriter, read_metadata
+from imvideoedit.video.reader import Clip, read_metadata
 
 METADATA_KEY = "imvideoedit"
 REMEDY = "give a smaller --max-area, fewer --max-frames, or --memory low"
@@ -53,7 +53,7 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
         attention=options.attention,
         compile=options.compile,
     )
-    pipeline.identity = options.identity
+    pipeline.identity, pipeline.contents = options.identity, options.contents
     return pipeline
 
 
@@ -73,7 +73,8 @@ def edit_file(
         UserError: the input cannot be read or the output not written, a setting is out of its range, what the adapter
             takes is missing, unknown or does not fit, or memory ran out, also at the next lower offload level.
     """
-    clip = job.open_clip()
+    # Before anything is read: where a file is replaced meanwhile, the edit counts as that of the old one.
+    facts, clip = job.facts(), job.open_clip()
     pipeline.check_inputs(job.given)
     inputs = from_files(known_inputs(pipeline.method.inputs), job.given, clip)
     prompts = expand(
@@ -85,7 +86,7 @@ def edit_file(
         nano=pipeline.backbone.is_nano,
         local_model=job.expand_model,
     )
-    write = partial(_write, pipeline, job, clip, inputs, prompts, progress, on_step, on_frame)
+    write = partial(_write, pipeline, job, facts, clip, inputs, prompts, progress, on_step, on_frame)
     if not _fits(write):
         lowered = pipeline.placement.lower()
         if not (lowered and _fits(write)):
@@ -106,11 +107,19 @@ def _fits(write: Callable[[], None]) -> bool:
 
 
 def _write(
-    pipeline: EditPipeline, job: Job, clip: Clip, inputs: Sources, prompts: Expansion, progress, on_step, on_frame
+    pipeline: EditPipeline,
+    job: Job,
+    facts: dict[str, Any],
+    clip: Clip,
+    inputs: Sources,
+    prompts: Expansion,
+    progress,
+    on_step,
+    on_frame,
 ) -> None:
     config = pipeline.config.preset(job.quality).override(**job.settings)
     config = pipeline.fit_memory(config, clip.info.height, clip.info.width)
-    facts = {**job.facts(), "adapter_hash": pipeline.identity, "backbone": pipeline.backbone.name}
+    facts = {**facts, "model": pipeline.contents, "adapter_hash": pipeline.identity, "backbone": pipeline.backbone.name}
     facts |= {"used": {"prompt": prompts.prompt, "source_prompt": prompts.source_prompt, **vars(config)}}
     facts |= {"versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}}}
     texts = {METADATA_KEY: json.dumps(facts), "comment": f"imvideoedit: {job.instruction}"}
@@ -118,9 +127,9 @@ def _write(
         lambda: _counted(clip, "reading", on_frame), prompts.prompt, config, job.seed, progress, on_step, inputs
     )
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(_frame_writer(job.output, clip, job.codec, texts))
+        write = stack.enter_context(frame_writer(job.output, clip, job.codec, texts))
         if job.side_by_side:
-            write_both = stack.enter_context(_frame_writer(side_by_side_path(job.output), clip, job.codec, texts))
+            write_both = stack.enter_context(frame_writer(side_by_side_path(job.output), clip, job.codec, texts))
         sources = clip if job.side_by_side else repeat(None)
         for source_HWC, edited_HWC in zip(sources, _counted(edited, "writing", on_frame), strict=False):
             write(edited_HWC)
@@ -135,43 +144,48 @@ def _counted(frames, phase: str, on_frame: FrameCallback | None) -> Iterator[np.
         yield frame_HWC
 
 
-@contextlib.contextmanager
-def _frame_writer(path: Path, clip: Clip, codec: str | None, texts: dict[str, str]) -> Iterator[Any]:
-    """A function that writes the next frame of an output."""
-    if path.suffix.lower() in STILLS:
-        with replacing(path) as temporary:
-            yield lambda frame_HWC: save_png(temporary, frame_HWC, texts)
-        return
-    sound = clip.path if clip.info.has_audio else None
-    with VideoWriter(path, clip.info, sound=sound, metadata=texts, codec=codec) as writer:
-        yield writer.add
+def is_made(job: Job, model: str) -> bool:
+    """Whether the job's files exist and were made from what it says, with that model; see :func:`why_made_again`."""
+    return why_made_again(job, model) is None
 
 
-def side_by_side_path(output: Path) -> Path:
-    """The file with source and edit side by side."""
-    return output.with_name(f"{output.stem}_side_by_side{output.suffix}")
+def why_made_again(job: Job, model: str) -> str | None:
+    """What differs in the job's files that exist from what they would be now; None if nothing, empty if one is missing.
 
+    Contents and settings decide, not names. Files of earlier versions do not say which content they were made from, so
+    they are made again.
 
-def is_made(job: Job, identity: str) -> bool:
-    """Whether the output exists and was made from this job with the model of that identity.
+    Args:
+        model: ``ModelOptions.contents`` of the adapters and LoRAs.
 
     Raises:
-        UserError: another file is in the output's place.
+        UserError: another file is in an output's place, or a file of the job is missing.
     """
-    if not job.output.exists():
-        return False
-    facts = read_facts(job.output)
-    if facts is None:
-        raise UserError(f"{job.output} exists and was not made here; move it, or give another output")
-    wanted = json.loads(json.dumps({**job.facts(), "adapter_hash": identity}))
-    facts = {"inputs": {}, **facts}  # files made by earlier versions had none
-    return all(facts.get(key) == value for key, value in wanted.items())
+    wanted = {**job.facts(), "model": model}
+    del wanted["input"]  # a name
+    wanted = json.loads(json.dumps(wanted))
+    differing: set[str] = set()
+    missing = False
+    for path in job.files:
+        if not os.path.lexists(path):
+            missing = True
+            continue
+        facts = read_facts(path)
+        if facts is None:
+            raise UserError(f"{path} exists and was not made here; move it, or give another output")
+        if "input_hash" not in facts:
+            return "an earlier version made it, without a record of the input's content"
+        differing |= {key for key, value in wanted.items() if facts.get(key) != value}
+    if differing:
+        return f"changed since: {', '.join('input' if key == 'input_hash' else key for key in sorted(differing))}"
+    return "" if missing else None
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
     """What an edited file's metadata says of how it was made; None where it says nothing."""
     try:
         text = read_metadata(path).get(METADATA_KEY)
-        return json.loads(text) if text else None
-    except (OSError, UserError, json.JSONDecodeError):
+        facts = json.loads(text) if text else None
+    except (OSError, UserError, ValueError, RecursionError):
         return None
+    return facts if isinstance(facts, dict) else None

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import CommandLine, UserError
+from imvideoedit.editing.job import Job, edited_name
 from imvideoedit.editing.job_inputs import FILE_INPUTS, read_inputs
-from imvideoedit.editing.jobs import SETTINGS, Job, edited_name
+from imvideoedit.editing.jobs import SETTINGS
 from imvideoedit.editing.model_options import add_model_options
 from imvideoedit.editing.prompts import WAYS
 from imvideoedit.editing.sampling_config import QUALITIES, SOLVERS, SamplingConfig
@@ -88,7 +89,7 @@ def parse_job(arguments: argparse.Namespace) -> Job:
     return Job(
         arguments.input,
         arguments.instruction or "",
-        arguments.output or arguments.input.with_name(edited_name(arguments.input)),
+        arguments.output or arguments.input.parent / edited_name(arguments.input),
         side_by_side=arguments.side_by_side,
         settings=settings,
         inputs=read_inputs(_named_inputs(arguments)),

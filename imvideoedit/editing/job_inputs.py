@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import check_name
+from imvideoedit.editing.job_rows import check_text
 from imvideoedit.video.masks import BOX, list_images, parse_box
 
 MASK = "mask"
@@ -39,7 +41,7 @@ def as_given(inputs: Mapping[str, Given | Path | str]) -> dict[str, Given]:
     """Inputs of a job, checked as far as their texts show.
 
     Raises:
-        UserError: a name or a value is none, or the mask's box is none.
+        UserError: a name or a value is none or none that can be written, or the mask's box is none.
     """
     found = {}
     for name, value in inputs.items():
@@ -50,6 +52,10 @@ def as_given(inputs: Mapping[str, Given | Path | str]) -> dict[str, Given]:
             raise UserError(f"the input {name} is {value!r}; give a file or a text")
         if name == MASK and given.text.startswith(BOX):
             parse_box(given.text)
+        if given.is_file(name):
+            check_name(given.path)
+        else:
+            check_text(name, given.text)
         found[name] = given
     return found
 
@@ -79,7 +85,7 @@ def check_files(inputs: Mapping[str, Given], output: Path) -> None:
     for name, given in inputs.items():
         if not given.is_file(name):
             continue
-        if not given.path.exists():
+        if not os.path.exists(given.path):
             raise UserError(f"there is nothing at {given.path}; check the input {name}")
         if given.path.resolve() == output.resolve():
             raise UserError(f"the output {output} is the input {name}; give another output")

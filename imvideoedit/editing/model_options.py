@@ -3,12 +3,14 @@
 import argparse
 import functools
 import math
+import os.path
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from imvideoedit.common.bundled import ADAPTER
 from imvideoedit.common.errors import CommandLine, UserError
+from imvideoedit.common.files import content_hash
 
 OFFLOAD_LEVELS = ("full", "model", "group", "low")
 WeightedFile = tuple[Path, float]
@@ -40,10 +42,27 @@ class ModelOptions:
         from imvideoedit.editing.lora_file import lora_hash
         from imvideoedit.methods.adapter_file import adapter_hash
 
-        def named(files: tuple[WeightedFile, ...], hashed: Callable[[Path], str]) -> str:
-            return " + ".join(hashed(path) + (f" x {weight:g}" if weight != 1 else "") for path, weight in files)
+        return self._named(adapter_hash, lora_hash)
 
-        return named(self.adapters, adapter_hash) + (f" on {named(self.loras, lora_hash)}" if self.loras else "")
+    @functools.cached_property
+    def contents(self) -> str:
+        """As ``identity``, of all that is in the files: also headers, which hold settings of sampling and scales.
+
+        Raises:
+            UserError: a file is missing or unreadable.
+        """
+        try:
+            return self._named(content_hash, content_hash)
+        except OSError as error:
+            raise UserError(f"cannot read {error.filename}: {error.strerror}; check its permissions") from error
+
+    def _named(self, of_adapter: Callable[[Path], str], of_lora: Callable[[Path], str]) -> str:
+        """The files' hashes with their weights, to the last digit."""
+
+        def named(files: tuple[WeightedFile, ...], digest: Callable[[Path], str]) -> str:
+            return " + ".join(digest(path) + (f" x {weight!r}" if weight != 1 else "") for path, weight in files)
+
+        return named(self.adapters, of_adapter) + (f" on {named(self.loras, of_lora)}" if self.loras else "")
 
 
 def parse_weighted(text: str) -> WeightedFile:
@@ -53,12 +72,12 @@ def parse_weighted(text: str) -> WeightedFile:
         UserError: the weight is no finite number.
     """
     name, equals, weight = text.rpartition("=")
-    if not equals or Path(text).is_file():
+    if not equals or os.path.isfile(text):
         return Path(text), 1.0
     try:
         number = float(weight)
-    except ValueError as error:
-        raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5") from error
+    except ValueError:
+        number = math.nan
     if not math.isfinite(number):
         raise UserError(f"{text}: {weight!r} is no weight; give FILE or FILE=0.5")
     return Path(name), number
@@ -84,6 +103,6 @@ def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
     loras = tuple(parse_weighted(text) for text in arguments.lora or ())
     for option, files in (("adapter", adapters), ("lora", loras)):
         for path, _ in files:
-            if not path.is_file():
+            if not os.path.isfile(path):  # unlike pathlib, takes names of any length
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
     return ModelOptions(adapters, loras, arguments.memory, arguments.attention, arguments.compile)

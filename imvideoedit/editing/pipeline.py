@@ -57,7 +57,8 @@ class EditPipeline:
         placement: where the backbone's parts are while they work; all where they are now if None.
 
     Attributes:
-        identity: hash of the adapter for edited files' metadata, see ``ModelOptions.identity``.
+        identity, contents: hashes of the adapter's tensors and of all of its files, for edited files' metadata, see
+            :class:`imvideoedit.editing.model_options.ModelOptions`.
         title: of the method, for errors, such as ``the adapter my.safetensors``.
     """
 
@@ -70,7 +71,7 @@ class EditPipeline:
     ) -> None:
         self.backbone, self.method, self.config = backbone, method, config or SamplingConfig()
         self.placement = placement or Placement(backbone, method, backbone.device, "full")
-        self.identity, self.title = "", f"the method {method.name}"
+        self.identity, self.contents, self.title = "", "", f"the method {method.name}"
 
     @classmethod
     def from_pretrained(

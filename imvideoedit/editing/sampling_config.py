@@ -8,21 +8,22 @@ from imvideoedit.common.errors import UserError
 
 QUALITIES = ("draft", "standard", "best")
 SOLVERS = ("euler", "unipc")
-_MOST = sys.float_info.max
 _LEAST = sys.float_info.min
+_AREA, _FRAMES, _STEPS = 2**30, 10**6, 10**4  # beyond all use, and what the rest of the code can count with
+_SCALE = 1e6  # likewise
 _RANGES = {
-    "max_area": (1, _MOST, "at least 1 pixel"),
-    "max_frames": (1, _MOST, "at least 1"),
-    "overlap": (0, _MOST, "0 frames or more"),
-    "steps": (1, _MOST, "at least 1"),
-    "guidance": (1, _MOST, "at least 1"),
+    "max_area": (1, _AREA, "at least 1 pixel, at most 2^30"),
+    "max_frames": (1, _FRAMES, "at least 1, at most a million"),
+    "overlap": (0, _FRAMES, "0 frames or more, at most a million"),
+    "steps": (1, _STEPS, "at least 1, at most 10000"),
+    "guidance": (1, _SCALE, "at least 1, at most a million"),
     "guided_share": (0, 1, "0 to 1"),
-    "source_guidance": (0, _MOST, "0 or more"),
+    "source_guidance": (0, _SCALE, "0 or more, at most a million"),
     "strength": (_LEAST, 1, "above 0 and at most 1"),
-    "shift": (_LEAST, _MOST, "above 0"),
+    "shift": (_LEAST, _SCALE, "above 0, at most a million"),
     "keep": (0, 255, "0 to 255 grey levels"),
-    "mask_feather": (0, _MOST, "0 pixels or more"),
-    "cache": (0, _MOST, "0 or more"),
+    "mask_feather": (0, _SCALE, "0 pixels or more, at most a million"),
+    "cache": (0, sys.float_info.max, "0 or more"),
 }
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
-from imvideoedit.editing.jobs import VIDEOS, read_rows
+from imvideoedit.editing.job_folders import VIDEOS, list_media
+from imvideoedit.editing.job_rows import read_rows
 
 LISTS = ("manifest.jsonl", "manifest.csv")
 _PATHS = ("source", "edited", "mask")
@@ -170,7 +171,9 @@ def _with_videos_of(rows: Sequence[EditRow], folder: Path) -> list[EditRow]:
     """The rows of the first method, with the edited videos of a folder in place of its own."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder} to compare with")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS}
+    media, _ = list_media(folder)
+    # A video goes before a still of the same name, such as its thumbnail.
+    found = {path.stem: path for path in sorted(media, key=lambda path: path.suffix.lower() in VIDEOS)}
     first = [row for row in rows if row.method == rows[0].method]
     same = list(_paired(first, found, folder.absolute().name))
     if not same:

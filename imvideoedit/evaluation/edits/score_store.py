@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from imvideoedit.common.errors import UserError
+from imvideoedit.common.errors import UserError, one_line
 from imvideoedit.common.json_file import jsonable, read_json, write_json
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.weights.files import hash_file
@@ -113,6 +113,10 @@ class ScoreStore:
             score = jsonable(scorer.score(row))
         except Unscored as error:
             return {"problem": " ".join(str(error).split())}
+        except UserError:
+            raise
+        except Exception as error:  # of this edit alone, as far as is known
+            return {"problem": one_line(error)}
         write_json(path, score, indent=None)
         return score
 

@@ -10,7 +10,8 @@ from rich.progress import Progress
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import Input
-from imvideoedit.editing.jobs import Entry, Job
+from imvideoedit.editing.job import Job
+from imvideoedit.editing.jobs import Entry
 from imvideoedit.editing.model_options import ModelOptions
 from imvideoedit.editing.run_jobs import print_summary, run_jobs
 from imvideoedit.evaluation.edits.manifest import EditRow, read_manifest, read_methods, write_manifest
@@ -93,8 +94,8 @@ def _entry(row: EditRow, folder: Path, quality: str, declared: Sequence[Input], 
     texts = row.prompt or None, row.source_prompt or None
     try:
         given = inputs_of(row, declared, what)
+        options: dict[str, Any] = {"inputs": given} if given else {}
+        job = Job(row.source, row.instruction, folder / f"{row.id}.mp4", *texts, quality=quality, **options)
     except UserError as error:
         return Entry(row.id, None, str(error))
-    options: dict[str, Any] = {"inputs": given} if given else {}
-    job = Job(row.source, row.instruction, folder / f"{row.id}.mp4", *texts, quality=quality, **options)
     return Entry(row.id, job)

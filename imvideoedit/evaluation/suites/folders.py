@@ -19,7 +19,8 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import read_json
-from imvideoedit.editing.jobs import VIDEOS, read_rows
+from imvideoedit.editing.job_folders import VIDEOS
+from imvideoedit.editing.job_rows import read_rows
 from imvideoedit.evaluation.edits.manifest import EditRow
 
 
