@@ -1,15 +1,21 @@
 """Errors a user can cause: one clear line on stderr and exit code 2, never a traceback."""
 
 import argparse
+import contextlib
 import errno
 import functools
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 
 class UserError(Exception):
     """What went wrong, where, and how to fix it, in one line."""
+
+
+class Note(UserWarning):
+    """What a result does not keep of what was given, or how something was understood, in one line."""
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -28,7 +34,8 @@ def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> None:
         try:
-            main(*args, **kwargs)
+            with _notes_in_one_line():
+                main(*args, **kwargs)
         except UserError as error:
             sys.exit(_fail(str(error), 2))
         except OSError as error:
@@ -39,6 +46,23 @@ def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
             sys.exit(_fail("interrupted; no half-written file is left", 130))
 
     return wrapped
+
+
+@contextlib.contextmanager
+def _notes_in_one_line() -> Iterator[None]:
+    """Show each ``Note`` without its place in the code."""
+    usual = warnings.formatwarning
+
+    def form(message, category, *args, **kwargs) -> str:
+        if issubclass(category, Note):
+            return f"note: {' '.join(str(message).split())}\n"
+        return usual(message, category, *args, **kwargs)
+
+    warnings.formatwarning = form
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _fail(message: str, code: int) -> int:

@@ -16,16 +16,15 @@ from transformers.utils import logging as transformers_logging
 
 import imvideoedit
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing
 from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
 from imvideoedit.editing.inputs import Sources, from_files, known_inputs
-from imvideoedit.editing.jobs import STILLS, Job
+from imvideoedit.editing.jobs import Job
 from imvideoedit.editing.model_options import ModelOptions
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.prompts import Expansion, expand
-from imvideoedit.video.pngs import save_png
 from imvideoedit.video.reader import Clip, VideoWriter, read_metadata
+from imvideoedit.video.stills import names_still
 
 METADATA_KEY = "imvideoedit"
 REMEDY = "give a smaller --max-area, fewer --max-frames, or --memory low"
@@ -138,12 +137,9 @@ def _counted(frames, phase: str, on_frame: FrameCallback | None) -> Iterator[np.
 @contextlib.contextmanager
 def _frame_writer(path: Path, clip: Clip, codec: str | None, texts: dict[str, str]) -> Iterator[Any]:
     """A function that writes the next frame of an output."""
-    if path.suffix.lower() in STILLS:
-        with replacing(path) as temporary:
-            yield lambda frame_HWC: save_png(temporary, frame_HWC, texts)
-        return
-    sound = clip.path if clip.info.has_audio else None
-    with VideoWriter(path, clip.info, sound=sound, metadata=texts, codec=codec) as writer:
+    # A list's codec is for its videos.
+    chosen = None if names_still(path) else codec
+    with VideoWriter(path, clip.info, source=clip.path, metadata=texts, codec=chosen) as writer:
         yield writer.add
 
 
