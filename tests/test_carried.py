@@ -104,6 +104,23 @@ def test_interlacing_and_transparency_are_named_and_nothing_else_is(tmp_path):
         assert note == f"{tmp_path / name} does not keep of the source: transparency (shown on white)"
 
 
+def test_hdr_data_beside_the_frames_is_named(tmp_path):
+    display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    options = {"x265-params": f"log-level=error:asm=0:hdr10=1:repeat-headers=1:{display}:max-cll=1000,400"}
+    tags = (1, 9, 9, 16)
+    source = make_clip(
+        tmp_path / "hdr.mkv",
+        flat_frames([20, 80], 64, 64),
+        codec="libx265",
+        pix_fmt="yuv420p10le",
+        tags=tags,
+        options=options,
+    )
+    assert set(Clip(source).info.hdr) == {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
+    (note,) = written(source, tmp_path / "b.mp4")
+    assert note.endswith("does not keep of the source: HDR data beside the frames")
+
+
 def test_a_note_is_one_line_of_a_command():
     shown = []
     usual = warnings.formatwarning
