@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -17,6 +18,10 @@ _READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 
 class UserError(Exception):
     """What went wrong, where, and how to fix it, in one line."""
+
+
+class Note(UserWarning):
+    """What a result does not keep of what was given, or how something was understood, in one line."""
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -43,7 +48,8 @@ def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args, **kwargs) -> None:
         with lasting_output():
             try:
-                main(*args, **kwargs)
+                with _notes_in_one_line():
+                    main(*args, **kwargs)
             except UserError as error:
                 sys.exit(_fail(str(error), 2))
             except OSError as error:
@@ -110,6 +116,23 @@ def _refusal(error: OSError) -> str:
     if error.errno in _REFUSED:
         return f"{error.strerror}{_where(error)}; check the name, and that it may be read or written"
     raise error
+
+
+@contextlib.contextmanager
+def _notes_in_one_line() -> Iterator[None]:
+    """Show each ``Note`` without its place in the code."""
+    usual = warnings.formatwarning
+
+    def form(message, category, *args, **kwargs) -> str:
+        if issubclass(category, Note):
+            return f"note: {' '.join(str(message).split())}\n"
+        return usual(message, category, *args, **kwargs)
+
+    warnings.formatwarning = form
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _fail(message: str, code: int) -> int:

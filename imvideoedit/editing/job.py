@@ -8,11 +8,12 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import check_name, content_hash
-from imvideoedit.editing.job_folders import STILLS, is_still
+from imvideoedit.editing.job_folders import is_still
 from imvideoedit.editing.job_inputs import Given, as_given, check_files, describe_inputs
 from imvideoedit.editing.job_rows import check_text
 from imvideoedit.video.encoder import choose_codec
 from imvideoedit.video.reader import Clip
+from imvideoedit.video.stills import names_still
 
 TEXTS = ("instruction", "prompt", "source_prompt", "expand", "expand_model", "codec")
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # that torch's generators take
@@ -110,7 +111,7 @@ class Job:
             if path.resolve() == self.input.resolve():
                 raise UserError(f"the output {path} is the input; give another output")
             check_files(self.given, path)
-        if self.output.suffix.lower() not in STILLS:
+        if not names_still(self.output):
             choose_codec(self.output, self.codec)
         return Clip(self.input, self.start, self.end, self.fps)
 

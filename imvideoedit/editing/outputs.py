@@ -1,4 +1,4 @@
-"""Files that edits are written to: they appear complete or not at all, stills like videos."""
+"""Files that edits are written to."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,11 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imvideoedit.common.files import replacing
-from imvideoedit.editing.job_folders import STILLS
-from imvideoedit.video.containers import writing
-from imvideoedit.video.pngs import save_png
 from imvideoedit.video.reader import Clip, VideoWriter
+from imvideoedit.video.stills import names_still
 
 WriteFrame = Callable[[np.ndarray], None]
 """Takes the next frame, uint8 ``[H, W, 3]``."""
@@ -18,36 +15,16 @@ WriteFrame = Callable[[np.ndarray], None]
 
 @contextlib.contextmanager
 def frame_writer(path: Path, clip: Clip, codec: str | None, texts: dict[str, str]) -> Iterator[WriteFrame]:
-    """A function that writes the next frame of an edited clip; the file appears when the block ends.
+    """A function that writes the next frame of an edited clip; the file appears complete when the block ends.
 
     Args:
-        clip: the source, whose times, colours and sound a video keeps.
+        clip: the source, whose times, colours, sound and the like the output keeps where its format can.
         texts: for the file's metadata.
 
     Raises:
-        UserError: the disk refuses the file, or its name does not fit the codec.
+        UserError: the disk refuses the file, or its name fits neither the codec nor the number of frames.
     """
-    if path.suffix.lower() in STILLS:
-        with _still_writer(path, texts) as write:
-            yield write
-        return
-    sound = clip.path if clip.info.has_audio else None
-    with VideoWriter(path, clip.info, sound=sound, metadata=texts, codec=codec) as writer:
+    # A list's codec is for its videos.
+    chosen = None if names_still(path) else codec
+    with VideoWriter(path, clip.info, source=clip.path, metadata=texts, codec=chosen) as writer:
         yield writer.add
-
-
-@contextlib.contextmanager
-def _still_writer(path: Path, texts: dict[str, str]) -> Iterator[WriteFrame]:
-    # What the block itself raises is no error of this file, so only the steps that touch it are within `writing`.
-    with contextlib.ExitStack() as stack:
-        with writing(path):
-            temporary = stack.enter_context(replacing(path))
-            temporary.touch()  # fails before the model works where the folder cannot be written to
-
-        def write(frame_HWC: np.ndarray) -> None:
-            with writing(path):
-                save_png(temporary, frame_HWC, texts)
-
-        yield write
-        with writing(path):
-            stack.close()

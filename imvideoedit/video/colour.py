@@ -8,6 +8,9 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation
+from PIL import Image
+
+from imvideoedit.video.pixels import on_white
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
@@ -89,12 +92,18 @@ class FrameFormat:
     aspect: Fraction
     """Width of a pixel by its height, of the upright frame."""
     colour: Colour
+    alpha: bool = False
+    """Whether the frames have transparency, which is then shown on white."""
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the upright frame."""
         sides = (self.stored_height, self.stored_width)
         return sides[::-1] if self.transposed else sides
+
+    def is_opaque(self, frame: VideoFrame) -> bool:
+        """Whether nothing in a frame with an alpha channel is transparent."""
+        return bool((frame.to_ndarray(format="rgba")[..., 3] == 255).all())
 
     def rgb(self, frame: VideoFrame) -> np.ndarray:
         """Upright uint8 ``[H, W, 3]`` of a decoded frame, resized to the first one's size."""
@@ -103,8 +112,14 @@ class FrameFormat:
         if not frame.format.is_rgb and frame.colorspace not in _SWSCALE:
             guess = _SWSCALE[guessed_matrix(self.stored_height)]
         rgb = frame.to_ndarray(
-            format="rgb24", width=self.stored_width, height=self.stored_height, src_colorspace=guess, **_TO_RGB
+            format="rgba" if self.alpha else "rgb24",
+            width=self.stored_width,
+            height=self.stored_height,
+            src_colorspace=guess,
+            **_TO_RGB,
         )
+        if self.alpha:
+            rgb = np.asarray(on_white(Image.fromarray(rgb)))
         turned = rgb.transpose(1, 0, 2) if self.transposed else rgb
         upside_down, mirrored = self.flipped
         return np.ascontiguousarray(turned[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
@@ -118,6 +133,7 @@ def guessed_matrix(height: int) -> int:
 def frame_format(first: VideoFrame, aspect: Fraction | None) -> FrameFormat:
     """How to read a stream that begins with ``first``; ``aspect`` is a stored pixel's width by its height."""
     transposed, flipped = _orientation(first)
+    components = first.format.components
     aspect = aspect or Fraction(1)
     return FrameFormat(
         stored_width=first.width,
@@ -131,9 +147,10 @@ def frame_format(first: VideoFrame, aspect: Fraction | None) -> FrameFormat:
             matrix=first.colorspace,
             primaries=first.color_primaries,
             transfer=first.color_trc,
-            bits=first.format.components[0].bits,
+            bits=components[0].bits,
             pixel_format=first.format.name,
         ),
+        alpha=first.format.has_palette or any(component.is_alpha for component in components),
     )
 
 

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -15,6 +17,10 @@ from imvideoedit.common.errors import UserError
 
 # Formats that ffmpeg would play although they hold no video: text drawn as characters, lists of other files.
 _REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "ffmetadata"}
+_PHOTOS = {"heic", "heix", "heim", "mif1", "avif"}  # brands of photos, and of sequences of them, in mp4's structure
+_SEQUENCES = {"heis", "hevc", "hevx", "msf1", "avis"}
+# ffmpeg's own decoders of these leave out the transparency, which lies beside each packet.
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _Item = TypeVar("_Item")
 
 
@@ -40,17 +46,27 @@ def opened(path: Path) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The first video stream that is not a cover image, or None."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    return None
+    """The first video stream that is not a cover image, or None; of a sequence of photos not its title photo."""
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if container.metadata.get("major_brand") in _SEQUENCES:
+        streams.sort(key=lambda stream: stream.frames <= 1)
+    return next(iter(streams), None)
 
 
 def is_still(container: InputContainer) -> bool:
-    """Whether an opened file is a single image."""
+    """Whether an opened file is a single image in a format of its own."""
     name = container.format.name
     return name == "image2" or name.endswith("_pipe")
+
+
+def is_photo(container: InputContainer) -> bool:
+    """Whether an opened file is a HEIC photo, or another in its structure, not a video."""
+    return container.metadata.get("major_brand") in _PHOTOS
+
+
+def hides_alpha(stream: VideoStream) -> bool:
+    """Whether a stream has transparency that its usual decoder does not give."""
+    return stream.metadata.get("alpha_mode") == "1" and stream.codec_context.name in _WITH_ALPHA
 
 
 def checked(path: Path, items: Iterator[_Item]) -> Iterator[_Item]:
@@ -77,11 +93,18 @@ def decoded(path: Path, container: InputContainer) -> Iterator[VideoFrame]:
         raise UserError(f"{path} holds no frames, only sound; give a video or image file")
     stream.thread_type = "AUTO"
     empty = True
-    for frame in checked(path, container.decode(stream)):
+    frames = _with_alpha(container, stream) if hides_alpha(stream) else container.decode(stream)
+    for frame in checked(path, frames):
         yield frame
         empty = False
     if empty:
         raise UserError(f"{path} holds no frame that can be decoded; give another video")
+
+
+def _with_alpha(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    decoder = cast(VideoCodecContext, CodecContext.create(_WITH_ALPHA[stream.codec_context.name], "r"))
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
 
 
 @contextlib.contextmanager

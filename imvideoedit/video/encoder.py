@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.colour import FULL, Colour
 from imvideoedit.video.priority import same_scheduling
+from imvideoedit.video.stills import STILLS, names_still
 
 FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
@@ -43,6 +44,7 @@ KINDS = {
     "lossless": Kind((".mp4", ".mov", ".mkv"), "libx264rgb", {"qp": "0"}),
     "png": Kind(()),
 }
+STILL = "still"  # chosen by the name alone, for one picture
 # The most frames a second that SVT-AV1 accepts; times are kept whatever rate it is given.
 _SVT_FASTEST = Fraction(240)
 # Below it x265's assembler writes past its buffers.
@@ -54,16 +56,22 @@ def choose_codec(path: Path | str, codec: str | None = None) -> str:
     """The codec to write ``path`` with: ``codec``, or the usual one for the name's suffix if None.
 
     ``h264``, ``h265`` and ``lossless`` go into .mp4, .mov and .mkv; ``av1`` into .webm, .mp4 and .mkv; ``png`` into a
-    folder. ``lossless`` is h264 in RGB without quantisation: larger, not for every player, and exact to the bit.
+    folder. ``lossless`` is h264 in RGB without quantisation: larger, not for every player, and exact to the bit. The
+    name of a picture, such as one in .jpg, gives ``STILL``.
 
     Raises:
         UserError: there is no such codec, or the name does not fit it.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if names_still(path):
+        if codec is not None:
+            raise UserError(f"{path} is a picture, which has no codec; leave out {codec}, or give another name")
+        return STILL
     if codec is None:
         if suffix not in _BY_SUFFIX:
-            raise UserError(f"cannot write {path}: the name of a video must end in {_either(FORMATS)}")
+            pictures = f"of a picture in {_either(STILLS)}"
+            raise UserError(f"cannot write {path}: the name of a video must end in {_either(FORMATS)}, {pictures}")
         return _BY_SUFFIX[suffix]
     if codec not in KINDS:
         raise UserError(f"there is no codec {codec}; choose {_either(KINDS)}")
@@ -136,6 +144,11 @@ class FrameEncoder:
         context.color_trc = self._colour.transfer
         if codec == "h265" and output.format.name in ("mp4", "mov"):
             context.codec_tag = "hvc1"  # Apple's players know no other
+
+    @property
+    def stream(self) -> VideoStream:
+        """The stream that is written."""
+        return self._stream
 
     def add(self, frame_HWC: np.ndarray, tick: int, duration: int) -> None:
         """Encode a uint8 ``[H, W, 3]`` frame that is shown from ``tick`` on for ``duration`` ticks."""

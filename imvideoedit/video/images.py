@@ -10,31 +10,38 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.video.kinds import check_single
+from imvideoedit.video.photos import is_heic, load_heic
+from imvideoedit.video.pixels import on_white, to_srgb
 
 ImageSource = Image.Image | Path | str | bytes
 
 _ORIENTATION_TAG = 0x0112
 _TURNED_ORIENTATIONS = {5, 6, 7, 8}
+OPAQUE = 255
 
 
 def load_rgb(image: ImageSource, name: str | None = None) -> np.ndarray:
     """Decode an image to uint8 ``[H, W, 3]``, as a viewer would show it on white.
 
     The EXIF rotation is applied, transparency composited on white, greyscale, palette, CMYK and 16-bit
-    values (scaled from 0..65535) converted. Of an animation the first frame is taken.
+    values (scaled from 0..65535) converted, and the colours that an ICC profile means given as sRGB.
 
     Args:
         image: an opened image, a path, or a file's bytes.
         name: what to call the image in an error; the path by default.
 
     Raises:
-        UserError: the file is missing, no image, damaged, implausibly large, or holds float values.
+        UserError: the file is missing, no image, damaged, implausibly large, holds float values, or several pictures.
     """
     name = name or _name(image)
+    if is_heic(image):
+        return load_heic(Path(str(image)), name)
     opened = _open(image, name)
     try:
+        check_single(opened, name)
         upright = ImageOps.exif_transpose(opened)
-        return np.array(_to_rgb(upright, name), dtype=np.uint8)
+        return np.array(to_rgb(upright, name), dtype=np.uint8)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # decoders raise nearly anything on damaged bytes
@@ -45,12 +52,18 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
     """``(height, width)`` of the upright image, read from the header alone.
 
     Raises:
-        UserError: the file is missing, no image, or implausibly large.
+        UserError: the file is missing, no image, implausibly large, or holds several pictures.
     """
     name = name or _name(image)
+    if is_heic(image):
+        height, width = load_heic(Path(str(image)), name).shape[:2]
+        return height, width
     opened = _open(image, name)
     try:
+        check_single(opened, name)
         orientation = _exif(opened).get(_ORIENTATION_TAG, 1)
+    except UserError:
+        raise
     except Exception as error:  # as in load_rgb
         raise UserError(f"cannot decode {name}: {error}; replace the image") from error
     width, height = opened.size
@@ -99,7 +112,21 @@ def _open(image: ImageSource, name: str) -> Image.Image:
         raise UserError(f"cannot read {name} as an image; replace it") from error
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def has_alpha(path: Path) -> bool:
+    """Whether anything in an image file is transparent."""
+    if is_heic(path):
+        return False
+    with Image.open(path) as image:
+        return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != OPAQUE
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """A decoded image as RGB, as it is stored: not turned by EXIF.
+
+    Raises:
+        UserError: it holds float values, or ones beyond 16 bits.
+    """
+    profile = image.info.get("icc_profile")
     if image.mode == "F":
         raise UserError(f"{name} holds float values of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -109,9 +136,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+        grey = image.mode in ("L", "LA")
+        colours = to_srgb(image.convert("L") if grey else layer.convert("RGB"), profile).convert("RGB")
+        colours.putalpha(layer.getchannel("A"))
+        return on_white(colours)
+    return to_srgb(image.convert("RGB") if image.mode == "P" else image, profile).convert("RGB")
 
 
 def _name(image: ImageSource) -> str:

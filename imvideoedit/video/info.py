@@ -24,6 +24,12 @@ class VideoInfo:
     """As the file stores it; frames are always read as RGB."""
     aspect: Fraction = Fraction(1)
     """A pixel's width by its height when shown; 1 for all but old formats."""
+    alpha: bool = False
+    """Whether the file has transparency, which frames show on white."""
+    interlaced: bool = False
+    """Whether a frame holds two fields of different times, which are read as they are stored."""
+    hdr: tuple[str, ...] = ()
+    """ffmpeg's names of data on HDR that frames carry beside their pixels."""
 
     @property
     def frames(self) -> int:

@@ -40,6 +40,8 @@ class Listing:
     """Rates that the file states or its first frames suggest."""
     keys: np.ndarray
     """int64, rising: stamps of frames that decoding can begin with; empty if that is not known."""
+    first: int = 0
+    """The first frame's stamp, also where the others run backwards, as in files that were joined."""
 
     def timing(self) -> Timing:
         """When each frame is shown.
@@ -48,7 +50,7 @@ class Listing:
         frames without stamps are spaced by it. Otherwise the stamps hold; those that coincide are pulled apart.
         """
         if self.stamps is None:
-            return Timing.constant(self.rates[0] if self.rates else _FALLBACK_FPS, self.count)
+            return Timing.constant(self.rates[0] if self.rates else _FALLBACK_FPS, self.count, self.first * self.base)
         ticks, origin = self.stamps - self.stamps[0], int(self.stamps[0]) * self.base
         steps = np.arange(self.count)
         for fps in self.rates:
@@ -140,6 +142,7 @@ def _listing(stream: VideoStream, shown: Sequence[Stamp], keys: list[int]) -> Li
         last=shown[-1][1],
         rates=tuple(dict.fromkeys(fps for fps in stated if fps)),
         keys=np.array(keys, np.int64),
+        first=given[0] if len(given) == len(shown) else 0,
     )
 
 

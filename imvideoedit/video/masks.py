@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.video.containers import is_still, opened
-from imvideoedit.video.images import image_size, load_rgb
+from imvideoedit.video.images import has_alpha, image_size, load_rgb
+from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.reader import Clip
 
 BOX = "box:"
@@ -167,12 +166,12 @@ def _grey_frames(path: Path, source: Clip) -> tuple[MaskSource, tuple[int, int]]
     """A mask file's frames at their own values, uint8 ``[H, W]``, those that belong to the clip; and their size."""
     if path.is_dir():
         return _folder_frames(path, source)
-    with opened(path) as container:
-        still = is_still(container)
-    if still:
+    if kind_of(path) == "still":
         grey_HW = _grey_image(path)
         return lambda: [grey_HW], grey_HW.shape[:2]
     clip = Clip(path)
+    if clip.info.alpha:
+        raise UserError(f"the mask {path} has transparency; save it in black and white without an alpha channel")
     if follows_file(f"the mask {path}", len(clip), source):
         clip = clip.along(source)
     return lambda: (frame_HWC.max(axis=2) for frame_HWC in clip), (clip.info.height, clip.info.width)
@@ -211,8 +210,6 @@ def _numbered(path: Path) -> list[tuple[int, str]]:
 
 def _grey_image(path: Path) -> np.ndarray:
     rgb_HWC = load_rgb(path)
-    with Image.open(path) as image:
-        clear = image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < WHITE
-    if clear:  # programs differ in what it means: the edit, or the source
+    if has_alpha(path):  # programs differ in what it means: the edit, or the source
         raise UserError(f"the mask {path} has transparent pixels; save it in black and white without transparency")
     return rgb_HWC.max(axis=2)

@@ -11,8 +11,9 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 
+from imvideoedit.video.carried import carry_chapters, carry_names, carry_texts, name_losses
 from imvideoedit.video.colour import Colour
-from imvideoedit.video.containers import opened
+from imvideoedit.video.containers import opened, video_stream
 from imvideoedit.video.encoder import FORMATS, FrameEncoder
 from imvideoedit.video.info import VideoInfo
 from imvideoedit.video.listing import list_frames
@@ -27,13 +28,20 @@ _FINE_TICK = Fraction(1, 90_000)
 class OutputSpec:
     """The checked arguments of ``VideoWriter``."""
 
-    suffix: str
+    path: Path
     codec: str
     fps: Fraction
     like: VideoInfo | None = None
     sound: Path | None = None
+    carries: bool = False
+    """Whether ``sound`` is the source, of which also subtitles, chapters and texts are kept."""
     metadata: dict[str, str] = field(default_factory=dict)
     crf: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """In small letters."""
+        return self.path.suffix.lower()
 
 
 class Muxer:
@@ -89,6 +97,8 @@ class Muxer:
         name = str(self._target.absolute())
         output = av.open(name, "w", format=FORMATS[spec.suffix], options=options)
         self._stack.enter_context(_closing(output))
+        if self._source is not None and spec.carries:
+            carry_texts(self._source, output)
         output.metadata.update(spec.metadata)
         encoder = FrameEncoder(
             output,
@@ -102,11 +112,25 @@ class Muxer:
             crf=spec.crf,
         )
         if self._source is not None:
-            origin = self._timing.origin if self._timing is not None else Fraction(0)
-            complete = self._timing is None or self._timing.from_first
-            opus = "libopus" if spec.suffix == ".webm" else "aac"
-            self._sound = SoundCopy(self._source, output, origin - self._lead, None if complete else origin, opus)
+            self._copy(self._source, output, encoder)
         return encoder
+
+    def _copy(self, source: InputContainer, output: OutputContainer, encoder: FrameEncoder) -> None:
+        """Begin the tracks that are copied; all must be known before the first packet."""
+        spec = self._spec
+        origin = self._timing.origin if self._timing is not None else Fraction(0)
+        complete = self._timing is None or self._timing.from_first
+        zero, begin = origin - self._lead, None if complete else origin
+        opus = "libopus" if spec.suffix == ".webm" else "aac"
+        self._sound = SoundCopy(source, output, zero, begin, opus, subtitles=spec.carries)
+        if not spec.carries:
+            return
+        stream = video_stream(source)
+        if stream is not None:
+            carry_names(stream, encoder.stream)
+        if spec.like is not None:
+            carry_chapters(source, output, zero, self._lead + spec.like.timing.duration)
+            name_losses(spec.path, spec.like, source, self._sound.kept, set(spec.metadata))
 
     def _shown(self, index: int) -> tuple[int, int]:
         """The ticks, before splitting, at which a frame's show begins and ends."""

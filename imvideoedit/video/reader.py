@@ -10,15 +10,19 @@ from fractions import Fraction
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
+from imvideoedit.video.animations import AnimationSource, needs_pillow
 from imvideoedit.video.colour import frame_format
-from imvideoedit.video.containers import decoded, is_still, opened, video_stream
-from imvideoedit.video.images import load_rgb
+from imvideoedit.video.containers import decoded, opened, video_stream
+from imvideoedit.video.images import has_alpha, load_rgb
 from imvideoedit.video.info import VideoInfo
+from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.listing import decoded_from, list_frames
 from imvideoedit.video.pngs import png_texts
+from imvideoedit.video.stills import names_still, still_texts
 from imvideoedit.video.timing import Timing, rate
 from imvideoedit.video.writer import VideoWriter, write_video
 
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 STILL_FPS = Fraction(1)
+_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DOVI_METADATA")
 
 _Indexed = tuple[int, "partial[np.ndarray]"]
 """A frame's index in its file, and a call that gives its pixels."""
@@ -39,6 +44,8 @@ _Indexed = tuple[int, "partial[np.ndarray]"]
 
 class Clip:
     """A video file, or a range of one, to be read as often as wanted; a still image is one frame that lasts a second.
+
+    An animated PNG, GIF, WebP or AVIF is a video. What is transparent is shown on white, as in stills.
 
     Iterating yields uint8 ``[H, W, 3]`` frames, decoding them anew and holding one at a time; ``len`` is their number
     and ``info`` says the rest.
@@ -63,9 +70,7 @@ class Clip:
     ) -> None:
         self.path = Path(path)
         wanted_rate = rate(fps) if fps is not None else None
-        with opened(self.path) as container:
-            still = is_still(container)
-        self._source = _StillSource(self.path) if still else _VideoSource(self.path)
+        self._source = _open_source(self.path)
         first, timing = self._source.info.timing.cut(start, end, str(self.path))
         self._picked = np.arange(first, first + len(timing))
         if wanted_rate is not None:
@@ -104,13 +109,22 @@ class Clip:
                 return
 
 
+def _open_source(path: Path) -> "_StillSource | AnimationSource | _VideoSource":
+    kind = kind_of(path)
+    if kind == "still":
+        return _StillSource(path)
+    if kind == "animation" and needs_pillow(path):
+        return AnimationSource(path)
+    return _VideoSource(path)
+
+
 class _StillSource:
     """One image, as the source of a clip."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         height, width = load_rgb(path).shape[:2]
-        self.info = VideoInfo(width, height, False, 0, Timing.constant(STILL_FPS, 1))
+        self.info = VideoInfo(width, height, False, 0, Timing.constant(STILL_FPS, 1), alpha=has_alpha(path))
 
     def frames(self, first: int) -> Iterator[_Indexed]:
         yield first, partial(load_rgb, self._path)
@@ -127,12 +141,25 @@ class _VideoSource:
             stream = video_stream(container)
             assert listing is not None and stream is not None
             self._format = frame_format(first, stream.sample_aspect_ratio)
+            interlaced = bool(first.interlaced_frame)
+            # ffmpeg gives every GIF an alpha channel.
+            alpha = self._format.alpha and not (container.format.name == "gif" and self._format.is_opaque(first))
+            hdr = tuple(name for name in _HDR if cast(Any, first.side_data).get(name) is not None)
             has_audio = bool(container.streams.audio)
         self._listing = listing
         height, width = self._format.size
         timing = listing.timing()
         self.info = VideoInfo(
-            width, height, has_audio, self._format.rotation, timing, self._format.colour, self._format.aspect
+            width,
+            height,
+            has_audio,
+            self._format.rotation,
+            timing,
+            self._format.colour,
+            self._format.aspect,
+            alpha=alpha,
+            interlaced=interlaced,
+            hdr=hdr,
         )
 
     def frames(self, first: int) -> Iterator[_Indexed]:
@@ -158,7 +185,7 @@ def read_video(
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """The key-value texts of a video, a PNG or a folder of PNGs, those of ``VideoWriter`` among them.
+    """The key-value texts of a video, a picture or a folder of PNGs, those of ``VideoWriter`` among them.
 
     In .mkv and .webm all keys are in small letters.
 
@@ -166,8 +193,10 @@ def read_metadata(path: Path | str) -> dict[str, str]:
         UserError: the file is missing or no video.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() == ".png":
+    if path.is_dir():
         return png_texts(path)
+    if names_still(path) or path.suffix.lower() == ".bmp":
+        return still_texts(path)
     with opened(path) as container:
         capitals = container.format.name.startswith("matroska")
         return {key.lower() if capitals else key: text for key, text in container.metadata.items()}

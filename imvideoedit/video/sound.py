@@ -1,4 +1,4 @@
-"""Copy the sound of one file to another whose frames are encoded anew."""
+"""Copy the sound of one file, and its subtitles, to another whose frames are encoded anew."""
 
 import io
 import warnings
@@ -13,8 +13,11 @@ from av.audio.stream import AudioStream
 from av.codec.codec import Codec
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
+from av.subtitles.stream import SubtitleStream
 
-from imvideoedit.video.containers import checked
+from imvideoedit.common.errors import UserError
+from imvideoedit.video.carried import carry_names
+from imvideoedit.video.containers import checked, reason
 
 _COMMON_RATE = 48_000
 
@@ -31,6 +34,7 @@ class SoundCopy:
         zero: seconds of the source's clock that are 0 in the output, so that sound and frames stay in sync.
         begin: seconds of the source's clock; packets that end by then are left out. None for all.
         encoder: for tracks that cannot be copied, ``aac`` or ``libopus``.
+        subtitles: whether to copy the subtitles that the output can hold, too.
     """
 
     def __init__(
@@ -40,14 +44,25 @@ class SoundCopy:
         zero: Fraction,
         begin: Fraction | None = None,
         encoder: str = "aac",
+        subtitles: bool = False,
     ) -> None:
-        self._zero, self._begin = zero, begin
+        self._name, self._zero, self._begin = source.name, zero, begin
+        self._shift: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
         tracks = [(stream.index, _track(stream, output, encoder)) for stream in source.streams.audio]
+        if subtitles:
+            tracks += [(stream.index, _subtitle_track(stream, output)) for stream in source.streams.subtitles]
         self._tracks = {index: track for index, track in tracks if track is not None}
-        wanted = [stream for stream in source.streams.audio if stream.index in self._tracks]
-        packets = source.demux(*wanted) if wanted else iter(())
+        wanted = [source.streams[index] for index in self._tracks]
+        packets = map(self._continued, source.demux(*wanted)) if wanted else iter(())
         self._packets: Iterator[Packet] = checked(Path(source.name), packets)
         self._pending: Packet | None = next(self._packets, None)
+
+    @property
+    def kept(self) -> set[int]:
+        """Indices of the source's streams that are written."""
+        return set(self._tracks)
 
     def advance(self, seconds: Fraction) -> None:
         """Write the sound that starts before ``seconds`` of the output's clock, as far as packets are in order."""
@@ -67,6 +82,21 @@ class SoundCopy:
         for track in self._tracks.values():
             track.write(None)
 
+    def _continued(self, packet: Packet) -> Packet:
+        """A packet whose time follows the one before also where files were joined and their clock begins again."""
+        if packet.dts is None:
+            return packet
+        index = packet.stream.index
+        dts = packet.dts + self._shift.get(index, 0)
+        last, ended = self._last.get(index, dts), self._ended.get(index, dts)
+        if dts < last:
+            self._shift[index] = self._shift.get(index, 0) + ended - dts
+            dts = ended
+        packet.pts = packet.pts - packet.dts + dts if packet.pts is not None else None
+        packet.dts = dts
+        self._last[index], self._ended[index] = dts, max(ended, dts + (packet.duration or 0))
+        return packet
+
     def _starts(self, packet: Packet) -> Fraction:
         """Second of the output's clock; packets without one count as due."""
         return packet.dts * packet.time_base - self._zero if packet.dts is not None else Fraction(0)
@@ -80,7 +110,16 @@ class SoundCopy:
         dts = packet.dts - round(self._zero / packet.time_base)
         packet.pts = packet.pts - packet.dts + dts if packet.pts is not None else dts
         packet.dts = dts
-        self._tracks[packet.stream.index].write(packet)
+        if packet.stream.type == "subtitle" and dts < 0:  # shown before the range, too
+            packet.duration = max((packet.duration or 0) + dts, 0)
+            packet.pts = packet.dts = 0
+        try:
+            self._tracks[packet.stream.index].write(packet)
+        except av.error.ArgumentError as error:
+            raise UserError(
+                f"the sound of {self._name} cannot be copied ({reason(error)}); make its times anew first, such as "
+                "by ffmpeg -i IN -c:v copy -c:a aac OUT.mkv"
+            ) from error
 
 
 def first_sound(source: InputContainer) -> Fraction | None:
@@ -94,7 +133,7 @@ def first_sound(source: InputContainer) -> Fraction | None:
 
 
 class _Copied:
-    def __init__(self, output: OutputContainer, stream: AudioStream) -> None:
+    def __init__(self, output: OutputContainer, stream: AudioStream | SubtitleStream) -> None:
         self._output, self._stream = output, stream
 
     def write(self, packet: Packet | None) -> None:
@@ -135,12 +174,20 @@ def _track(source: AudioStream, output: OutputContainer, encoder: str) -> _Copie
         stream.layout = source.layout
         track = _Encoded(output, stream)
     stream.disposition = source.disposition
-    if source.language is not None:
-        stream.metadata["language"] = source.language
+    carry_names(source, stream)
     return track
 
 
-def _takes(container: str, source: AudioStream) -> bool:
+def _subtitle_track(source: SubtitleStream, output: OutputContainer) -> _Copied | None:
+    if source.codec_context is None or not _takes(output.format.name, source):
+        return None
+    stream = output.add_stream_from_template(source)
+    stream.disposition = source.disposition
+    carry_names(source, stream)
+    return _Copied(output, stream)
+
+
+def _takes(container: str, source: AudioStream | SubtitleStream) -> bool:
     # What ffmpeg lists for a format is not all that it then writes, so a header is tried.
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:

@@ -10,11 +10,14 @@ import numpy as np
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.video.carried import name_losses
 from imvideoedit.video.containers import writing
-from imvideoedit.video.encoder import KINDS, choose_codec
+from imvideoedit.video.encoder import KINDS, STILL, choose_codec
 from imvideoedit.video.info import VideoInfo
+from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.muxer import Muxer, OutputSpec
 from imvideoedit.video.pngs import PngFolder, new_folder
+from imvideoedit.video.stills import StillFile, check_still
 from imvideoedit.video.timing import rate
 
 
@@ -26,19 +29,21 @@ class VideoWriter:
     is kept exactly; .mkv and .webm round times to milliseconds. A folder of PNGs has neither times nor sound.
 
     Args:
-        path: .mp4, .mov, .mkv or .webm, or a folder, see ``choose_codec``.
+        path: .mp4, .mov, .mkv or .webm, a folder, or of one frame a picture such as .jpg, see ``choose_codec``.
         like: ``info`` of the video the frames belong to, one frame for each of its: their times, how colour is coded,
             the bit depth (where the codec has it) and the shape of a pixel are kept. The size may differ.
         fps: without ``like``, frames a second; rounded to a fraction with denominator <= 1001.
         sound: a file whose sound is copied, packet for packet where the format takes the codec, else as AAC, in .webm
             as Opus. Of a range only the sound during it, to the packet; with ``like``, the file that it describes.
+        source: the file that ``like`` describes, instead of ``sound``: besides its sound, its subtitles, chapters,
+            texts and tracks' names are kept where the format holds them; what is lost is a ``Note``.
         metadata: texts for ``read_metadata``.
         codec: ``h264``, ``h265``, ``av1``, ``lossless`` or ``png``; by the name if None.
         crf: quality in the codec's own scale, 0 the best; the codec's usual one if None. Not for lossless and png.
 
     Raises:
-        UserError: the name, quality or shape of a pixel does not fit the codec. On entering and in ``add``: the sound
-            cannot be read, or the disk refuses the file.
+        UserError: the name, quality or shape of a pixel does not fit the codec, or the frames a picture. On entering
+            and in ``add``: the sound cannot be read, or the disk refuses the file.
         ValueError: both or neither of ``like`` and ``fps`` are given. At the end of the block: there are no frames, or
             not as many as ``like`` has.
     """
@@ -50,22 +55,29 @@ class VideoWriter:
         *,
         fps: Fraction | float | None = None,
         sound: Path | str | None = None,
+        source: Path | str | None = None,
         metadata: dict[str, str] | None = None,
         codec: str | None = None,
         crf: int | None = None,
     ) -> None:
         if (like is None) == (fps is None):
             raise ValueError("give either like or fps")
+        if source is not None and (sound is not None or like is None):
+            raise ValueError("source goes with like, and without sound")
         self.path = Path(path)
         self.count = 0
         """Frames added so far."""
         self._like = like
+        self._source = Path(source) if source is not None else None
+        carries = self._source is not None and kind_of(self._source) == "video"
+        heard = self._source if carries else sound
         self._spec = OutputSpec(
-            suffix=self.path.suffix.lower(),
+            path=self.path,
             codec=choose_codec(self.path, codec),
             fps=like.fps if like is not None else rate(fps or 0),
             like=like,
-            sound=Path(sound) if sound is not None else None,
+            sound=Path(heard) if heard is not None else None,
+            carries=carries,
             metadata=metadata or {},
             crf=crf,
         )
@@ -76,15 +88,24 @@ class VideoWriter:
         self._stack = stack = contextlib.ExitStack()
         with writing(self.path), contextlib.ExitStack() as failing:
             failing.push(stack)
-            if KINDS[self._spec.codec].encoder is None:
-                folder = stack.enter_context(new_folder(self.path))
-                self._sink: Muxer | PngFolder = PngFolder(folder, self._spec.metadata)
-            else:
-                target = stack.enter_context(replacing(self.path))
-                target.touch()  # fails now where the folder cannot be written to
-                self._sink = Muxer(target, self._spec, stack)
+            self._sink = self._open_sink(stack)
+            if self._source is not None and self._like is not None and not self._is_named_by_muxer():
+                name_losses(self.path, self._like, None, set(), set())
             failing.pop_all()
         return self
+
+    def _is_named_by_muxer(self) -> bool:
+        return self._spec.carries and isinstance(self._sink, Muxer)
+
+    def _open_sink(self, stack: contextlib.ExitStack) -> Muxer | PngFolder | StillFile:
+        codec = self._spec.codec
+        if codec != STILL and KINDS[codec].encoder is None:
+            return PngFolder(stack.enter_context(new_folder(self.path)), self._spec.metadata)
+        target = stack.enter_context(replacing(self.path))
+        target.touch()  # fails now where the folder cannot be written to
+        if codec == STILL:
+            return StillFile(target, self._spec.metadata)
+        return Muxer(target, self._spec, stack)
 
     def add(self, frame_HWC: np.ndarray) -> None:
         """Write the next frame, uint8 ``[H, W, 3]``.
@@ -98,6 +119,8 @@ class VideoWriter:
             raise ValueError(f"frame {self.count + 1} is {frame_HWC.dtype} {frame_HWC.shape}, not uint8 {self._shape}")
         if self._like is not None and self.count == self._like.frames:
             raise ValueError(f"frame {self.count + 1} of a video of {self._like.frames} frames")
+        if self._spec.codec == STILL:
+            check_still(self.path, self.count + 1)
         with writing(self.path):
             self._sink.add(frame_HWC)
         self.count += 1
@@ -137,6 +160,12 @@ def write_video(
 
 
 def _check(path: Path, spec: OutputSpec) -> None:
+    if spec.codec == STILL:
+        if spec.crf is not None:
+            raise UserError(f"{path} is a picture, which takes no crf; leave it out")
+        if spec.like is not None:
+            check_still(path, spec.like.frames, (spec.like.height, spec.like.width))
+        return
     worst = KINDS[spec.codec].worst_crf
     if spec.crf is not None and worst is None:
         raise UserError(f"{spec.codec} loses nothing, so it takes no crf; leave it out")
