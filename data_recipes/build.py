@@ -22,6 +22,7 @@ from data_recipes.stages import Stage, StageRun, shards_of
 from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import command
+from imvideoedit.common.owner import owned
 
 STAGES = ("prompts", "synthesize", "filter", "review", "export")
 ROUNDS = 5  # of more candidates while too few are accepted
@@ -157,7 +158,8 @@ def build(config: DictConfig) -> None:
         from data_recipes.review import serve_page
 
         serve_page(recipe.out, config.reviewer, config.filter.accept)
-    recipe.run(config.stage)
+    with owned(recipe.out, "a recipe's build"):
+        recipe.run(config.stage)
 
 
 main = command("build", build)

@@ -4,8 +4,8 @@ Streams other people's pairs into DIR. ``python -m data_recipes.build +recipe=im
 model describes each pair, rules and a judge filter, tasks are balanced.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,13 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from data_recipes.foreign_rows import stream
 from data_recipes.rows import TEXTS, Row, digest, rejected
 from data_recipes.shards import Shards
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.owner import owned
+from imvideoedit.data.fields import inside
+from imvideoedit.data.splits import TRAIN
 from imvideoedit.video.images import image_size
 from imvideoedit.world.tasks import TASKS
 
@@ -68,63 +72,6 @@ def read_map(text: str | None, preset: str | None) -> ColumnMap:
     return ColumnMap(columns, chosen.get("tasks", {}))
 
 
-def stream(origin: str, split: str, config: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield rows with their names; images stay encoded.
-
-    Args:
-        origin: a folder with ``metadata.jsonl`` (or one other ``.jsonl``) next to its images, a folder of parquet
-            files, or the id of a data set on the hub.
-        split, config: of a data set on the hub.
-
-    Raises:
-        UserError: the data set does not exist, or cannot be read.
-    """
-    folder = Path(origin)
-    if folder.is_dir():
-        lists = [folder / "metadata.jsonl"] if (folder / "metadata.jsonl").is_file() else sorted(folder.glob("*.jsonl"))
-        if len(lists) == 1:
-            yield from _lines(lists[0])
-            return
-        parquet = [str(path) for path in sorted(folder.rglob("*.parquet"))]
-        if not parquet:
-            raise UserError(f"{folder} holds neither one .jsonl nor parquet files; point to the folder that does")
-        yield from _dataset("parquet", origin, data_files=parquet, split="train")
-        return
-    if origin.count("/") != 1 or origin.startswith((".", "/", "~")):
-        raise UserError(f"there is no folder {origin}; give one, or the id of a data set on the hub")
-    yield from _dataset(origin, origin, name=config, split=split)
-
-
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                raise UserError(f"line {number} of {path} is no JSON object ({error}); fix or remove it") from error
-            yield f"line {number}", row | {"": path.parent}
-
-
-def _dataset(kind: str, origin: str, **options: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(kind, streaming=True, **options)
-        for name, feature in (rows.features or {}).items():
-            if isinstance(feature, datasets.Image):
-                rows = rows.cast_column(name, datasets.Image(decode=False))
-        for number, row in enumerate(rows):
-            yield f"row {number}", row
-    except UserError:
-        raise
-    except Exception as error:  # from the hub, the network, the file system or their libraries
-        raise UserError(f"{origin} cannot be read ({error}); check its name, its split and the network") from error
-
-
 def to_row(name: str, fields: Mapping[str, Any], mapping: ColumnMap) -> Row:
     """A row of ``SCHEMA``, rejected if its images or its instruction are missing.
 
@@ -170,10 +117,7 @@ def _image(value: Any, folder: Path | None) -> bytes:
         return value
     if not isinstance(value, str) or not value or folder is None:
         raise ValueError("there is none; embed it, or name a file relative to the .jsonl")
-    path = (folder / value).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"{value!r} leads out of the data folder")
-    return path.read_bytes()
+    return inside(folder, value).read_bytes()
 
 
 def imported(out: Path) -> Shards:
@@ -190,15 +134,24 @@ def main(argv: list[str] | None = None) -> None:
     add("--map", metavar="FIELD=COLUMN,…", help="columns of source, target, instruction; optionally of task, prompts")
     add("--preset", help="columns of a public data set, see data_recipes/presets.yaml")
     add("--out", type=Path, required=True, help="the recipe's folder")
-    add("--split", default="train", help="of a data set on the hub (default train)")
+    add("--split", help="of parquet files, by their names and folders, or of a data set on the hub (default train)")
     add("--config", help="of a data set on the hub that has several")
     add("--limit", type=int, help="most rows")
     arguments = parser.parse_args(argv)
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit is {arguments.limit}; it must be at least 1")
     mapping = read_map(arguments.map, arguments.preset)
+    with owned(arguments.out, "an import"):
+        manifest = _import(arguments, mapping)
+    reasons = "".join(f"; {count:,} rejected: {reason}" for reason, count in manifest["rejected"].items())
+    print(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
+    print(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
+
+
+def _import(arguments: argparse.Namespace, mapping: ColumnMap) -> dict[str, Any]:
+    """Write the shards, those that are not there as they are to be; returns their manifest."""
     shards = imported(arguments.out)
-    facts = [arguments.origin, arguments.split, arguments.config, {**mapping.columns}, {**mapping.tasks}]
+    facts = [arguments.origin, arguments.split or TRAIN, arguments.config, {**mapping.columns}, {**mapping.tasks}]
     rows = islice(stream(arguments.origin, arguments.split, arguments.config), arguments.limit)
     seen: set[str] = set()
     keys: list[str] = []
@@ -209,10 +162,7 @@ def main(argv: list[str] | None = None) -> None:
             shards.write(len(keys) - 1, made, keys[-1])
     if not keys:
         raise UserError(f"{arguments.origin} holds no rows")
-    manifest = shards.finish(keys, {"stage": "import", "from": arguments.origin})
-    reasons = "".join(f"; {count:,} rejected: {reason}" for reason, count in manifest["rejected"].items())
-    print(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
-    print(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
+    return shards.finish(keys, {"stage": "import", "from": arguments.origin})
 
 
 def _reject_repeated(row: Row, seen: set[str]) -> Row:

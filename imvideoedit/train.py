@@ -10,6 +10,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from imvideoedit.common.hydra_command import command
+from imvideoedit.common.owner import owned
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.checkpoints import Checkpoints, check_processes
 from imvideoedit.training.dry_run import advise_on_memory, dry_run
@@ -27,10 +28,16 @@ def fit(config: DictConfig) -> None:
     if config.dry_run:
         dry_run(config)
         return
+    with owned(config.run_dir, "a training run"):
+        _fit(config)
+
+
+def _fit(config: DictConfig) -> None:
     run = RunFolder(config)
     if run.finished:
         print(f"{run.folder} is finished with the same settings; nothing to do")
         return
+    run.start()
     quiet_libraries()
     torch.set_float32_matmul_precision("high")
     task, data, trainer = instantiate(config.task), instantiate(config.data), build_trainer(config)

@@ -79,3 +79,24 @@ def test_what_is_no_data_set_ends_with_one_line(tmp_path, capsys, name, message)
     captured = capsys.readouterr()
     assert (ended.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
     assert captured.err.startswith("error: ") and message in captured.err
+
+
+def test_what_training_would_not_see_is_told_by_kind(tmp_path):
+    long = "a red box " * 200
+    rows = [
+        write_pair(tmp_path, 0, (20, 240), edited_prompt=long + "left"),
+        write_pair(tmp_path, 1, (8, 8), edited_prompt=long + "right"),
+        write_pair(tmp_path, 2, (640, 640), split="test"),
+        write_pair(tmp_path, 3, (64, 64)),
+    ]
+    write_rows(tmp_path, rows)
+    code, out, err = check(tmp_path, "--max-area", 64 * 64)
+    assert (code, err) == (0, "") and out.splitlines()[-1] == "4 of 4 rows are good"
+    warnings = [line.removeprefix("warning: ") for line in out.splitlines() if line.startswith("warning: ")]
+    assert warnings[0].startswith("1 cropped by more than a quarter, first row 0 (p0): 7") and "240x20" in warnings[0]
+    assert "2 texts cut off, first row 0 (p0): 601 words, of which the model reads at most 511 tokens" in warnings
+    assert "1 blown up, first row 1 (p1): 8.0 times, 8x8 to 64x64" in warnings
+    same = "1 different texts that are the same as far as they are read, first row 1 (p1): as row 0 (p0)"
+    assert same in warnings
+    assert "1 much reduced, first row 2 (p2): to 0.10, 640x640 to 64x64" in warnings
+    assert "1 rows of another split, trained on all the same, first row 2 (p2): its column split says test" in warnings

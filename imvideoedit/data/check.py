@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.data.losses import Losses
 from imvideoedit.data.media import Shape
 from imvideoedit.data.pair_record import SIDES, PairRecord
 from imvideoedit.data.records import FORMATS, open_records
@@ -21,6 +22,7 @@ class Tally:
     media: Counter[str] = field(default_factory=Counter)
     sizes: Counter[Shape] = field(default_factory=Counter)
     buckets: Counter[Shape] = field(default_factory=Counter)
+    losses: Losses = field(default_factory=Losses)
 
 
 def check(
@@ -53,7 +55,9 @@ def check(
         tally.tasks[record.task] += 1
         tally.media.update(others)
         tally.sizes[shape] += 1
-        tally.buckets[length, *nearest_bucket(shape[1:], buckets)] += 1
+        size = nearest_bucket(shape[1:], buckets)
+        tally.buckets[length, *size] += 1
+        tally.losses.add(record, shape, length, size)
 
 
 def summary(tally: Tally) -> str:
@@ -105,18 +109,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("path", help="folder with metadata.jsonl, a datasets data set, or data of another trainer")
     parser.add_argument("--format", default="auto", help=f"auto, {', '.join(FORMATS)} (default %(default)s)")
     parser.add_argument("--columns", default="", help="the data's column of each field, as source=a,target=b")
+    parser.add_argument("--split", help="data.split: which one, by folders and files (default train, if there are any)")
     parser.add_argument("--frames", default="1", help="lengths of buckets, data.frames, as 1,17 (default %(default)s)")
     parser.add_argument("--max-area", type=int, default=480 * 832, help="most pixels of a bucket (default %(default)s)")
     parser.add_argument("--pixel-multiple", type=int, default=16, help="bucket sides are multiples of it (default 16)")
     options = parser.parse_args(arguments)
     lengths, columns = lengths_of(options.frames), pairs_of(options.columns)
-    records, tally = open_records(options.path, options.format, columns), Tally()
+    records, tally = open_records(options.path, options.format, columns, options.split), Tally()
     if not len(records):
         raise UserError(f"{options.path} holds no rows; add pairs")
     print(f"read as {records.form}")
     for line in check(records, make_buckets(options.max_area, options.pixel_multiple), tally, lengths):
         print(f"bad {line}", flush=True)
     print(summary(tally))
+    for line in tally.losses.lines():
+        print(f"warning: {line}")
     print(f"{tally.good} of {len(records)} rows are good")
     if tally.good < len(records):
         sys.exit(2)

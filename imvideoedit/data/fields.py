@@ -9,7 +9,7 @@ from imvideoedit.data.media import Medium, is_medium
 from imvideoedit.data.pair_record import PROMPTS, SIDES, PairRecord
 
 TEXTS = (*PROMPTS, "source_prompt", "id", "task")  # never a file's name
-NAME_LENGTH = 255  # characters of the longest text that may be a file's name
+NAME_LENGTH = 255  # bytes of the longest file name, and characters of the longest text that may be one
 
 Locate = Callable[[Any], Medium]
 """From a field's value to its medium; raises ``ValueError`` with the end of a sentence."""
@@ -31,6 +31,8 @@ def inside(folder: Path, name: Any, absolute: bool = False) -> Path:
     if "://" in name:
         raise ValueError(f"{name!r} is an address, and nothing is fetched; download it into the data folder")
     path = folder / name
+    if "\0" in name or any(len(part.encode(errors="surrogatepass")) > NAME_LENGTH for part in path.parts):
+        raise ValueError(f"{name[:60]!r}… is no file name; give one relative to the folder {folder}")
     rooted = bool(PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive)
     strange = (rooted and not absolute) or ".." in PureWindowsPath(name).parts
     if strange or not path.resolve().is_relative_to(folder.resolve()):

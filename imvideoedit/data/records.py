@@ -19,6 +19,7 @@ from imvideoedit.data.list_rows import (
 )
 from imvideoedit.data.own_rows import read_own
 from imvideoedit.data.pair_record import PairRecord, Rows
+from imvideoedit.data.splits import refuse_split, split_folder
 
 __all__ = ["FORMATS", "PairRecord", "Rows", "open_records"]
 
@@ -38,7 +39,9 @@ FORMATS: dict[str, Reader] = {
 LISTS = {".csv": "csv", ".jsonl": "jsonl", ".json": "videox_fun"}  # where the columns of a file are not known
 
 
-def open_records(path: Path | str, format: str = "auto", columns: Mapping[str, str] | None = None) -> Rows:
+def open_records(
+    path: Path | str, format: str = "auto", columns: Mapping[str, str] | None = None, split: str | None = None
+) -> Rows:
     """Open a data set; rows are read and validated on indexing.
 
     Indexing a row that is not as its form wants it raises a ``UserError`` naming it.
@@ -49,17 +52,22 @@ def open_records(path: Path | str, format: str = "auto", columns: Mapping[str, s
         format: one of ``FORMATS``, or ``auto``: by what is there.
         columns: the data's column, or subfolder, of each of our names (``source``, ``target``, ``instruction``,
             ``edited_prompt``, ``source_prompt``, and inputs such as ``mask``) that is not recognised by itself.
+        split: which split to read, by the names of folders and files; ``train`` where there are any and None is given.
 
     Raises:
-        UserError: there is no such path, no such format, or no or an ambiguous data set.
+        UserError: there is no such path, no such format, no such split, or no or an ambiguous data set.
     """
     path, columns = Path(path), dict(columns or {})
     if not path.exists():
         raise UserError(f"{path}: no such folder; give one with metadata.jsonl or a datasets dataset")
+    path, split = split_folder(path, split)
     if format == "auto":
         format = recognise(path, columns)
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose auto, {', '.join(FORMATS)}")
+    if format == "datasets":
+        return read_dataset(path, columns, split)
+    refuse_split(path, split, format)
     return FORMATS[format](path, columns)
 
 

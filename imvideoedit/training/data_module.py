@@ -9,6 +9,7 @@ import torch
 from lightning import LightningDataModule
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.owner import owned
 from imvideoedit.data.buckets import BucketBatchSampler, ResumableLoader
 from imvideoedit.data.pair_record import SIDES
 from imvideoedit.data.records import Rows, open_records
@@ -16,6 +17,7 @@ from imvideoedit.data.shards import ProcessInfo
 from imvideoedit.data.sizes import check_lengths, make_buckets
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
+from imvideoedit.training.data_identity import check_rows, record_parts, row_hashes
 from imvideoedit.training.encoding import Encoder, encode_dataset, fill_plain_texts, make_planner
 from imvideoedit.training.examples import Transform, bucket_of
 from imvideoedit.training.latent_pairs import LatentPairs
@@ -41,7 +43,7 @@ class LatentDataModule(LightningDataModule):
         val_share: fraction of the rows, chosen by a hash of their ids, for validation; at least one row unless 0.
         epochs: passes over the rows in one epoch of the trainer, whose own count of several is not exact when a run
             is resumed.
-        format, columns: of the data set, see ``open_records``.
+        format, columns, split: of the data set, see ``open_records``.
         frames: lengths 4k + 1 that rows are cut to: 1 for images, more for clips, which take the longest they fill.
         variants: ways in which the method's transform changes each pair, encoded beforehand and taken in turns by the
             epoch; 0 for a new one at every epoch, encoded as it comes. Validation pairs have one.
@@ -65,6 +67,7 @@ class LatentDataModule(LightningDataModule):
         columns: Mapping[str, str] | None = None,
         frames: Sequence[int] | int = (1,),
         variants: int = 0,
+        split: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_share < 1:
@@ -76,13 +79,14 @@ class LatentDataModule(LightningDataModule):
             raise UserError(f"data.variants is {variants}; give 0 to encode as it comes, or how many to encode before")
         self.frames = (frames,) if isinstance(frames, int) else tuple(frames)
         check_lengths(self.frames)
-        self.format, self.columns, self.variants = format, columns, variants
+        self.format, self.columns, self.split, self.variants = format, columns, split, variants
         self.path, self.cache, self.seed, self.num_workers = path, cache, seed, num_workers
         self.sizes = make_buckets(max_area, pixel_multiple)
         self.batch_size, self.val_share, self.epochs = batch_size, val_share, epochs
         self.train_pairs: LatentPairs | PixelPairs | None = None
         self.val_pairs: LatentPairs | PixelPairs | None = None
         self._live: LiveEncoder | None = None
+        self._rows: dict[str, torch.Tensor] = {}  # of the training and the validation rows, see row_hashes
 
     def setup(self, stage: str | None = None) -> None:
         """Open, split and encode the data set; further calls change nothing.
@@ -92,16 +96,32 @@ class LatentDataModule(LightningDataModule):
         """
         if self.train_pairs is not None:
             return
-        records = open_records(self.path, self.format, self.columns)
+        records = open_records(self.path, self.format, self.columns, self.split)
         held_out = self._validation_rows(records)
         train = [row for row in range(len(records)) if row not in held_out]
         if not train:
             raise UserError(f"{self.path} leaves no row to train on; add pairs or lower data.val_share")
         inputs, transform = self._method()
         self._tell_unused(records, inputs)
-        self.train_pairs = self._encode(records.pick(train), inputs, transform, self.variants)
-        if held_out:
-            self.val_pairs = self._encode(records.pick(sorted(held_out)), inputs, transform, min(self.variants, 1))
+        with owned(self.cache, "a run that encodes pairs", wait=True):
+            trainer: Any = self.trainer
+            trainer.strategy.barrier()  # no process writes before the first one owns the folder
+            self.train_pairs = self._encode(records.pick(train), inputs, transform, self.variants)
+            if held_out:
+                self.val_pairs = self._encode(records.pick(sorted(held_out)), inputs, transform, min(self.variants, 1))
+            trainer.strategy.barrier()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What identifies the rows, for checkpoints."""
+        return self._rows
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the rows with those of a checkpoint.
+
+        Raises:
+            UserError: they are others.
+        """
+        check_rows(self.path, state_dict, self._rows)
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches in an order that depends on the seed and the epoch."""
@@ -158,8 +178,12 @@ class LatentDataModule(LightningDataModule):
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
         backbone, device = trainer.lightning_module.backbone, self._device()
         how: dict[str, Any] = {"inputs": inputs, "transform": transform, "variants": variants, "seed": self.seed}
+        name = "validation" if "train" in self._rows else "train"
         if transform is None or variants:
-            return encode_dataset(self.cache, backbone, records, buckets, device, process, **how)
+            pairs = encode_dataset(self.cache, backbone, records, buckets, device, process, **how)
+            self._rows[name] = row_hashes([repr(variant) for variant in row] for row in pairs.pairs)
+            return pairs
+        self._rows[name] = row_hashes(map(record_parts, records))
         planner = make_planner(backbone, records, buckets, **how)
         texts = fill_plain_texts(self.cache, planner, backbone, device, process)
         self._live = LiveEncoder(Encoder(backbone, device), texts, planner.text_encoder, inputs)

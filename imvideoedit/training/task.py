@@ -21,6 +21,7 @@ from imvideoedit.methods.adapter_file import warm_start
 from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts
+from imvideoedit.training.restored import apply_options, options_of
 from imvideoedit.training.strategies import FullySharded, average_of, shard_method
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.forward import tapped
@@ -124,6 +125,10 @@ class EditTask(LightningModule):
             self.average.to(self.device)
         self.average = average_of(self.trainer) or self.average
 
+    def on_train_start(self) -> None:
+        if self.trainer.ckpt_path:
+            apply_options(self.trainer, self._asked)
+
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         if torch.is_autocast_enabled(self.device.type):
             # Each weight is used once per pass, so cached half-precision copies only take memory.
@@ -188,6 +193,7 @@ class EditTask(LightningModule):
     def configure_optimizers(self) -> Any:
         auxiliary = [] if self.auxiliary is None else list(self.auxiliary.parameters())
         optimizer = self.make_optimizer([*self.trained(), *auxiliary])
+        self._asked = options_of(optimizer)
         scheduler = LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,0 +1,82 @@
+"""A folder has one writer at a time: named to others while it lives, and forgotten when it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.owner import FILE, owned
+from tests.processes import command_environment
+
+OWN = "import sys; from imvideoedit.common.owner import owned\n"
+HOLD = OWN + "with owned(sys.argv[1], 'a test'):\n print('held', flush=True); {}"
+
+
+def holding(folder, then: str = "sys.stdin.read()") -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLD.format(then), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, env=command_environment(), **pipes)
+    assert process.stdout.readline() == "held\n", process.communicate()
+    return process
+
+
+def test_the_second_process_is_told_who_owns_the_folder(tmp_path):
+    first = holding(tmp_path / "run")
+    with (
+        pytest.raises(UserError, match=f"in use by a test, process {first.pid} on ") as caught,
+        owned(tmp_path / "run", "x"),
+    ):
+        pass
+    assert os.uname().nodename in str(caught.value)
+    first.communicate("")
+    with owned(tmp_path / "run", "x"):
+        assert (tmp_path / "run" / FILE).exists()
+    assert not (tmp_path / "run" / FILE).exists()
+
+
+def test_a_killed_owner_is_followed_even_where_a_child_of_it_lives(tmp_path):
+    child = "import os; pid = os.fork() or os.execlp('sleep', 'sleep', '60'); print(pid, flush=True); sys.stdin.read()"
+    first = holding(tmp_path, child)
+    pid = int(first.stdout.readline())
+    try:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        os.kill(pid, 0)  # still lives
+        with owned(tmp_path, "x"):
+            pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        for pipe in (first.stdin, first.stdout, first.stderr):
+            pipe.close()
+
+
+def test_who_waits_follows(tmp_path):
+    first = holding(tmp_path)
+    code = (
+        "import sys; from imvideoedit.common.owner import owned\nwith owned(sys.argv[1], 'b', wait=True): print('mine')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=command_environment())
+    assert f"waits for a test, process {first.pid}" in second.stdout.readline()
+    assert second.poll() is None
+    first.communicate("")
+    assert second.communicate()[0] == "mine\n"
+
+
+def test_further_processes_of_one_run_pass(tmp_path, monkeypatch):
+    first = holding(tmp_path)
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            with owned(tmp_path, "x"):
+                pass
+    first.communicate("")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"), owned(tmp_path / "file", "x"):
+        pass
