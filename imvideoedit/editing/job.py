@@ -13,7 +13,7 @@ from imvideoedit.editing.job_inputs import Given, as_given, check_files, describ
 from imvideoedit.editing.job_rows import check_text
 from imvideoedit.video.encoder import choose_codec
 from imvideoedit.video.reader import Clip
-from imvideoedit.video.stills import names_still
+from imvideoedit.video.stills import check_still, names_still
 
 TEXTS = ("instruction", "prompt", "source_prompt", "expand", "expand_model", "codec")
 LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # that torch's generators take
@@ -111,9 +111,12 @@ class Job:
             if path.resolve() == self.input.resolve():
                 raise UserError(f"the output {path} is the input; give another output")
             check_files(self.given, path)
-        if not names_still(self.output):
-            choose_codec(self.output, self.codec)
-        return Clip(self.input, self.start, self.end, self.fps)
+        still = names_still(self.output)
+        choose_codec(self.output, None if still else self.codec)  # a list's codec is for its videos
+        clip = Clip(self.input, self.start, self.end, self.fps)
+        if still:
+            check_still(self.output, clip.info.frames, (clip.info.height, clip.info.width))
+        return clip
 
     def _check_input(self) -> None:
         if not os.path.isfile(self.input):  # unlike pathlib, takes names of any length

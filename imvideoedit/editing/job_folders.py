@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from PIL import Image
-
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.containers import opened, video_stream
+from imvideoedit.video.kinds import kind_of
 
 # What has one of these endings is meant to be edited, so that it is an error where it does not open.
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif")
@@ -55,12 +54,8 @@ def _note(folder: Path, skipped: list[str], folders: int) -> str:
 
 
 def is_still(path: Path) -> bool:
-    """Whether a file is a single image, by its ending if that is a common one; False where there is no such file."""
-    ending = path.suffix.lower()
-    if ending in (*STILLS, *VIDEOS):
-        return ending in STILLS
+    """Whether a file is a single image, by its content; by its ending where it is missing or damaged."""
     try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) == 1
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
+        return kind_of(path) == "still"
+    except UserError:
+        return path.suffix.lower() in STILLS

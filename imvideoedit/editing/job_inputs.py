@@ -115,5 +115,7 @@ def _digest(name: str, path: Path) -> str:
             with file_path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check the input {name}") from error
+        gone = isinstance(error, FileNotFoundError)
+        what = f"there is nothing at {path}" if gone else f"{path} cannot be read ({error.strerror})"
+        raise UserError(f"{what}; check the input {name}") from error
     return digest.hexdigest()[:16]
