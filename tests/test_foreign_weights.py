@@ -66,7 +66,7 @@ def damaged_tensors(state, rng):
         elif kind == 2:
             key = key[: rng.randrange(len(key))] + rng.choice(WORDS) + key[rng.randrange(len(key)) :]
         elif kind == 3:
-            tensor = (tensor.abs() * 3).to(rng.choice(DTYPES))
+            tensor = (tensor.float().abs() * 3).to(rng.choice(DTYPES))
         elif kind == 4:
             tensor = torch.ones(rng.choice(SHAPES))
         else:

@@ -136,5 +136,5 @@ def test_a_damaged_answer_is_named_and_one_rater_has_no_alpha(rows, tmp_path):
     session, ratings = rate(rows, {"r": {"ours": 5, "other": 1}}, tmp_path)
     assert math.isnan(agreement_of_raters(session.items, ratings, "ratings"))
     (tmp_path / "ratings" / "r" / f"{session.items[0].key}.json").write_text("{")
-    with pytest.raises(UserError, match="not a valid rating"):
+    with pytest.raises(UserError, match="remove it, and the question is asked again"):
         Ratings(tmp_path / "ratings").read(session.items)

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.json_file import parse_json
+from imvideoedit.common.json_file import DECODER
 
 ContentPart = str | bytes | np.ndarray
 """ContentPart of a message: text, an image file's bytes, or uint8 pixels ``[H, W, 3]``."""
@@ -68,17 +68,13 @@ def fitting_json(text: str, schema: type[BaseModel]) -> str:
     problem = "it holds no complete JSON object"
     for start in re.finditer("{", text):
         try:
-            _, end = json.JSONDecoder().raw_decode(text, start.start())
-            found = text[start.start() : end]
-            parse_json(found, "the answer")
-            schema.model_validate_json(found)
-            return found
+            _, end = DECODER.raw_decode(text, start.start())
+            schema.model_validate_json(text[start.start() : end])
+            return text[start.start() : end]
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             problem = f"{'.'.join(map(str, first['loc'])) or 'object'}: {first['msg']}"
-        except UserError as error:
-            problem = str(error)
-        except (ValueError, RecursionError):  # no JSON, or nested deeper than any answer
+        except (ValueError, RecursionError):  # no JSON, NaN in it, or nested deeper than any answer
             pass
     raise Unanswered(f"the answer does not fit {schema.__name__} ({problem})")
 

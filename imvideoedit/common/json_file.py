@@ -114,6 +114,10 @@ def _check(value: Any, depth: int) -> None:
             _check(own, depth + 1)
 
 
+# For texts with JSON somewhere in them, whose numbers and texts a schema checks.
+DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float, object_pairs_hook=_object)
+
+
 def _shown(text: str) -> str:
     return ascii(text[:30])
 
