@@ -100,8 +100,17 @@ class Job:
         """The part of the input that is edited.
 
         Raises:
-            UserError: the input is missing or cannot be read, the range is empty, the output is the input, or its
-                name does not fit the codec; a file of ``inputs`` is missing or is the output.
+            UserError: what :meth:`check` finds; the input cannot be read, or the range is empty.
+        """
+        self.check()
+        return Clip(self.input, self.start, self.end, self.fps)
+
+    def check(self) -> None:
+        """See that the files are there and fit each other, without reading them.
+
+        Raises:
+            UserError: the input is missing or empty, the output is the input, or its name does not fit the codec; a
+                file of ``inputs`` is missing or is the output.
         """
         self._check_input()
         if self.input.stat().st_size == 0:
@@ -112,7 +121,6 @@ class Job:
             check_files(self.given, path)
         if self.output.suffix.lower() not in STILLS:
             choose_codec(self.output, self.codec)
-        return Clip(self.input, self.start, self.end, self.fps)
 
     def _check_input(self) -> None:
         if not os.path.isfile(self.input):  # unlike pathlib, takes names of any length
