@@ -73,7 +73,8 @@ def edit_file(
         UserError: the input cannot be read or the output not written, a setting is out of its range, what the adapter
             takes is missing, unknown or does not fit, or memory ran out, also at the next lower offload level.
     """
-    # Before anything is read: where a file is replaced meanwhile, the edit counts as that of the old one.
+    job.check()
+    # Before a frame is read: where a file is replaced meanwhile, the edit counts as that of the old one.
     facts, clip = job.facts(), job.open_clip()
     pipeline.check_inputs(job.given)
     inputs = from_files(known_inputs(pipeline.method.inputs), job.given, clip)

@@ -101,8 +101,21 @@ class Job:
         """The part of the input that is edited.
 
         Raises:
-            UserError: the input is missing or cannot be read, the range is empty, the output is the input, or its
-                name does not fit the codec; a file of ``inputs`` is missing or is the output.
+            UserError: what :meth:`check` finds; the input cannot be read, the range is empty, or the output is a
+                picture that cannot hold its frames.
+        """
+        self.check()
+        clip = Clip(self.input, self.start, self.end, self.fps)
+        if names_still(self.output):
+            check_still(self.output, clip.info.frames, (clip.info.height, clip.info.width))
+        return clip
+
+    def check(self) -> None:
+        """See that the files are there and fit each other, without reading them.
+
+        Raises:
+            UserError: the input is missing or empty, the output is the input, or its name does not fit the codec; a
+                file of ``inputs`` is missing or is the output.
         """
         self._check_input()
         if self.input.stat().st_size == 0:
@@ -111,12 +124,8 @@ class Job:
             if path.resolve() == self.input.resolve():
                 raise UserError(f"the output {path} is the input; give another output")
             check_files(self.given, path)
-        still = names_still(self.output)
-        choose_codec(self.output, None if still else self.codec)  # a list's codec is for its videos
-        clip = Clip(self.input, self.start, self.end, self.fps)
-        if still:
-            check_still(self.output, clip.info.frames, (clip.info.height, clip.info.width))
-        return clip
+        # A list's codec is for its videos.
+        choose_codec(self.output, None if names_still(self.output) else self.codec)
 
     def _check_input(self) -> None:
         if not os.path.isfile(self.input):  # unlike pathlib, takes names of any length
