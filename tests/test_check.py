@@ -93,9 +93,9 @@ def test_what_training_would_not_see_is_told_by_kind(tmp_path):
     code, out, err = check(tmp_path, "--max-area", 64 * 64)
     assert (code, err) == (0, "") and out.splitlines()[-1] == "4 of 4 rows are good"
     warnings = [line.removeprefix("warning: ") for line in out.splitlines() if line.startswith("warning: ")]
-    assert warnings[0].startswith("1 cropped by more than a quarter, first row 0 (p0): 7") and "240x20" in warnings[0]
+    assert warnings[0].startswith("1 cropped by more than a quarter, first row 0 (p0): 86% of 240x20 is outside 80x48")
     assert "2 texts cut off, first row 0 (p0): 601 words, of which the model reads at most 511 tokens" in warnings
-    assert "1 blown up, first row 1 (p1): 8.0 times, 8x8 to 64x64" in warnings
+    assert "2 blown up, first row 0 (p0): 2.4 times, 240x20 to 80x48" in warnings
     same = "1 different texts that are the same as far as they are read, first row 1 (p1): as row 0 (p0)"
     assert same in warnings
     assert "1 much reduced, first row 2 (p2): to 0.10, 640x640 to 64x64" in warnings
