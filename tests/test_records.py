@@ -141,9 +141,9 @@ def test_names_that_leave_the_folder_are_refused(tmp_path, name):
         ({"source": 3}, "source is not a file name"),
         ({"source": ..., "target": None}, "lacks source, target"),
         ({"scores": [1]}, "scores is not an object"),
-        ({"scores": {"judge": "good"}}, "it holds NaN, which JSON has no word for"),
+        ({"scores": {"judge": "good"}}, "score 'judge' is not a finite number"),
         ({"scores": {"judge": float("nan")}}, "it holds NaN, which JSON has no word for"),
-        ({"scores": {"judge": True}}, "it holds NaN, which JSON has no word for"),
+        ({"scores": {"judge": True}}, "score 'judge' is not a finite number"),
     ],
 )
 def test_rows_off_the_schema_say_what_is_wrong(tmp_path, changes, message):
