@@ -9,12 +9,14 @@ from imvideoedit.layers.rope import plane_table
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.wan.forward import unpatch
 from tests.conftest import tiny_batch, tiny_transformer
-from tests.test_methods import SIGMA, installed
+from tests.test_methods import SIGMA, installed, two_stream
+
+ROW = two_stream(AlignedUpdate, {"source_stream": "cached"})
 
 
 def test_the_aligned_update_reads_the_source_token_at_its_own_place():
     """With Φ₁ silent, one source token moves the velocity through its own place in the block and nowhere else."""
-    transformer, method = installed((AlignedUpdate, {"source_stream": "cached"}), num_layers=1)
+    transformer, method = installed(ROW, num_layers=1)
     nn.init.zeros_(method.blocks[0].phi_1.attention.to_out.weight)
     h_BLD, source_BLD, text_BTD = torch.randn(1, 12, 24), torch.randn(1, 12, 24), torch.randn(1, 5, 24)
     context = SimpleNamespace(text_BTD=text_BTD, grid=(2, 2, 3), plane=lambda position: _plane(transformer))
@@ -30,7 +32,7 @@ def test_the_aligned_update_reads_the_source_token_at_its_own_place():
 
 def test_a_full_pull_returns_the_source():
     """With M = 1 the velocity leads from x straight to the source, whatever the transformer says."""
-    transformer, method = installed((AlignedUpdate, {"source_stream": "cached"}))
+    transformer, method = installed(ROW)
     nn.init.zeros_(method.anchor[1].weight)
     nn.init.constant_(method.anchor[1].bias, 20.0)
     batch = tiny_batch()

@@ -23,9 +23,9 @@ from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
+from tests.browser import BROWSER, DRIVER, until
 from tests.processes import command_environment
 from tests.recipes import build
-from tests.test_app import BROWSER, DRIVER, until
 
 PAIRS = 12
 

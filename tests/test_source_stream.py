@@ -8,13 +8,16 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.methods.two_stream import TwoStreamMethod
 from tests.conftest import tiny_batch
-from tests.test_methods import SIGMA, VARIANTS, every, installed
+from tests.test_methods import ROWS, SIGMA, every, installed
+
+TWO_STREAM = [row for row in ROWS if issubclass(row.kind, TwoStreamMethod)]
 
 
-@every([variant for variant in VARIANTS if variant[1]["adapter"] == "full"])
-def test_the_source_reaches_the_target_through_the_adapter_only(variant):
-    transformer, method = installed(variant)
+@every([row for row in TWO_STREAM if row.options["adapter"] == "full"])
+def test_the_source_reaches_the_target_through_the_adapter_only(row):
+    transformer, method = installed(row)
     # What all that reads the source passes through.
     last = (".out", "anchor.1") if isinstance(method, AlignedUpdate) else ("to_out",)
     for name, module in method.named_modules():
@@ -28,9 +31,9 @@ def test_the_source_reaches_the_target_through_the_adapter_only(variant):
     assert torch.equal(one, two)
 
 
-@every(VARIANTS)
-def test_observed_features_change_nothing(variant):
-    transformer, method = installed(variant)
+@every(TWO_STREAM)
+def test_observed_features_change_nothing(row):
+    transformer, method = installed(row)
     batch = tiny_batch()
     observed = method.condition(transformer, batch)
     fresh = method.velocity(transformer, batch)
@@ -50,11 +53,11 @@ def test_observed_features_change_nothing(variant):
     assert observed.prepared_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.prepared) if kept is not None)
 
 
-@every([variant for variant in VARIANTS if variant[1].get("source_stream") == "cached"])
+@every([row for row in TWO_STREAM if row.options["source_stream"] == "cached"])
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("tokens", [1, 12])
-def test_frames_that_are_edited_in_parts_are_the_same(variant, keep, tokens, monkeypatch):
-    transformer, method = installed(variant)
+def test_frames_that_are_edited_in_parts_are_the_same(row, keep, tokens, monkeypatch):
+    transformer, method = installed(row)
     batch = tiny_batch()
     with torch.no_grad():
         whole = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)

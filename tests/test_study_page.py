@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.browser import BROWSER, DRIVER, parts, press, until
 from tests.edited_clips import write_edits
 from tests.processes import PATIENCE, command_environment, interruptible
-from tests.test_app import BROWSER, DRIVER, parts, press, until
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
