@@ -29,7 +29,9 @@ def folder(tmp_path):
     RunFolder(OmegaConf.create(BEGUN | {"run_dir": str(tmp_path)})).start()
     (tmp_path / "checkpoints/step-00000002.ckpt").parent.mkdir()
     (tmp_path / "checkpoints/step-00000002.ckpt").mkdir()
-    (tmp_path / "checkpoints/step-00000002.json").write_text('{"step": 2, "files": {}}')
+    (tmp_path / "checkpoints/step-00000002.json").write_text(
+        '{"step": 2, "files": {}, "strategy": "single", "processes": 1}'
+    )
     return tmp_path
 
 

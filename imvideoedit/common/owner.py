@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import read_json
 
 FILE = ".owner"
 # By launchers, for the processes of one run; the first one owns the folder for all of them.
@@ -91,7 +92,7 @@ def _locked(path: Path, wait: bool) -> int:
 def _holder(path: Path) -> str:
     """Who wrote the file, in words; empty if that cannot be read."""
     try:
-        facts = json.loads(path.read_text())
+        facts = read_json(path)
         return f"{facts['what']}, process {int(facts['process'])} on {facts['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError):
         return ""

@@ -1,19 +1,21 @@
 """Hugging Face data sets, saved by ``save_to_disk`` or as parquet files, with our columns or mapped ones."""
 
 import glob
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import read_json
 from imvideoedit.data.columns import PLAIN, choose_columns, says
 from imvideoedit.data.fields import inside, mapped_record
 from imvideoedit.data.media import Medium
 from imvideoedit.data.own_rows import FIELDS, own_record
 from imvideoedit.data.pair_record import SIDES, PairRecord, Rows
 from imvideoedit.data.splits import choose_split, files_of_split, refuse_split
+
+SAVE_AGAIN = "save the data set again"
 
 
 def read_dataset(path: Path, columns: Mapping[str, str], split: str | None = None) -> Rows:
@@ -90,14 +92,14 @@ def _saved(folder: Path, split: str | None) -> tuple[Any, str]:
 
     said = ""
     if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+        splits = read_json(folder / "dataset_dict.json", fix=SAVE_AGAIN)["splits"]
         name = choose_split(folder, splits, split)
         others = ", ".join(sorted(set(splits) - {name}))
         said = f"; the split {name}, not used: {others}" if others else ""
         folder = inside(folder, name)
     else:
         refuse_split(folder, split, "a saved data set")
-    for file in json.loads((folder / "state.json").read_text())["_data_files"]:
+    for file in read_json(folder / "state.json", fix=SAVE_AGAIN)["_data_files"]:
         inside(folder, file["filename"])
     return _undecoded(datasets.load_from_disk(str(folder)).with_format(None)), said
 

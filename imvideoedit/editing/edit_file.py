@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 import imvideoedit
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
 from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
 from imvideoedit.editing.inputs import Sources, from_files, known_inputs
@@ -164,7 +165,7 @@ def why_made_again(job: Job, model: str) -> str | None:
     """
     wanted = {**job.facts(), "model": model}
     del wanted["input"]  # a name
-    wanted = json.loads(json.dumps(wanted))
+    wanted = parse_json(json.dumps(wanted), "the job")  # as metadata hold it
     differing: set[str] = set()
     missing = False
     for path in job.files:
@@ -186,7 +187,6 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     """What an edited file's metadata says of how it was made; None where it says nothing."""
     try:
         text = read_metadata(path).get(METADATA_KEY)
-        facts = json.loads(text) if text else None
-    except (OSError, UserError, ValueError, RecursionError):
+        return parse_json(text, str(path)) if text else None
+    except (OSError, UserError):
         return None
-    return facts if isinstance(facts, dict) else None

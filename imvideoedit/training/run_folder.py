@@ -9,9 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import parse_json, read_json
 from imvideoedit.common.owner import is_first_process
 from imvideoedit.training.checkpoints import latest
 from imvideoedit.training.run_settings import changed, flattened, refused, shown
+
+REMEDY = "remove it, or begin another run with name=ANOTHER"
 
 
 class RunFolder:
@@ -81,7 +84,9 @@ class RunFolder:
         """The settings of the start before, by dotted names."""
         settings = flattened(_read(self._begun))
         for line in lines:
-            settings |= {name: new for name, (_, new) in json.loads(line)["changed"].items()}
+            settings |= {
+                name: new for name, (_, new) in parse_json(line, str(self.folder), fix=REMEDY)["changed"].items()
+            }
         return settings
 
     def _write(self, path: Path) -> None:
@@ -96,7 +101,4 @@ def _new_names(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
 
 
 def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it, or begin another run with name=ANOTHER") from error
+    return read_json(path, fix=REMEDY)

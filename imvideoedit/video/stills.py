@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
 from imvideoedit.video.pngs import save_png
 
 _DESCRIPTION = 0x010E  # EXIF's ImageDescription, which all formats but PNG hold
@@ -100,9 +101,11 @@ def still_texts(path: Path) -> dict[str, str]:
     try:
         with Image.open(path) as image:
             texts = {str(key): text for key, text in image.info.items() if isinstance(text, str)}
-            with contextlib.suppress(ValueError, TypeError):
-                found = json.loads(image.getexif()[_DESCRIPTION]) if _DESCRIPTION in image.getexif() else {}
-                texts |= {key: text for key, text in found.items() if isinstance(text, str)} if found else {}
+            description = image.getexif().get(_DESCRIPTION)
+            if isinstance(description, str):
+                with contextlib.suppress(UserError):  # somebody else's words
+                    found = parse_json(description, str(path))
+                    texts |= {key: text for key, text in found.items() if isinstance(text, str)}
             return texts
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path} is no picture that can be read; give one") from error
