@@ -120,7 +120,7 @@ def test_an_upload_can_be_cancelled_and_a_closed_page_stops_its_edit(browser, tm
     best = int(steps.get_property("value"))
     press(browser, "#quality input")  # draft
     until(lambda: int(steps.get_property("value")) < best)
-    steps.send_keys("00000")
+    steps.send_keys("000")  # minutes of steps
     parts(browser, "#instruction textarea")[0].send_keys("add a red ball")
     press(browser, "#run")
     says(browser, "Editing")
