@@ -57,5 +57,5 @@ def is_still(path: Path) -> bool:
     """Whether a file is a single image, by its content; by its ending where it is missing or damaged."""
     try:
         return kind_of(path) == "still"
-    except UserError:
+    except (UserError, OSError):  # such as a name that is too long
         return path.suffix.lower() in STILLS
