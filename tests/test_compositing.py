@@ -1,11 +1,13 @@
 """The source's own pixels where nothing changed, the edit where something did."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imvideoedit.common.errors import UserError
+from imvideoedit.common.errors import Note, UserError
 from imvideoedit.editing.compositing import BLOCK, RAMP, REACH, blend, change_mask, composite_source
 from imvideoedit.editing.sampling_config import SamplingConfig
 
@@ -74,3 +76,15 @@ def test_a_level_out_of_range_is_named(bundled_pipeline, keep):
         bundled_pipeline(grey(1), "anything", keep=keep)
     with pytest.raises(UserError, match="keep"):
         SamplingConfig(keep=keep)
+
+
+@pytest.mark.parametrize(("added", "noted"), [(3, True), (90, False)])
+def test_an_edit_that_keeps_every_pixel_says_so(added, noted):
+    source = np.full((20, 24, 24, 3), 100, np.uint8)
+    views = zip(source, source, source + np.uint8(added), strict=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frames = np.stack(list(composite_source(views, 14.0)))
+    assert np.array_equal(frames, source) == noted
+    said = [str(each.message) for each in caught if issubclass(each.category, Note)]
+    assert len(said) == noted and all("keep=14" in words and "\n" not in words for words in said)

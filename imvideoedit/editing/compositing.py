@@ -4,6 +4,7 @@ Shapes: F frames, H W pixels, C colours.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from imvideoedit.common.errors import Note
 from imvideoedit.video.geometry import resized
 
 BLUR = 1 / 21  # of the frame's mean side: smaller differences do not decide on their own
@@ -83,24 +85,36 @@ def composite_source(
         shares: of each frame, see :func:`blend`.
 
     Returns:
-        Frames, uint8 ``[H, W, 3]``.
+        Frames, uint8 ``[H, W, 3]``. Where the edit changes none of them, a ``Note`` says so at the end.
     """
+    changed = False
     held: list[tuple[Views, np.ndarray | None]] = []
     before = 0  # held frames that are done already
     for views, share_HW in zip(frames, repeat(None) if shares is None else shares, strict=False):
         held.append((views, share_HW))
         if len(held) == before + BLOCK + REACH:
-            yield from _blended(held, before, before + BLOCK, level)
+            mixed, differs = _blended(held, before, before + BLOCK, level)
+            yield from mixed
+            changed |= differs
             held, before = held[before + BLOCK - REACH :], REACH
     if len(held) > before:
-        yield from _blended(held, before, len(held), level)
+        mixed, differs = _blended(held, before, len(held), level)
+        yield from mixed
+        changed |= differs
+    if not changed:
+        words = f"no pixel is edited, as none that may change differs by more than keep={level:g} grey levels"
+        warnings.warn(Note(f"{words}; lower keep, or set it to 0"), stacklevel=2)
 
 
-def _blended(held: list[tuple[Views, np.ndarray | None]], first: int, last: int, level: float) -> np.ndarray:
+def _blended(
+    held: list[tuple[Views, np.ndarray | None]], first: int, last: int, level: float
+) -> tuple[np.ndarray, bool]:
+    """Some of the held frames, and whether any of them is not the source's."""
     source, fitted, edited = (np.stack(views) for views in zip(*(views for views, _ in held), strict=True))
     mask_FHW = change_mask(fitted, edited, level)[first:last]
     larger = np.stack(list(resized(edited[first:last], source.shape[1:3])))
-    return blend(source[first:last], larger, mask_FHW, [share for _, share in held[first:last]])
+    mixed = blend(source[first:last], larger, mask_FHW, [share for _, share in held[first:last]])
+    return mixed, not np.array_equal(mixed, source[first:last])
 
 
 def composite(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
 
 LISTS = (".jsonl", ".csv")
 MOST = 2**64  # no number of a row is as large
@@ -70,22 +71,9 @@ def _columns(path: Path, table: Iterator[list[str]]) -> list[str]:
 def _object(line: str) -> dict[str, Any] | str:
     """The object of a line, or what is wrong with it."""
     try:
-        row = json.loads(line, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        return f"it is no JSON ({error}); give one object a line"
-    except (ValueError, RecursionError):
-        return "it has too many digits or brackets; give one object a line, with texts and numbers"
+        return parse_json(line, "the row", fix="give one object a line")
     except UserError as error:
         return str(error)
-    return row if isinstance(row, dict) else "it is no JSON object; give one object a line"
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise UserError(f"it has the field {next(name for name in names if names.count(name) > 1)!r} twice; remove one")
-    return row
 
 
 def parse_text(key: str, value: Any) -> str:
