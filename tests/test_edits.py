@@ -79,7 +79,7 @@ def test_a_folder_of_videos_is_compared_by_their_names(edits, tmp_path):
 @pytest.mark.parametrize(
     "line, words",
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ('{"instruction": "x"}', "no source"),
         ('{"source": "a.mp4"}', "no instruction"),
         ('{"source": "gone.mp4", "instruction": "x"}', "no source at"),
