@@ -1,5 +1,6 @@
 """Tiny random models with the real classes: a transformer, and a whole diffusers folder to load."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from imvideoedit.editing.pipeline import EditPipeline
 
 # Nothing here may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)  # tiny tensors gain nothing by more, and several processes would wait for each other's
 
 TINY_TRANSFORMER = {
     "num_attention_heads": 2,
@@ -65,6 +67,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     longest = {f"test_{name}.py": place for place, name in enumerate(LONGEST, start=-len(LONGEST))}
     items.sort(key=lambda item: (item.path in slow, longest.get(item.path.name, 0)))
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries have made is kept to the end: no collection need look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

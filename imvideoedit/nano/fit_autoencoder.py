@@ -43,14 +43,14 @@ class AutoencoderFit(lightning.LightningModule):
         return WorldBatches(self.seed, self.steps, self.shapes, start, ranks).loader()
 
 
-def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int = 600) -> None:
+def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int) -> None:
     """The closed-form initialisation, from ``clips`` training clips of nine frames."""
     rng = np.random.default_rng((seed, 1 << 30))
     autoencoder.fit_linear(videos([sample_scene(rng, "train") for _ in range(clips)], 9))
 
 
 @torch.no_grad()
-def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int = 400) -> None:
+def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int) -> None:
     """Weigh the latent channels, and write their mean and standard deviation in training clips into the config.
 
     All channels share one standard deviation: separate ones would undo the weights.
