@@ -32,7 +32,10 @@ TINY_TRANSFORMER = {
     "num_layers": 2,
     "rope_max_seq_len": 64,
 }
-LONGEST = ("trainers", "resume", "nano_pretrain", "train", "app", "edit", "run_jobs", "recipe_models")
+LONGEST = (
+    *("trainers", "resume", "train", "app", "app_inputs", "edit", "run_jobs", "batches", "nano_pretrain"),
+    *("recipe_models", "data_forms", "study_page", "recipe_review"),
+)
 WORDS = "a red blue ball cube rolls on the sand snow at night".split()
 
 
