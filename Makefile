@@ -13,15 +13,15 @@ WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 OPTIONAL := timm>=1.0 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50 wandb>=0.20
 OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb|bitsandbytes)|find_spec."(timm|torchvision)' tests/*.py)
 
-.PHONY: demo test proof lint install clean
+.PHONY: demo test proof lint bytecode install clean
 
 demo: $(STAMP)
 	$(BIN)/python -m imvideoedit.demo
 
-test: lint
+test: lint bytecode
 	$(BIN)/python -m pytest $(WORKERS) --maxfail=5 -m "not proof"
 
-proof: lint .venv-extras/$(INSTALLED)
+proof: lint bytecode .venv-extras/$(INSTALLED)
 	$(BIN)/python -m pytest $(WORKERS)
 	$(EXTRAS)/python -m pytest $(OPTIONAL_TESTS)
 
@@ -29,6 +29,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Some hundred processes of the tests import the package: compiled once, also where PYTHONDONTWRITEBYTECODE is set.
+bytecode: $(STAMP)
+	@$(BIN)/python -m compileall -q imvideoedit data_recipes tests
 
 install: $(STAMP)
 

@@ -6,14 +6,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import PATIENCE, command_environment
+from tests.processes import PATIENCE, Command, command_environment
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -21,20 +22,29 @@ FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "enable-unsafe-swiftshader
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str], folder: Path) -> Iterator[str]:
+def serving(folder: Path, module: str, *arguments: str, forked: bool = True) -> Iterator[str]:
     """The address of the page that a command serves, with ``folder`` for temporary files; it must end as it should."""
-    environment = command_environment() | {"TMPDIR": str(folder)}
     before = {path.name for path in folder.iterdir()}
-    with (folder / "errors").open("w") as errors:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    assert process.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-    assert found, (folder / "errors").read_text()
-    yield found[0]
+    environment = command_environment() | {"TMPDIR": str(folder)}
+    process: Command | subprocess.Popen[str]
+    if forked:
+        process = Command(module, *arguments, env=environment)
+    else:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment, **pipes)
+    yield address_of(process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(PATIENCE) == 0
-    assert (folder / "errors").read_text() == ""
-    assert {path.name for path in folder.iterdir()} - before == {"errors"}, "temporary files are left"
+    errors = process.communicate()[1]
+    assert (process.returncode, errors) == (0, "")
+    assert {path.name for path in folder.iterdir()} == before, "temporary files are left"
+
+
+def address_of(process: "Command | subprocess.Popen[str]") -> str:
+    """The address that a command prints as it begins to serve."""
+    line = process.first_line() if isinstance(process, Command) else process.stdout.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert found, process.communicate()[1]
+    return found[0]
 
 
 @contextlib.contextmanager

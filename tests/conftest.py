@@ -1,5 +1,6 @@
 """Tiny random models with the real classes: a transformer, and a whole diffusers folder to load."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from imvideoedit.editing.pipeline import EditPipeline
 
 # Nothing here may reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)  # tiny tensors gain nothing by more, and several processes would wait for each other's
 
 TINY_TRANSFORMER = {
     "num_attention_heads": 2,
@@ -30,7 +32,10 @@ TINY_TRANSFORMER = {
     "num_layers": 2,
     "rope_max_seq_len": 64,
 }
-LONGEST = ("trainers", "resume", "nano_pretrain", "train", "app", "edit", "run_jobs", "recipe_models")
+LONGEST = (
+    *("trainers", "resume", "train", "app", "app_inputs", "edit", "run_jobs", "batches", "nano_pretrain"),
+    *("recipe_models", "data_forms", "study_page", "recipe_review"),
+)
 WORDS = "a red blue ball cube rolls on the sand snow at night".split()
 
 
@@ -65,6 +70,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     longest = {f"test_{name}.py": place for place, name in enumerate(LONGEST, start=-len(LONGEST))}
     items.sort(key=lambda item: (item.path in slow, longest.get(item.path.name, 0)))
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries have made is kept to the end: no collection need look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

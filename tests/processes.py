@@ -11,6 +11,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -29,6 +30,7 @@ SERVER.set_forkserver_preload(
         *("diffusers.pipelines.wan.pipeline_wan", "transformers.models.umt5.modeling_umt5"),
         *("hydra.main", "hydra.utils", "av", "scipy.stats", "scipy.signal", "skimage.metrics", "pyarrow.parquet"),
         *("datasets", "rich.progress", "openai", "pydantic", "matplotlib.pyplot", "jinja2"),
+        "tests.frozen",  # the last
     ]
 )
 
@@ -79,7 +81,9 @@ class Command:
         for _, writer in pipes:
             writer.close()
         pool = ThreadPoolExecutor(len(pipes))
-        self._said: list[Future[str]] = [pool.submit(_read, reader) for reader, _ in pipes]
+        self._first: list[Future[str]] = [Future() for _ in pipes]
+        readers = [reader for reader, _ in pipes]
+        self._said = [pool.submit(_read, *each) for each in zip(readers, self._first, strict=True)]
         pool.shutdown(wait=False)
 
     @property
@@ -99,6 +103,10 @@ class Command:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+    def first_line(self) -> str:
+        """The first line that it writes to stdout, once it is there; empty if it ends without one."""
+        return self._first[0].result(PATIENCE)
 
     def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
         """Wait for its end; what it wrote to stdout and stderr."""
@@ -120,10 +128,11 @@ def run(module: str, *arguments: Any, forked: bool = True, **options: Any) -> su
     return subprocess.CompletedProcess(process.args, process.returncode or 0, out, err)
 
 
-def _read(reader: Connection) -> str:
+def _read(reader: Connection, first: Future[str]) -> str:
     with os.fdopen(os.dup(reader.fileno()), encoding="utf-8", errors="replace") as file:
         reader.close()
-        return file.read()
+        first.set_result(file.readline())
+        return first.result() + file.read()
 
 
 def _main(
@@ -140,6 +149,7 @@ def _main(
     sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8", closefd=False) for number in (1, 2))
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # looked up again, in this environment
     if env.get("OMP_NUM_THREADS") == "1":
         take_one_thread()
     os.chdir(cwd)

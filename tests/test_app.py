@@ -18,11 +18,11 @@ from tests.test_edit import assert_one_line
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
 
-APP = [sys.executable, "-m", "imvideoedit.app.command"]
+APP = "imvideoedit.app.command"
 
 
 def app(*arguments) -> subprocess.CompletedProcess:
-    return run("imvideoedit.app.command", *arguments)
+    return run(APP, *arguments)
 
 
 def test_mistakes_on_the_command_line_cost_one_line(tmp_path):
@@ -49,7 +49,7 @@ def test_without_gradio_it_says_what_to_install():
 def server(tmp_path_factory) -> Iterator[str]:
     """The page's address."""
     options = ("--port", "0", "--device", "cpu", "--max-megabytes", "1", "--max-seconds", "5")
-    with serving([*APP, *options], tmp_path_factory.mktemp("server")) as address:
+    with serving(tmp_path_factory.mktemp("server"), APP, *options, forked=False) as address:
         yield address
 
 

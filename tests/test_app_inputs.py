@@ -1,6 +1,5 @@
 """The page's mask and inputs, painted and uploaded in a real browser."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,7 @@ def records(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def server(records, tmp_path_factory) -> Iterator[str]:
     """The page of an adapter that declares a first frame and a text."""
-    command = [sys.executable, "-m", "tests.page_with_inputs", str(records)]
-    with serving(command, tmp_path_factory.mktemp("server")) as address:
+    with serving(tmp_path_factory.mktemp("server"), "tests.page_with_inputs", str(records)) as address:
         yield address
 
 

@@ -1,6 +1,7 @@
 """Batches: made before is what was made of the same contents, and nothing that happens to one edit ends the others."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from imvideoedit.editing.outputs import frame_writer
 from imvideoedit.editing.run_jobs import run_jobs
 from imvideoedit.methods.adapter_file import read_state
 from imvideoedit.video.reader import Clip, write_video
-from tests.processes import PATIENCE, command_environment
+from tests.processes import PATIENCE, SERVER, command_environment
 from tests.test_edit import adapter, edit  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
@@ -151,7 +152,9 @@ def test_any_error_of_one_edit_is_one_line_and_the_others_are_made(adapter, entr
     assert outcomes[1].note == "KeyError: 'no such thing'"
 
 
-def test_an_edit_that_ends_its_process_ends_no_other(adapter, entries):  # noqa: F811
+def test_an_edit_that_ends_its_process_ends_no_other(adapter, entries, monkeypatch):  # noqa: F811
+    # Three processes: forked from one that has imported the libraries. The next test starts them as users do.
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: {"spawn": SERVER}[method])
     entries[1], entries[3] = as_kind(Deadly, entries[1]), as_kind(Faulty, entries[3])
     found = {outcome.entry.where: outcome for outcome in run_jobs(entries, options_of(adapter), ["cpu", "cpu"])}
     assert {where for where, outcome in found.items() if outcome.state == "made"} == {"row 0", "row 2", "row 4"}

@@ -61,16 +61,17 @@ def test_the_command_prints_and_writes_its_ratios(kind, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_experiment_runs_its_own_trainer_and_goes_on_past_what_does_not_work(tmp_path, monkeypatch, capsys):
+    small = ("global_batch=4", "sampling.max_area=1024")
     cases = {
-        "full, batch 3": ("trainer=single", "data.batch_size=3"),
-        "full, batch 16": (*experiment.FAST, "data.batch_size=16"),
-        "lora, batch 16": (*experiment.FAST, "data.batch_size=16", "method.adapter=lora"),
+        "full, batch 3": ("trainer=single", "global_batch=4", "data.batch_size=3"),
+        "full, batch 4": (*experiment.FAST, *small, "data.batch_size=4"),
+        "lora, batch 4": (*experiment.FAST, *small, "data.batch_size=4", "method.adapter=lora"),
     }
     monkeypatch.setattr(experiment, "CASES", cases)
     main(["experiment", "--size", "nano", "--device", "cpu", "--json", str(tmp_path / "figures.json")])
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert "global_batch" in figures["full, batch 3"]["left_out"] and figures["encoded_pairs_per_second"] > 0
-    for name in ("full, batch 16", "lora, batch 16"):
+    for name in ("full, batch 4", "lora, batch 4"):
         assert figures[name]["seconds_a_pair"] > 0 and figures[name]["mfu"] > 0 and figures[name]["peak_gib"] > 0.1
-    assert figures["mfu"] == figures["full, batch 16"]["mfu"]
+    assert figures["mfu"] == figures["full, batch 4"]["mfu"]
     assert "13,000 pairs, 5 epochs" in capsys.readouterr().out

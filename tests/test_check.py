@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +6,11 @@ import pytest
 from PIL import Image
 
 from imvideoedit.data.check import main
+from tests.processes import run
 
 
-def check(*arguments: object) -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "imvideoedit.data.check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+def check(*arguments: object, forked: bool = True) -> tuple[int, str, str]:
+    done = run("imvideoedit.data.check", *arguments, forked=forked)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -30,7 +28,7 @@ def write_rows(folder: Path, rows: list[dict]) -> None:
 def test_a_clean_data_set_is_summed_up(tmp_path):
     rows = [write_pair(tmp_path, 0), write_pair(tmp_path, 1, task="style_transfer"), write_pair(tmp_path, 2, (40, 80))]
     write_rows(tmp_path, rows)
-    code, out, err = check(tmp_path, "--max-area", 64 * 64, "--pixel-multiple", 16)
+    code, out, err = check(tmp_path, "--max-area", 64 * 64, "--pixel-multiple", 16, forked=False)
     assert (code, err) == (0, "")
     counts = [tuple(line.split()) for line in out.splitlines() if line.startswith(" ")]
     assert counts[:4] == [("2", "relighting"), ("1", "style_transfer"), ("2", "64x48"), ("1", "80x40")]

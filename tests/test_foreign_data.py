@@ -2,9 +2,10 @@
 
 import io
 import json
-import subprocess
+import os
 import sys
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -13,33 +14,25 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.processes import command_environment
+from tests.processes import run
 
 TEXTS = {"id": "1", "task": "object_addition", "instruction": "add", "source_prompt": "a", "edited_prompt": "b"}
-# Runs a module with an audit hook that writes down what is opened and where a socket connects to.
-AUDITED = """
-import os, runpy, sys
-seen = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-def hook(event, args):
-    if event == "open" and isinstance(args[0], (str, bytes)):
-        os.write(seen, f"open {os.fsdecode(args[0])}\\n".encode())
-    elif event in ("socket.connect", "socket.getaddrinfo"):
-        os.write(seen, f"{event} {args[1:]}\\n".encode())
-sys.addaudithook(hook)
-sys.argv = sys.argv[2:]
-if sys.argv[0] == "open":
-    from imvideoedit.common.errors import UserError
-    from imvideoedit.data.records import open_records
-    try:
-        for record in open_records(sys.argv[1], sys.argv[2]):
-            record.load(), record.texts
-            for name in record.media:
-                record.read(name)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-else:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
+
+
+def audited(seen: Path, cache: Path) -> None:
+    """In a command's process, before it runs: write down what is opened and where a socket connects to."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = str(cache)  # the library has read the environment already
+    file = os.open(seen, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def hook(event: str, args: tuple) -> None:
+        if event == "open" and isinstance(args[0], str | bytes):
+            os.write(file, f"open {os.fsdecode(args[0])}\n".encode())
+        elif event in ("socket.connect", "socket.getaddrinfo"):
+            os.write(file, f"{event} {args[1:]}\n".encode())
+
+    sys.addaudithook(hook)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +120,7 @@ def test_no_reader_opens_what_a_cell_names(counting, tmp_path, form, used, kind)
     folder.mkdir()
     cell = {"address": f"{url}/x.png", "absolute": str(secret), "dots": "../secret.png"}[kind]
     write(form, folder, cell, used)
-    commands = [("open", str(folder), "auto"), ("imvideoedit.data.check", str(folder))]
+    commands = [("tests.load_records", str(folder), "auto"), ("imvideoedit.data.check", str(folder))]
     if form != "saved":
         mapping = "source=source,target=target,instruction=instruction"
         out = ("--out", str(tmp_path / "out"))
@@ -135,9 +128,7 @@ def test_no_reader_opens_what_a_cell_names(counting, tmp_path, form, used, kind)
     for command in commands:
         seen = tmp_path / "seen"
         seen.unlink(missing_ok=True)
-        environment = command_environment() | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
-        run = [sys.executable, "-c", AUDITED, str(seen), *command]
-        done = subprocess.run(run, capture_output=True, text=True, env=environment)
+        done = run(*command, before=partial(audited, seen, tmp_path / "cache"))
         lines = seen.read_text().splitlines()
         assert not [line for line in lines if "secret.png" in line or line.startswith("socket")], command
         said = done.stdout + done.stderr

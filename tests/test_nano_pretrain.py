@@ -34,7 +34,7 @@ TOY = [
     "transformer.model.ffn_dim=32", "transformer.model.attention_head_dim=12", "text_encoder.d_model=16",
     "text_encoder.d_kv=8", "text_encoder.d_ff=16", "text_encoder.num_layers=1", "autoencoder.shapes=[[2,1],[1,5]]",
     "transformer.shapes=[[2,1],[1,5]]", "measure.samples=2", "measure.steps=1", "checkpoint_every=2",
-    "precision=32-true",
+    "precision=32-true", "autoencoder.clips=60", "measure.clips=1",
 ]  # fmt: skip
 
 

@@ -3,10 +3,6 @@
 import json
 import math
 import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +19,8 @@ from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
-from tests.browser import BROWSER, DRIVER, until
-from tests.processes import command_environment
+from tests.browser import BROWSER, DRIVER, address_of, until
+from tests.processes import Command
 from tests.recipes import build
 
 PAIRS = 12
@@ -115,14 +111,10 @@ def test_disagreement_comes_first(made):
 @pytest.fixture
 def page(made) -> Iterator[tuple[str, Path]]:
     """The review page's address and the recipe's folder."""
-    command = [sys.executable, "-m", "data_recipes.review", str(made), "--port", "0"]
-    process = subprocess.Popen(command, env=command_environment(), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-    assert found
-    yield found[0], made
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = Command("data_recipes.review", made, "--port", "0")
+    yield address_of(process), made
+    process.kill()
+    process.communicate()
 
 
 def open_page(address: str, reviewer: str) -> Any:

@@ -1,12 +1,14 @@
 """A run that is killed anywhere resumes, and ends as an uninterrupted one."""
 
 import csv
+import functools
 import json
 import os
 import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,16 +35,18 @@ def overrides(wan_folder: Path, *more: str, processes: int = 1) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(wan_folder, tmp_path_factory) -> dict[int, Path]:
-    """A run by one process and one by two."""
-    folders = {}
-    for processes in (1, 2):
+def uninterrupted(wan_folder, tmp_path_factory) -> Callable[[int], Path]:
+    """A run by so many processes, made once."""
+
+    @functools.cache
+    def made(processes: int) -> Path:
         folder = tmp_path_factory.mktemp(f"uninterrupted{processes}")
         write_pairs(folder / "pairs", 26)
         run = Run(folder, overrides(wan_folder, processes=processes), processes)
         assert run.wait() == [0] * processes, run.said()
-        folders[processes] = folder
-    return folders
+        return folder
+
+    return made
 
 
 def steps_logged(folder: Path) -> list[int]:
@@ -55,7 +59,7 @@ def steps_logged(folder: Path) -> list[int]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_at_random_it_ends_with_the_same_adapter(uninterrupted, wan_folder, tmp_path, processes):
     draw, killed = random.Random(processes), 0
-    end = read_header(uninterrupted[processes] / "runs/tiny/adapter.safetensors").training["steps"]
+    end = read_header(uninterrupted(processes) / "runs/tiny/adapter.safetensors").training["steps"]
     while killed < KILLS:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         write_pairs(folder / "pairs", 26)
@@ -67,7 +71,7 @@ def test_killed_at_random_it_ends_with_the_same_adapter(uninterrupted, wan_folde
             run.wait()
         run = Run(folder, overrides(wan_folder, processes=processes), processes)
         assert run.wait() == [0] * processes, run.said()
-        adapters = [place / "runs/tiny/adapter.safetensors" for place in (folder, uninterrupted[processes])]
+        adapters = [place / "runs/tiny/adapter.safetensors" for place in (folder, uninterrupted(processes))]
         assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
         print(f"{killed} kills by now, {processes} processes, hash {adapter_hash(adapters[0])}", flush=True)
         assert steps_logged(folder) == sorted(set(steps_logged(folder)))
@@ -104,9 +108,9 @@ def latest_step(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.proof
 def test_two_processes_learn_what_one_learns(uninterrupted):
-    rows = [validation_losses(uninterrupted[processes]) for processes in (1, 2)]
+    rows = [validation_losses(uninterrupted(processes)) for processes in (1, 2)]
     assert len(rows[0]) > 2 and rows[0] == pytest.approx(rows[1], rel=1e-4)
-    checkpoints = [latest(folder / "runs/tiny/checkpoints") for folder in uninterrupted.values()]
+    checkpoints = [latest(uninterrupted(processes) / "runs/tiny/checkpoints") for processes in (1, 2)]
     assert [facts["processes"] for _, facts in checkpoints] == [1, 2]
 
 
@@ -122,7 +126,7 @@ def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(uni
     run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1"))
     assert run.wait() == [0], run.said()
     assert f"warning: checkpoint runs/tiny/checkpoints/{newest.name} is damaged" in run.said("out")
-    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (tmp_path, uninterrupted[1])]
+    adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (tmp_path, uninterrupted(1))]
     assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
 
 
@@ -134,7 +138,7 @@ def test_another_number_of_processes_resumes_with_the_same_data(uninterrupted, w
     assert settings["global_batch"] == 4
     run = Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1", processes=2), 2)
     assert run.wait() == [0, 0], run.said()
-    assert validation_losses(tmp_path)[-1] == pytest.approx(validation_losses(uninterrupted[1])[-1], rel=1e-4)
+    assert validation_losses(tmp_path)[-1] == pytest.approx(validation_losses(uninterrupted(1))[-1], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -1,17 +1,14 @@
 """The raters' page as it is used: the command, a real server, a real browser without a screen."""
 
 import json
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import BROWSER, DRIVER, parts, press, until
+from tests.browser import BROWSER, DRIVER, address_of, parts, press, until
 from tests.edited_clips import write_edits
-from tests.processes import PATIENCE, command_environment, interruptible
+from tests.processes import Command
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
@@ -21,17 +18,11 @@ pytestmark = pytest.mark.slow
 def study(request, tmp_path) -> Iterator[tuple]:
     """Mode, address, folder of results, and the process."""
     edits, out = write_edits(tmp_path / "edits", count=2), tmp_path / "out"
-    command = [sys.executable, "-m", "imvideoedit.evaluate", "+suite=study", f"edits={edits}", f"out={out}"]
-    command += [f"suite.mode={request.param}", "suite.port=0"]
-    with (tmp_path / "errors").open("w") as errors:
-        pipes = {"stdout": subprocess.PIPE, "stderr": errors, "text": True}
-        process = subprocess.Popen(command, env=command_environment(), preexec_fn=interruptible, **pipes)
-    assert process.stdout is not None
-    found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-    assert found, (tmp_path / "errors").read_text()
-    yield request.param, found[0], out, process
+    settings = (f"edits={edits}", f"out={out}", f"suite.mode={request.param}", "suite.port=0")
+    process = Command("imvideoedit.evaluate", "+suite=study", *settings)
+    yield request.param, address_of(process), out, process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 @pytest.fixture
@@ -93,7 +84,8 @@ def test_a_rater_answers_leaves_comes_back_and_the_report_counts_it(study, brows
         press(browser, "#next")
     until(lambda: "All are answered" in status(browser))
     process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) == 0
+    process.communicate()
+    assert process.returncode == 0
     assert len(list((out / "ratings").glob("*/*.json"))) == count
     text = (out / "report" / "report.html").read_text()
     assert f"Answers: {count}, raters: 1, questions: {count}" in text

@@ -19,10 +19,10 @@ from tests.training_runs import Run
 
 TRAINING = (
     *("+experiment=nano", "~method", "+method._target_=tests.toy_method.Toy", "name=toy", "data.frames=5"),
-    *("data.pairs=4", "data.validation_pairs=1", "data.batch_size=1", "data.resolution=32", "trainer.max_steps=50"),
+    *("data.pairs=4", "data.validation_pairs=1", "data.batch_size=1", "data.resolution=32", "trainer.max_steps=12"),
     *("task.auxiliary=null", "task.schedule=constant", "task.warmup=1", "trainer.precision=32-true"),
-    *("trainer.accelerator=cpu", "trainer.val_check_interval=50", "trainer.log_every_n_steps=10"),
-    *("callbacks.preview=null", "callbacks.checkpoint.every_n_steps=50", "callbacks.progress=null"),
+    *("trainer.accelerator=cpu", "trainer.val_check_interval=12", "trainer.log_every_n_steps=4"),
+    *("callbacks.preview=null", "callbacks.checkpoint.every_n_steps=12", "callbacks.progress=null"),
     *("sampling.steps=2", "sampling.max_area=1024", "sampling.max_frames=17", "callbacks.export.dtype=float32"),
 )
 
@@ -74,7 +74,7 @@ def with_inputs(example: Path) -> tuple[str, ...]:
     return "--first-frame", str(example / "first.png"), "--mask", str(example / "mask"), "--mask-feather", "0"
 
 
-def test_fifty_steps_move_all_that_is_trained_and_the_header_lists_the_inputs(adapter):
+def test_twelve_steps_move_all_that_is_trained_and_the_header_lists_the_inputs(adapter):
     header = read_header(adapter)
     assert header.method == "toy" and [each["name"] for each in header.inputs] == ["first_frame", "mask"]
     state = read_state(adapter)

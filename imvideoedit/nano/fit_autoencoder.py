@@ -43,21 +43,22 @@ class AutoencoderFit(lightning.LightningModule):
         return WorldBatches(self.seed, self.steps, self.shapes, start, ranks).loader()
 
 
-def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int = 600) -> None:
+def fit_start(autoencoder: NanoAutoencoder, seed: int, clips: int) -> None:
     """The closed-form initialisation, from ``clips`` training clips of nine frames."""
     rng = np.random.default_rng((seed, 1 << 30))
     autoencoder.fit_linear(videos([sample_scene(rng, "train") for _ in range(clips)], 9))
 
 
 @torch.no_grad()
-def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int = 400) -> None:
-    """Weigh the latent channels, and write their mean and standard deviation in training clips into the config.
+def fit_statistics(autoencoder: NanoAutoencoder, seed: int, clips: int) -> None:
+    """Weigh the latent channels, and write their mean and standard deviation in ``clips`` training clips, rounded up to
+    twenties, into the config.
 
     All channels share one standard deviation: separate ones would undo the weights.
     """
     autoencoder.weigh_channels()
     rng = np.random.default_rng((seed, 2 << 30))
-    parts = [videos([sample_scene(rng, "train") for _ in range(20)], 9) for _ in range(clips // 20)]
+    parts = [videos([sample_scene(rng, "train") for _ in range(20)], 9) for _ in range(-(-clips // 20))]
     latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts]).transpose(0, 1).flatten(1)
     spread = latents.std(1).square().mean().sqrt().item()
     autoencoder.register_to_config(latents_mean=latents.mean(1).tolist(), latents_std=[spread] * len(latents))

@@ -109,11 +109,11 @@ def _autoencoder(cfg: DictConfig, seconds: dict[str, float]) -> NanoAutoencoder:
         copied.load_state_dict(loaded.state_dict())
         return copied.requires_grad_(False).eval()
     autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
-    fit_start(autoencoder, cfg.seed)
+    fit_start(autoencoder, cfg.seed, cfg.autoencoder.clips)
     stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)
     seconds["autoencoder"] = fit_stage(stage, "autoencoder", cfg.autoencoder.steps, cfg)
     autoencoder.requires_grad_(False).eval()
-    fit_statistics(autoencoder, cfg.seed)
+    fit_statistics(autoencoder, cfg.seed, 2 * cfg.autoencoder.clips // 3)
     return autoencoder
 
 
@@ -121,7 +121,8 @@ def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float]) -> No
     """Measure the frozen backbone, write its folder and card, and print the quality."""
     vae: Any = backbone.vae
     torch.set_num_threads(cfg.threads * cfg.devices)
-    quality: dict[str, Any] = {f"round_trip_psnr_{f}f": round(round_trip_psnr(vae, f), 2) for f in (1, 17, 49)}
+    trips = {frames: round_trip_psnr(vae, frames, clips=cfg.measure.clips) for frames in (1, 17, 49)}
+    quality: dict[str, Any] = {f"round_trip_psnr_{frames}f": round(psnr, 2) for frames, psnr in trips.items()}
     draw = generator(backbone, cfg.measure.steps, cfg.measure.guidance)
     quality["text_to_video"] = measure(draw, cfg.measure.samples)
     save(backbone, Path(cfg.out))

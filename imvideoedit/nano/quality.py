@@ -54,13 +54,23 @@ def name_pixels(video_FHWC: np.ndarray) -> tuple[list[tuple[str, str]], np.ndarr
 
     Returns labels ``("background" or "object", colour)`` and ``[F, H, W]`` indices into them.
     """
+    labels, points_P3, label_P = _palette()
+    # Each colour is looked up once: a rendered video has far fewer of them than pixels.
+    packed = video_FHWC.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colors, which = np.unique(packed, return_inverse=True)
+    colors_C13 = ((colors[:, None] >> np.array([16, 8, 0], np.uint32)) & 255).astype(np.float32)[:, None] / 255.0
+    nearest_C = ((colors_C13 - points_P3) ** 2).sum(-1).argmin(-1)
+    return labels, label_P[nearest_C][which].reshape(video_FHWC.shape[:-1])
+
+
+@functools.cache
+def _palette() -> tuple[list[tuple[str, str]], np.ndarray, np.ndarray]:
+    """Labels, the points ``[P, 3]`` in [0, 1] that colours are compared with, and the label's index of each."""
     palette = [(("background", name), tone) for name in BACKGROUND_COLORS for tone in tones(name)]
     palette += [(("object", name), np.array(color)) for name, color in OBJECT_COLORS.items()]
-    points = np.stack([color for _, color in palette])
-    pixels = video_FHWC.astype(np.float32)[..., None, :] / 255.0
-    nearest = ((pixels - points.astype(np.float32)) ** 2).sum(-1).argmin(-1)
     labels = sorted({label for label, _ in palette})
-    return labels, np.array([labels.index(label) for label, _ in palette])[nearest]
+    points_P3 = np.stack([color for _, color in palette]).astype(np.float32)
+    return labels, points_P3, np.array([labels.index(label) for label, _ in palette])
 
 
 def seen_colors(video_FHWC: np.ndarray) -> tuple[str, str]:
