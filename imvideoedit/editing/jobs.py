@@ -8,6 +8,7 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import check_name
+from imvideoedit.common.spelling import as_spelled
 from imvideoedit.editing.job import Job, edited_name
 from imvideoedit.editing.job_folders import list_media
 from imvideoedit.editing.job_inputs import FILE_INPUTS, Given, read_inputs
@@ -118,7 +119,7 @@ def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | 
     if not values.setdefault("instruction", instruction):
         raise UserError("it has no instruction; say what to change")
     parsed = {key: _parse(key, value) for key, value in values.items()}
-    name = Path(parsed.pop("input"))
+    name = Path(as_spelled(base, parsed.pop("input")))
     source = base / name
     check_name(source)
     # Below the list's folder an input's own folder is kept, so that a/clip.mp4 and b/clip.mp4 are, in whatever list.

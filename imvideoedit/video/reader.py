@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from imvideoedit.video.animations import AnimationSource, needs_pillow
-from imvideoedit.video.colour import frame_format
+from imvideoedit.video.colour import check_colours, frame_format
 from imvideoedit.video.containers import decoded, opened, video_stream
 from imvideoedit.video.images import has_alpha, load_rgb
 from imvideoedit.video.info import VideoInfo
@@ -141,6 +141,7 @@ class _VideoSource:
             stream = video_stream(container)
             assert listing is not None and stream is not None
             self._format = frame_format(first, stream.sample_aspect_ratio)
+            check_colours(self._format.colour, str(path))
             interlaced = bool(first.interlaced_frame)
             # ffmpeg gives every GIF an alpha channel.
             alpha = self._format.alpha and not (container.format.name == "gif" and self._format.is_opaque(first))
