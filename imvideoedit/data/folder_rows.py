@@ -6,7 +6,6 @@ read equal, as macOS and others code letters with accents in two ways.
 """
 
 import unicodedata
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -34,8 +34,8 @@ def read_csv(path: Path, columns: Mapping[str, str]) -> Rows:
         raise UserError(f"{file}: not readable as CSV ({error}); save it as UTF-8 with commas") from error
     except csv.Error as error:
         raise UserError(
-            f"{file}: not readable as CSV up to line {table.reader.line_num} ({error}); close each quote, and double those in "
-            "texts"
+            f"{file}: not readable as CSV up to line {table.reader.line_num} ({error}); close each quote, and double "
+            "those in texts"
         ) from error
     twice = [name for name in present if name and present.count(name) > 1]
     if twice:

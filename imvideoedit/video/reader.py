@@ -17,7 +17,7 @@ import numpy as np
 from imvideoedit.video.animations import AnimationSource, needs_pillow
 from imvideoedit.video.colour import check_colours, frame_format
 from imvideoedit.video.containers import decoded, opened, video_stream
-from imvideoedit.video.images import has_alpha, load_rgb
+from imvideoedit.video.images import has_alpha, load_rgb, tells_origin
 from imvideoedit.video.info import VideoInfo
 from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.listing import decoded_from, list_frames
@@ -124,7 +124,8 @@ class _StillSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         height, width = load_rgb(path).shape[:2]
-        self.info = VideoInfo(width, height, False, 0, Timing.constant(STILL_FPS, 1), alpha=has_alpha(path))
+        timing = Timing.constant(STILL_FPS, 1)
+        self.info = VideoInfo(width, height, False, 0, timing, alpha=has_alpha(path), exif=tells_origin(path))
 
     def frames(self, first: int) -> Iterator[_Indexed]:
         yield first, partial(load_rgb, self._path)
