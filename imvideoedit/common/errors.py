@@ -48,7 +48,7 @@ def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args, **kwargs) -> None:
         with lasting_output():
             try:
-                with _notes_in_one_line():
+                with notes_in_one_line():
                     main(*args, **kwargs)
             except UserError as error:
                 sys.exit(_fail(str(error), 2))
@@ -119,8 +119,8 @@ def _refusal(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _notes_in_one_line() -> Iterator[None]:
-    """Show each ``Note`` without its place in the code."""
+def notes_in_one_line() -> Iterator[None]:
+    """Show each ``Note`` without its place in the code, also where warnings are turned off or into errors."""
     usual = warnings.formatwarning
 
     def form(message, category, *args, **kwargs) -> str:
@@ -128,11 +128,13 @@ def _notes_in_one_line() -> Iterator[None]:
             return f"note: {' '.join(str(message).split())}\n"
         return usual(message, category, *args, **kwargs)
 
-    warnings.formatwarning = form
-    try:
-        yield
-    finally:
-        warnings.formatwarning = usual
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        warnings.formatwarning = form
+        try:
+            yield
+        finally:
+            warnings.formatwarning = usual
 
 
 def _fail(message: str, code: int) -> int:

@@ -13,7 +13,7 @@ from imvideoedit.data.fields import inside, mapped_record
 from imvideoedit.data.media import Medium
 from imvideoedit.data.own_rows import FIELDS, own_record
 from imvideoedit.data.pair_record import SIDES, PairRecord, Rows
-from imvideoedit.data.splits import choose_split, files_of_split, refuse_split
+from imvideoedit.data.splits import choose_split, files_of_split, parquet_in, refuse_split
 
 SAVE_AGAIN = "save the data set again"
 
@@ -65,7 +65,7 @@ def parquet_files(path: Path, split: str | None) -> tuple[list[Path], str]:
     if path.is_file():
         refuse_split(path, split, "one file")
         return [path], ""
-    files = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
+    files = parquet_in(path)
     for file in files:
         if not file.resolve().is_relative_to(_repository(path.resolve())):
             raise UserError(f"{file} leads out of the data folder; put the file itself there")

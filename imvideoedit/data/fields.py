@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.spelling import as_spelled
 from imvideoedit.data.media import Medium, is_medium
 from imvideoedit.data.pair_record import PROMPTS, SIDES, PairRecord
 
@@ -35,6 +36,7 @@ def inside(folder: Path, name: Any, absolute: bool = False) -> Path:
         raise ValueError(f"{name[:60]!r}… is no file name; give one relative to the folder {folder}")
     rooted = bool(PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive)
     strange = (rooted and not absolute) or ".." in PureWindowsPath(name).parts
+    path = folder / as_spelled(folder, name)
     if strange or not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{name!r} leads out of the data folder; move the file into it and give its relative path")
     return path

@@ -1,10 +1,12 @@
 """Folders of files with equal names: pairs in ``source/`` and ``target/``, or as ai-toolkit has them.
 
-A medium is an image, a clip, or a folder of frames; its name without the ending is the row's. Captions are ``.txt``
-files of that name beside the target, in ``captions/``, or beside the source.
+A medium is an image, a clip, or a folder of frames; its name without the ending is the row's. Captions are ``.txt`` or
+``.caption`` files of that name beside the target, in ``captions/``, or beside the source. Names are equal where they
+read equal, as macOS and others code letters with accents in two ways.
 """
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from imvideoedit.data.media import Medium, is_medium
 from imvideoedit.data.pair_record import PROMPTS, SIDES, PairRecord, Rows
 
 CAPTIONS = "captions"
+WRITTEN = (".txt", ".caption")  # endings of captions
+NAMED = 3  # of the files that are no part of the data
 
 
 def read_folders(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -70,7 +74,8 @@ def _rows(path: Path, form: str, folders: Mapping[str, str]) -> Rows:
     if (path / CAPTIONS).is_dir():
         files[CAPTIONS] = _by_stem(path, path / CAPTIONS, False)
     stems = sorted(stem for stem in set(files["source"]) | set(files["target"]) if _has_media(files, stem))
-    return Rows(len(stems), partial(_read_row, path, folders, files, stems), says(form, folders))
+    form = says(form, folders) + _says_unused([places[side] for side in SIDES])
+    return Rows(len(stems), partial(_read_row, path, folders, files, stems), form)
 
 
 _Files = dict[str, dict[str, list[str]]]
@@ -82,14 +87,30 @@ def _by_stem(root: Path, place: Path, files_alone: bool) -> dict[str, list[str]]
     for one in sorted(place.iterdir()):
         if one.name.startswith((".", "_")) or (files_alone and one.is_dir()):
             continue
-        if one.is_dir() or is_medium(one.name) or one.suffix == ".txt":
-            stem = one.name if one.is_dir() else one.stem
+        if one.is_dir() or is_medium(one.name) or _is_caption(one.name):
+            stem = unicodedata.normalize("NFC", one.name if one.is_dir() else one.stem)
             found.setdefault(stem, []).append(str(one.relative_to(root)))
     return found
 
 
+def _says_unused(places: Sequence[Path]) -> str:
+    """What lies beside the pairs and is no part of them, in words; empty if there is nothing."""
+    files = [one for place in places for one in sorted(place.iterdir()) if one.is_file()]
+    unused = [
+        str(one.relative_to(one.parent.parent))
+        for one in files
+        if not (one.name.startswith((".", "_")) or is_medium(one.name) or _is_caption(one.name))
+    ]
+    more = f" and {len(unused) - NAMED} more" if len(unused) > NAMED else ""
+    return f"; not used: {', '.join(unused[:NAMED])}{more}" if unused else ""
+
+
+def _is_caption(name: str) -> bool:
+    return name.lower().endswith(WRITTEN)
+
+
 def _has_media(files: _Files, stem: str) -> bool:
-    return any(not name.endswith(".txt") for side in SIDES for name in files[side].get(stem, []))
+    return any(not _is_caption(name) for side in SIDES for name in files[side].get(stem, []))
 
 
 def _read_row(root: Path, folders: Mapping[str, str], files: _Files, stems: list[str], row: int) -> PairRecord:
@@ -98,17 +119,19 @@ def _read_row(root: Path, folders: Mapping[str, str], files: _Files, stems: list
     media: dict[str, Medium] = {}
     captions: dict[str, str] = {}
     for name, found in files.items():
-        names = [one for one in found.get(stem, []) if not one.endswith(".txt")]
+        names = [one for one in found.get(stem, []) if not _is_caption(one)]
         if len(names) > 1:
             raise UserError(f"{label}: {' and '.join(names)} have one name; keep one of them")
         if names:
             media[name] = _located(root, names[0], label, name)
-        written = [one for one in found.get(stem, []) if one.endswith(".txt")]
+        written = [one for one in found.get(stem, []) if _is_caption(one)]
+        if len(written) > 1:
+            raise UserError(f"{label}: {' and '.join(written)} are both its caption; keep one of them")
         if written:
             captions[name] = _text(_located(root, written[0], label, name), label)
     for side, other in (SIDES, SIDES[::-1]):
         if side not in media:
-            partner = next(one for one in files[other][stem] if not one.endswith(".txt"))
+            partner = next(one for one in files[other][stem] if not _is_caption(one))
             raise UserError(
                 f"{label}: {partner} has no partner in the folder {folders[side]}; give it one of that name, or "
                 "remove it"

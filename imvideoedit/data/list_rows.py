@@ -27,10 +27,19 @@ def read_csv(path: Path, columns: Mapping[str, str]) -> Rows:
     file = only_list(path, ".csv")
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.DictReader(lines)
-            rows, present = list(table), list(table.fieldnames or [])
-    except (UnicodeDecodeError, csv.Error) as error:
+            # Not strict, it would take all rows after an open quote into one text without a word.
+            table = csv.DictReader(lines, strict=True)
+            present, rows = list(table.fieldnames or []), list(table)
+    except UnicodeDecodeError as error:
         raise UserError(f"{file}: not readable as CSV ({error}); save it as UTF-8 with commas") from error
+    except csv.Error as error:
+        raise UserError(
+            f"{file}: not readable as CSV up to line {table.reader.line_num} ({error}); close each quote, and double "
+            "those in texts"
+        ) from error
+    twice = [name for name in present if name and present.count(name) > 1]
+    if twice:
+        raise UserError(f"{file}: has the column {twice[0]} twice; remove one")
     return _rows(file, "csv", len(rows), partial(_line, rows), present, DIFFSYNTH, columns)
 
 

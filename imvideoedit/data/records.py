@@ -19,7 +19,7 @@ from imvideoedit.data.list_rows import (
 )
 from imvideoedit.data.own_rows import read_own
 from imvideoedit.data.pair_record import PairRecord, Rows
-from imvideoedit.data.splits import refuse_split, split_folder
+from imvideoedit.data.splits import parquet_in, refuse_split, split_folder
 
 __all__ = ["FORMATS", "PairRecord", "Rows", "open_records"]
 
@@ -84,7 +84,7 @@ def recognise(path: Path, columns: Mapping[str, str]) -> str:
     if (path / "metadata.jsonl").is_file():
         return _list_form(path / "metadata.jsonl", columns) or "own"
     saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
-    if saved or any(path.rglob("*.parquet")):
+    if saved or parquet_in(path):
         return "datasets"
     lists = {ending: form for ending in (".jsonl", ".csv", ".json") if (form := _form_of_lists(path, ending, columns))}
     if len(lists) > 1:

@@ -15,6 +15,12 @@ NAMES = {
 }
 
 
+def parquet_in(folder: Path) -> list[Path]:
+    """The parquet files in a folder and its subfolders; hidden ones, and folders of copies and caches, do not count."""
+    found = sorted(folder.rglob("*.parquet"))
+    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
 def split_of(path: Path) -> str | None:
     """The split that a relative path says: by the file's name, or else by its nearest folder; None if none does.
 
@@ -78,7 +84,7 @@ def split_folder(path: Path, split: str | None) -> tuple[Path, str | None]:
     Raises:
         UserError: without a ``split``, a folder holds only folders of splits, and none is called train.
     """
-    if not path.is_dir() or any(path.rglob("*.parquet")) or (path / "dataset_dict.json").is_file():
+    if not path.is_dir() or parquet_in(path) or (path / "dataset_dict.json").is_file():
         return path, split
     if any(one.is_file() and one.suffix in LISTS for one in path.iterdir()):
         return path, split

@@ -8,8 +8,9 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import check_name
-from imvideoedit.editing.job import Job, edited_name
-from imvideoedit.editing.job_folders import list_media
+from imvideoedit.common.spelling import as_spelled
+from imvideoedit.editing.job import Job, edited_name, side_by_side_path
+from imvideoedit.editing.job_folders import NAMED, list_media
 from imvideoedit.editing.job_inputs import FILE_INPUTS, Given, read_inputs
 from imvideoedit.editing.job_rows import parse_flag, parse_number, parse_text, read_rows
 from imvideoedit.editing.sampling_config import SamplingConfig
@@ -70,7 +71,8 @@ def read_jobs(
             found.append(str(error))
     if not found:
         raise UserError(f"there is nothing to edit in {given}")
-    return _kept_apart(given, found, [isinstance(row, dict) and not row.get("output") for row in rows])
+    entries = _kept_apart(given, found, [isinstance(row, dict) and not row.get("output") for row in rows])
+    return _without_edits(entries, tell) if given.is_dir() else entries
 
 
 def _kept_apart(given: Path, found: list[Job | str], unnamed: list[bool]) -> list[Entry]:
@@ -101,6 +103,21 @@ def _kept_apart(given: Path, found: list[Job | str], unnamed: list[bool]) -> lis
     return entries
 
 
+def _without_edits(entries: list[Entry], tell: Callable[[str], None]) -> list[Entry]:
+    """Entries of a folder but for those that would edit an edit of another one, where both lie in one folder."""
+    jobs = [entry.job for entry in entries if entry.job is not None]
+    edits = {path for job in jobs for path in (job.output, side_by_side_path(job.output))}
+    kept = [entry for entry in entries if entry.job is None or entry.job.input not in edits]
+    if len(kept) < len(entries):
+        names = [entry.job.input.name for entry in entries if entry not in kept and entry.job is not None]
+        tell(f"not edited, as they are edits of other files here: {', '.join(names[:NAMED])}{_more(names)}")
+    return kept
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+
+
 def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | None, like: Job) -> Job:
     """A job from a row of texts or values.
 
@@ -118,7 +135,7 @@ def parse_row(row: dict[str, Any], base: Path, folder: Path, instruction: str | 
     if not values.setdefault("instruction", instruction):
         raise UserError("it has no instruction; say what to change")
     parsed = {key: _parse(key, value) for key, value in values.items()}
-    name = Path(parsed.pop("input"))
+    name = Path(as_spelled(base, parsed.pop("input")))
     source = base / name
     check_name(source)
     # Below the list's folder an input's own folder is kept, so that a/clip.mp4 and b/clip.mp4 are, in whatever list.

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 
-from imvideoedit.common.errors import UserError, lasting_output, one_line
+from imvideoedit.common.errors import UserError, lasting_output, notes_in_one_line, one_line
 from imvideoedit.editing.edit_file import edit_file, load_pipeline, why_made_again
 from imvideoedit.editing.jobs import Entry
 from imvideoedit.editing.model_options import ModelOptions
@@ -181,7 +181,7 @@ def _load_in_worker(options: ModelOptions, device: str | None) -> None:
 def _edit_in_worker(options: ModelOptions, device: str | None, entry: Entry) -> Outcome:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with lasting_output():
+        with lasting_output(), notes_in_one_line():
             _load_in_worker(options, device)
             return _edit(_worker_pipeline[0], entry)
     except KeyboardInterrupt:

@@ -75,6 +75,8 @@ def name_losses(path: Path, like: VideoInfo, source: InputContainer | None, kept
         lost.append("interlacing (both fields are in one frame; deinterlace first, such as by ffmpeg -vf bwdif)")
     if like.hdr:
         lost.append("HDR data beside the frames")
+    if like.exif:
+        lost.append("EXIF (camera, date, place)")
     if source is not None:
         counts = Counter(_described(stream) for stream in source.streams if _is_lost(stream, source, kept))
         lost += [f"{number} {what}" for what, number in counts.items()]

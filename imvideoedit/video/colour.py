@@ -10,12 +10,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.video.pixels import on_white
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
 BT601, BT709 = 6, 1
-# ffmpeg's converter has its own numbers for the matrices; those it lacks count as not stated.
+# ffmpeg's converter has its own numbers for the matrices; those it lacks are refused or count as not stated.
 _SWSCALE = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -24,6 +25,17 @@ _SWSCALE = {
     7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
+}
+# Ways to code colour that neither is for: read by another matrix, all colours would be wrong.
+_UNREADABLE = {
+    8: "YCgCo",
+    11: "Y'D'zD'x",
+    12: "derived",
+    13: "derived",
+    14: "ICtCp",
+    15: "IPT",
+    16: "YCgCo",
+    17: "YCgCo",
 }
 # The converter's faster modes round down: each read and write would darken a frame by a level. With more than one
 # thread, 10-bit results differ from call to call.
@@ -123,6 +135,20 @@ class FrameFormat:
         turned = rgb.transpose(1, 0, 2) if self.transposed else rgb
         upside_down, mirrored = self.flipped
         return np.ascontiguousarray(turned[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
+
+
+def check_colours(colour: Colour, name: str) -> None:
+    """See that frames can be read as RGB.
+
+    Raises:
+        UserError: they are coded by a matrix that is not known here; ``name`` says whose.
+    """
+    layout = VideoFormat(colour.pixel_format, 8, 8)
+    if colour.matrix in _UNREADABLE and not layout.is_rgb and len(layout.components) >= 3:
+        raise UserError(
+            f"{name} codes its colours as {_UNREADABLE[colour.matrix]} (matrix {colour.matrix}), which cannot be read "
+            "here; convert it to BT.709 first"
+        )
 
 
 def guessed_matrix(height: int) -> int:

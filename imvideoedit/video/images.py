@@ -18,6 +18,8 @@ ImageSource = Image.Image | Path | str | bytes
 
 _ORIENTATION_TAG = 0x0112
 _TURNED_ORIENTATIONS = {5, 6, 7, 8}
+# Maker, model, date, artist, copyright, and the tables of the camera's settings and of the place.
+_TELLING = {0x010F, 0x0110, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825}
 OPAQUE = 255
 
 
@@ -118,6 +120,14 @@ def has_alpha(path: Path) -> bool:
         return False
     with Image.open(path) as image:
         return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != OPAQUE
+
+
+def tells_origin(path: Path) -> bool:
+    """Whether an image's EXIF says its camera, date, place or author."""
+    if is_heic(path):
+        return False
+    with Image.open(path) as image:
+        return not _TELLING.isdisjoint(_exif(image))
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:

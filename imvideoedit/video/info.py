@@ -30,6 +30,8 @@ class VideoInfo:
     """Whether a frame holds two fields of different times, which are read as they are stored."""
     hdr: tuple[str, ...] = ()
     """ffmpeg's names of data on HDR that frames carry beside their pixels."""
+    exif: bool = False
+    """Whether a photo says its camera, date, place or author."""
 
     @property
     def frames(self) -> int:

@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.video.colour import frame_format
+from imvideoedit.video.colour import check_colours, frame_format
 from imvideoedit.video.containers import checked, opened
 from imvideoedit.video.pixels import to_srgb
 
@@ -41,6 +41,8 @@ def load_heic(path: Path, name: str) -> np.ndarray:
         frame = next(cast(Any, checked(path, container.decode(main))), None)
         if not isinstance(frame, VideoFrame):
             raise UserError(f"{name} holds no picture that can be decoded; convert it to PNG or JPEG")
-        rgb_HWC = frame_format(frame, main.sample_aspect_ratio).rgb(frame)
+        shown = frame_format(frame, main.sample_aspect_ratio)
+        check_colours(shown.colour, name)
+        rgb_HWC = shown.rgb(frame)
         profile = cast(Any, frame.side_data).get("ICC_PROFILE")
         return np.asarray(to_srgb(Image.fromarray(rgb_HWC), bytes(profile) if profile else None))

@@ -15,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 
 from imvideoedit.video.animations import AnimationSource, needs_pillow
-from imvideoedit.video.colour import frame_format
+from imvideoedit.video.colour import check_colours, frame_format
 from imvideoedit.video.containers import decoded, opened, video_stream
-from imvideoedit.video.images import has_alpha, load_rgb
+from imvideoedit.video.images import has_alpha, load_rgb, tells_origin
 from imvideoedit.video.info import VideoInfo
 from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.listing import decoded_from, list_frames
@@ -124,7 +124,8 @@ class _StillSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         height, width = load_rgb(path).shape[:2]
-        self.info = VideoInfo(width, height, False, 0, Timing.constant(STILL_FPS, 1), alpha=has_alpha(path))
+        timing = Timing.constant(STILL_FPS, 1)
+        self.info = VideoInfo(width, height, False, 0, timing, alpha=has_alpha(path), exif=tells_origin(path))
 
     def frames(self, first: int) -> Iterator[_Indexed]:
         yield first, partial(load_rgb, self._path)
@@ -141,6 +142,7 @@ class _VideoSource:
             stream = video_stream(container)
             assert listing is not None and stream is not None
             self._format = frame_format(first, stream.sample_aspect_ratio)
+            check_colours(self._format.colour, str(path))
             interlaced = bool(first.interlaced_frame)
             # ffmpeg gives every GIF an alpha channel.
             alpha = self._format.alpha and not (container.format.name == "gif" and self._format.is_opaque(first))

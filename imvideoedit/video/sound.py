@@ -9,6 +9,7 @@ from typing import cast
 
 import av
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.codec.codec import Codec
 from av.container import InputContainer, OutputContainer
@@ -166,16 +167,23 @@ def _track(source: AudioStream, output: OutputContainer, encoder: str) -> _Copie
     track: _Copied | _Encoded
     if _takes(output.format.name, source):
         stream = output.add_stream_from_template(source)
+        stream.codec_context.layout = _layout(source)
         track = _Copied(output, stream)
     else:
         rates = Codec(encoder, "w").audio_rates
         usable = not rates or source.rate in rates
         stream = cast(AudioStream, output.add_stream(encoder, rate=source.rate if usable else _COMMON_RATE))
-        stream.layout = source.layout
+        stream.layout = _layout(source)
         track = _Encoded(output, stream)
     stream.disposition = source.disposition
     carry_names(source, stream)
     return track
+
+
+def _layout(source: AudioStream) -> AudioLayout:
+    """Where each channel is heard; where the file says only how many there are, as AVI does, the usual places."""
+    named = all(channel.name != "NONE" for channel in source.layout.channels)
+    return source.layout if named else AudioLayout(f"{source.layout.nb_channels}c")
 
 
 def _subtitle_track(source: SubtitleStream, output: OutputContainer) -> _Copied | None:
