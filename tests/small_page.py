@@ -1,7 +1,7 @@
 """Serves a page of a file and a text as every page is served; ``POST /gradio_api/run/say`` answers with both.
 
-Run as ``python -m tests.small_page TITLE,HOST,KEPT_SECONDS,NAME ...``, a server for each argument, each in a process of its
-own that is forked after the slow imports. Each prints a line: its title, process, port and folder.
+Run as ``python -m tests.small_page TITLE,HOST,KEPT_SECONDS,NAME ...``, a server for each argument, in a
+process of its own that is forked after the slow imports. Each prints a line: its title, process, port and folder.
 """
 
 import os

@@ -9,6 +9,7 @@ from pathlib import Path
 from imvideoedit.app.frames import frame_pair, write_comparison
 from imvideoedit.app.live import Cancelled, Edit, LivePreview
 from imvideoedit.common.errors import UserError, one_line
+from imvideoedit.common.terminal import say
 from imvideoedit.common.web import MEGABYTE
 from imvideoedit.editing.edit_file import edit_file
 from imvideoedit.editing.job import Job
@@ -131,7 +132,7 @@ class EditQueue:
             return "failed"
         except Exception as error:  # the page and the next edits must survive it
             edit.problem = f"the edit failed ({without_folders(one_line(error), edit.job)})"
-            print(f"error: {edit.problem}", file=sys.stderr)
+            say(f"error: {edit.problem}", file=sys.stderr)
             return "failed"
         return "done"
 
