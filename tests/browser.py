@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,24 @@ def serving(command: Sequence[str], folder: Path) -> Iterator[str]:
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert found, (folder / "errors").read_text()
+    refuses_strangers(found[0])
     yield found[0]
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     assert (folder / "errors").read_text() == ""
     assert {path.name for path in folder.iterdir()} - before == {"errors"}, "temporary files are left"
+
+
+def refuses_strangers(address: str) -> None:
+    """A page is guarded: names that were made to point here, other websites, and files of this machine."""
+    for path, headers in (
+        ("/config", {"Host": "evil.example"}),
+        ("/config", {"Origin": "http://evil.example"}),
+        ("/gradio_api/file=/etc/passwd", {}),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(address + path, headers=headers))
+        assert refused.value.code == 403
 
 
 @contextlib.contextmanager

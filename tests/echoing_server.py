@@ -44,9 +44,8 @@ class Handler(BaseHTTPRequestHandler):
             times = self.counts[body.decode()]
             self.counts[body.decode()] += 1
             refuses = len(self.counts) % 5 == 0
-        status = (
-            FAILURES[times] if how == "answers" and times < len(FAILURES) else 200 if how == "answers" else int(how)
-        )
+        planned = FAILURES[times] if times < len(FAILURES) else 200
+        status = planned if how == "answers" else int(how)
         if status != 200:
             self._send(status, json.dumps({"error": {"message": f"refused {echo}", "code": echo}}).encode())
         elif times < len(FAILURES):
@@ -74,7 +73,7 @@ def completion(request: dict[str, Any], echo: str, refuses: bool) -> dict[str, A
     else:
         texts = [part["text"] for part in parts if part["type"] == "text"]
         reply = answer(schema["name"], texts, sum(json.dumps(texts).encode()) * 7919)
-    reply = {name: f"{value} {echo}" if isinstance(value, str) else value for name, value in reply.items()}
+    reply = {name: f"{value} {echo}" if name.startswith("reason") else value for name, value in reply.items()}
     message = {"content": None, "refusal": echo} if refuses else {"content": f"{echo} {json.dumps(reply)} {echo}"}
     usage = {"prompt_tokens": 400, "completion_tokens": 100}
     return {"id": echo, "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}

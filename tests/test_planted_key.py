@@ -21,7 +21,14 @@ from tests.test_edit import assert_one_line
 
 EVALUATE = ("+suite=paper", "repeats=1", "~suite.scorers.vbench", "+suite.scorers.judge.backoff=0.001")
 BUILD = ("+recipe=pairs_13k", "~painter", "+painter={_target_:tests.painter.Painter}", "plan.scenes_per_shard=2")
-BUILD += ("plan.max_area=4096", "filter.pixels.least_side=32", "llm.tries=5", "+llm.backoff=0.001", "pairs=2")
+BUILD += (
+    "plan.max_area=4096",
+    "filter.pixels.least_side=32",
+    "llm.tries=5",
+    "+llm.backoff=0.001",
+    "pairs=1",
+    "expected_yield=0.1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +63,7 @@ def assert_nowhere(folder: Path, done) -> None:
 def planted(text: str) -> str | None:
     """A form of the key in a text; told apart from the rest of it by the key's longest runs of letters and digits."""
     runs = {"0123456789abcdefXYZ", "sk-planted"}
-    encoded = [form for form in forms(KEY)[4:-1]]
+    encoded = forms(KEY)[4:-1]
     cores = {form.rstrip("=")[8:-8] for form in encoded}
     opened = unquote(text)
     return next((each for each in runs | cores if each.lower() in text.lower() or each in opened), None)

@@ -23,7 +23,7 @@ from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
-from tests.browser import BROWSER, DRIVER, until
+from tests.browser import BROWSER, DRIVER, refuses_strangers, until
 from tests.processes import command_environment
 from tests.recipes import build
 
@@ -120,6 +120,7 @@ def page(made) -> Iterator[tuple[str, Path]]:
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert found
+    refuses_strangers(found[0])
     yield found[0], made
     process.send_signal(signal.SIGKILL)
     process.wait()

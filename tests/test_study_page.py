@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import BROWSER, DRIVER, parts, press, until
+from tests.browser import BROWSER, DRIVER, parts, press, refuses_strangers, until
 from tests.edited_clips import write_edits
 from tests.processes import PATIENCE, command_environment, interruptible
 
@@ -29,6 +29,7 @@ def study(request, tmp_path) -> Iterator[tuple]:
     assert process.stdout is not None
     found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert found, (tmp_path / "errors").read_text()
+    refuses_strangers(found[0])
     yield request.param, found[0], out, process
     process.kill()
     process.wait()

@@ -18,6 +18,7 @@ from imvideoedit.video.display import thumbnail
 from imvideoedit.video.reader import Clip, VideoInfo
 
 MOST_WAITING = 20  # edits, with the running one
+MOST_OF_BROWSER = 4  # of these, edits of one browser's tabs
 MOST_KEPT = 100  # results, of all browsers
 
 
@@ -54,11 +55,13 @@ class EditQueue:
         """Append an edit.
 
         Raises:
-            UserError: the queue is full, or holds an edit of the same tab.
+            UserError: the queue is full, or holds an edit of the same tab or many of the same browser.
         """
         with self._changed:
             if any(other.tab == edit.tab for other in self._waiting):
                 raise UserError("an edit of yours is running or waiting; cancel it, or wait for its end")
+            if sum(other.browser == edit.browser for other in self._waiting) >= MOST_OF_BROWSER:
+                raise UserError(f"{MOST_OF_BROWSER} edits of yours are waiting, in all tabs; wait for the end of one")
             if len(self._waiting) >= MOST_WAITING:
                 raise UserError("too many edits are waiting; try again in a while")
             self._waiting.append(edit)
