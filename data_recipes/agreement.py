@@ -18,6 +18,8 @@ from data_recipes.decisions import Decisions, majority_accepts
 from data_recipes.rows import CRITERIA
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.escaping import markdown_text
+from imvideoedit.common.terminal import printable
 
 STEPS = np.arange(0, 10.25, 0.5)  # candidate thresholds
 
@@ -108,7 +110,7 @@ def _table(found: Mapping[str, Agreement]) -> str:
     if not found:
         return "There is no further judge; name one in filter.crossed"
     rows = [
-        f"| {name} | {each.pearson:.3f} | {each.mean_error:.3f} | {each.variance:.3f} | {each.pairs} |"
+        f"| {markdown_text(name)} | {each.pearson:.3f} | {each.mean_error:.3f} | {each.variance:.3f} | {each.pairs} |"
         for name, each in found.items()
     ]
     return "\n".join(["| judge | Pearson | MAE | variance | pairs |", "|---|---|---|---|---|", *rows])
@@ -123,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not shards_of(arguments.out, "filter").count():
         raise UserError(f"{arguments.out} holds no filtered pairs; run the recipe up to stage=filter")
-    print(describe(arguments.out, arguments.threshold))
+    print(printable(describe(arguments.out, arguments.threshold)))
 
 
 if __name__ == "__main__":

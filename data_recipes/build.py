@@ -23,6 +23,7 @@ from data_recipes.synthesis import Synthesis
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hydra_command import command
 from imvideoedit.common.owner import owned
+from imvideoedit.common.terminal import printable
 
 STAGES = ("prompts", "synthesize", "filter", "review", "export")
 ROUNDS = 5  # of more candidates while too few are accepted
@@ -133,7 +134,7 @@ class Build:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self.console.print(printable(text), highlight=False, soft_wrap=True, markup=False)
 
 
 def _version(library: str) -> str:

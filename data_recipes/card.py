@@ -19,6 +19,7 @@ from wordcloud import STOPWORDS, WordCloud
 
 from data_recipes.rows import CRITERIA
 from data_recipes.shards import MANIFEST
+from imvideoedit.common.escaping import markdown_code, markdown_text
 from imvideoedit.world.tasks import TASKS
 
 matplotlib.use("Agg")
@@ -78,9 +79,9 @@ def write_card(
     draw_plots(tally, plots)
     samples = draw_samples(tally, plots)
     stages = {name: _stage(out / name / MANIFEST) for name in STAGES}
-    page = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(
-        (Path(__file__).parent / "card.md.j2").read_text()
-    )
+    templates = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    templates.filters |= {"text": markdown_text, "code": markdown_code}
+    page = templates.from_string((Path(__file__).parent / "card.md.j2").read_text())
     statistics = {
         "splits": dict(tally.splits),
         "scenes": len(tally.scenes),

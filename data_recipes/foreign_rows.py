@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.terminal import say
 from imvideoedit.data.dataset_rows import parquet_files
 from imvideoedit.data.splits import TRAIN, refuse_split, split_folder
 
@@ -41,7 +42,7 @@ def stream(origin: str, split: str | None = None, config: str | None = None) -> 
             raise UserError(f"{folder} holds neither one .jsonl nor parquet files; point to the folder that does")
         files, said = parquet_files(folder, split)
         if said:
-            print(f"reads {origin}{said}", flush=True)
+            say(f"reads {origin}{said}")
         yield from _parquet(files)
         return
     if origin.count("/") != 1 or origin.startswith((".", "/", "~")):

@@ -19,6 +19,7 @@ from data_recipes.rows import TEXTS, Row, digest, rejected
 from data_recipes.shards import Shards
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.owner import owned
+from imvideoedit.common.terminal import say
 from imvideoedit.data.fields import inside
 from imvideoedit.data.splits import TRAIN
 from imvideoedit.video.images import image_size
@@ -144,8 +145,8 @@ def main(argv: list[str] | None = None) -> None:
     with owned(arguments.out, "an import"):
         manifest = _import(arguments, mapping)
     reasons = "".join(f"; {count:,} rejected: {reason}" for reason, count in manifest["rejected"].items())
-    print(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
-    print(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
+    say(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
+    say(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
 
 
 def _import(arguments: argparse.Namespace, mapping: ColumnMap) -> dict[str, Any]:

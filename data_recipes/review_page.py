@@ -1,5 +1,6 @@
 """The review page: its components and event handlers."""
 
+import html
 import json
 from typing import Any
 
@@ -8,6 +9,7 @@ import gradio as gr
 from data_recipes.review_queue import ORDERS, ReviewItem, ReviewQueue
 from data_recipes.rows import TEXTS
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.escaping import markdown_text
 
 KEYS = {"a": "accept", "r": "reject", "s": "skip", "b": "back"}
 """Keys to the buttons that they press."""
@@ -107,7 +109,7 @@ class _Handlers:
         try:
             self._queue.decide(name, item, accept, dict(zip(TEXTS, texts, strict=True)))
         except UserError as error:
-            raise gr.Error(str(error)) from error
+            raise gr.Error(html.escape(str(error))) from error
         following = self._queue.next_open(self._orders[order], name.strip(), place + 1)
         return self._show(following, name, order, f", {'accepted' if accept else 'rejected'} the previous one")
 
@@ -123,8 +125,13 @@ def _judgement(item: ReviewItem) -> str:
     """The judges' scores and reasons, in Markdown."""
     judges = {"judge": json.loads(item.verdict["scores"]), **json.loads(item.verdict["crossed"])}
     names = list(judges["judge"])
-    lines = [f"| {item.row['task'].replace('_', ' ')} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    lines += [f"| {name} | {' | '.join(f'{scores[n]:g}' for n in names)} |" for name, scores in judges.items()]
+    heads = [markdown_text(words) for words in (item.row["task"].replace("_", " "), *names)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {markdown_text(name)} | {' | '.join(f'{scores[n]:g}' for n in names)} |" for name, scores in judges.items()
+    ]
     verdict = "accepted" if item.verdict["accepted"] else f"rejected: {item.verdict['reason']}"
     own = f"**You {'accepted' if item.decision.accept else 'rejected'} it before.**" if item.decision else ""
-    return "\n".join([*lines, "", item.verdict["comment"], "", f"Filter: {verdict}. {own}"])
+    return "\n".join(
+        [*lines, "", markdown_text(item.verdict["comment"]), "", f"Filter: {markdown_text(verdict)}. {own}"]
+    )

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from imvideoedit.common.errors import UserError, exit_cleanly
+from imvideoedit.common.terminal import say
 from imvideoedit.editing.edit_options import build_parser, parse_job
 from imvideoedit.editing.job import Job, side_by_side_path
 from imvideoedit.editing.job_rows import LISTS
@@ -56,14 +57,14 @@ def _edit_one(job: Job, options: ModelOptions, device: str | None) -> None:
     if prompts.note:
         _note(prompts.note)
     if prompts.prompt not in (job.instruction, job.prompt):
-        print(f"prompt: {prompts.prompt}")
-    print(f"wrote {job.output} ({info.frames} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
+        say(f"prompt: {prompts.prompt}")
+    say(f"wrote {job.output} ({info.frames} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
     if job.side_by_side:
-        print(f"wrote {side_by_side_path(job.output)}")
+        say(f"wrote {side_by_side_path(job.output)}")
 
 
 def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
+    say(f"note: {text}", file=sys.stderr)
 
 
 def _edit_many(entries: Sequence[Entry], options: ModelOptions, devices: Sequence[str | None]) -> None:
@@ -72,7 +73,7 @@ def _edit_many(entries: Sequence[Entry], options: ModelOptions, devices: Sequenc
     outcomes = []
     for outcome in run_jobs(entries, options, devices):
         name = outcome.entry.job.output if outcome.entry.job else outcome.entry.where
-        print(f"{name}: {STATES[outcome.state]}{f' ({outcome.note})' if outcome.note else ''}", flush=True)
+        say(f"{name}: {STATES[outcome.state]}{f' ({outcome.note})' if outcome.note else ''}")
         outcomes.append(outcome)
     print_summary(outcomes)
     if any(outcome.state == "failed" for outcome in outcomes):

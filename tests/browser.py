@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,24 @@ def serving(folder: Path, module: str, *arguments: str, forked: bool = True) -> 
 
 
 def address_of(process: "Command | subprocess.Popen[str]") -> str:
-    """The address that a command prints as it begins to serve."""
+    """The address that a command prints as it begins to serve; its page is guarded."""
     line = process.first_line() if isinstance(process, Command) else process.stdout.readline()
     found = re.search(r"http://127\.0\.0\.1:\d+", line)
     assert found, process.communicate()[1]
+    refuses_strangers(found[0])
     return found[0]
+
+
+def refuses_strangers(address: str) -> None:
+    """A page is guarded: names that were made to point here, other websites, and files of this machine."""
+    for path, headers in (
+        ("/config", {"Host": "evil.example"}),
+        ("/config", {"Origin": "http://evil.example"}),
+        ("/gradio_api/file=/etc/passwd", {}),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(address + path, headers=headers))
+        assert refused.value.code == 403
 
 
 @contextlib.contextmanager

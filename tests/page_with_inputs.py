@@ -38,7 +38,7 @@ class Recording(EditPipeline):
 @exit_cleanly
 def main() -> None:
     """Until it is ended."""
-    with page_server("127.0.0.1", 0) as (listener, folder):
+    with page_server("127.0.0.1", 0) as server:
         from imvideoedit.app.page import build_page
         from imvideoedit.app.queue import EditQueue, Limits
         from imvideoedit.app.texts import CSS
@@ -50,7 +50,7 @@ def main() -> None:
         pipeline.method.__class__ = type("Asking", (kind,), {"inputs": DECLARED})
         queue = EditQueue(pipeline, Limits(1, 5))
         try:
-            serve(build_page(queue, folder), listener, css=CSS)
+            serve(build_page(queue, server.folder), server, css=CSS)
         finally:
             queue.close()
 

@@ -11,7 +11,7 @@ pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvi
 
 from imvideoedit.app.frames import frame_pair, write_comparison
 from imvideoedit.app.live import Edit
-from imvideoedit.app.queue import EditQueue, Limits, inspect
+from imvideoedit.app.queue import MOST_OF_BROWSER, EditQueue, Limits, inspect
 from imvideoedit.app.samples import SAMPLES, render_samples
 from imvideoedit.app.texts import problem, progress
 from imvideoedit.common.errors import UserError
@@ -144,6 +144,20 @@ def test_edits_wait_for_each_other_and_can_be_cancelled_at_any_time(queue, clip)
     assert first.finished.wait(PATIENCE) and first.state == "cancelled" and not first.job.output.exists()
     assert third.finished.wait(PATIENCE) and third.state == "done", third.problem
     assert queue.history("browser of a") == []
+
+
+def test_a_browser_does_not_fill_the_queue_with_its_tabs(queue, clip):
+    edits = [edit_of(clip, f"tab {n}", steps=2000) for n in range(MOST_OF_BROWSER + 1)]
+    for edit in edits:
+        edit.browser = "one browser"
+    for edit in edits[:-1]:
+        queue.submit(edit)
+    with pytest.raises(UserError, match="of yours are waiting"):
+        queue.submit(edits[-1])
+    other = edit_of(clip, "other")
+    queue.submit(other)
+    queue.cancel(None)
+    assert other.finished.wait(PATIENCE) and edits[0].finished.wait(PATIENCE)
 
 
 def test_a_failing_edit_is_told_in_one_line_and_the_next_one_runs(queue, clip, capsys):

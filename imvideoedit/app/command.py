@@ -1,7 +1,7 @@
 """``imvideoedit-app``: a web page on this machine to edit videos in, with previews, comparison and download."""
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.common.web import MEGABYTE, page_server, serve
+from imvideoedit.common.web import ALLOW_HOST, MEGABYTE, page_server, serve
 from imvideoedit.editing.model_options import add_model_options, parse_model_options
 
 MOST = 1e12  # megabytes or seconds
@@ -14,6 +14,7 @@ def build_parser() -> CommandLine:
     add_model_options(parser)
     add("--device", help="cpu, cuda, cuda:1, …; default: the GPU if there is one")
     add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the whole network in")
+    add("--allow-host", action="append", default=[], metavar="NAME", help=ALLOW_HOST)
     add("--port", type=int, default=7860, help="0 takes a free one")
     add("--max-megabytes", type=float, default=200, metavar="MB", help="largest uploaded file")
     add("--max-seconds", type=float, default=60, metavar="SECONDS", help="longest range of a video to edit")
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         if not 0 < value < MOST:
             raise UserError(f"--{name.replace('_', '-')} is {value:g}; it must be above 0, and below {MOST:g}")
     options = parse_model_options(arguments)
-    with page_server(arguments.host, arguments.port) as (listener, folder):
+    with page_server(arguments.host, arguments.port, allow_host=arguments.allow_host) as server:
         from imvideoedit.app.page import build_page
         from imvideoedit.app.queue import EditQueue, Limits
         from imvideoedit.app.texts import CSS
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         queue = EditQueue(load_pipeline(options, arguments.device), limits)
         try:
             size = int(arguments.max_megabytes * MEGABYTE)
-            serve(build_page(queue, folder), listener, max_file_size=size, css=CSS)
+            serve(build_page(queue, server.folder), server, size, css=CSS)
         finally:
             queue.close()
 

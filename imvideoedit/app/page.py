@@ -39,7 +39,7 @@ def build_page(queue: EditQueue, folder: Path) -> gr.Blocks:
     (folder / "samples").mkdir()
     samples = render_samples(folder / "samples")
     pipeline = queue.pipeline
-    with gr.Blocks(title="imvideoedit", delete_cache=(3600, 24 * 3600)) as blocks:
+    with gr.Blocks(title="imvideoedit") as blocks:
         declared = pipeline.method.inputs
         layout = Layout(queue.limits, pipeline.config, pipeline.backbone.is_nano, samples, declared)
         Page(queue, layout, samples, folder / "results").connect(blocks)

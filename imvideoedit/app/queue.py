@@ -9,6 +9,7 @@ from pathlib import Path
 from imvideoedit.app.frames import frame_pair, write_comparison
 from imvideoedit.app.live import Cancelled, Edit, LivePreview
 from imvideoedit.common.errors import UserError, one_line
+from imvideoedit.common.terminal import say
 from imvideoedit.common.web import MEGABYTE
 from imvideoedit.editing.edit_file import edit_file
 from imvideoedit.editing.job import Job
@@ -17,6 +18,7 @@ from imvideoedit.video.display import thumbnail
 from imvideoedit.video.reader import Clip, VideoInfo
 
 MOST_WAITING = 20  # edits, with the running one
+MOST_OF_BROWSER = 4  # of these, edits of one browser's tabs
 MOST_KEPT = 100  # results, of all browsers
 
 
@@ -53,11 +55,13 @@ class EditQueue:
         """Append an edit.
 
         Raises:
-            UserError: the queue is full, or holds an edit of the same tab.
+            UserError: the queue is full, or holds an edit of the same tab or many of the same browser.
         """
         with self._changed:
             if any(other.tab == edit.tab for other in self._waiting):
                 raise UserError("an edit of yours is running or waiting; cancel it, or wait for its end")
+            if sum(other.browser == edit.browser for other in self._waiting) >= MOST_OF_BROWSER:
+                raise UserError(f"{MOST_OF_BROWSER} edits of yours are waiting, in all tabs; wait for the end of one")
             if len(self._waiting) >= MOST_WAITING:
                 raise UserError("too many edits are waiting; try again in a while")
             self._waiting.append(edit)
@@ -131,7 +135,7 @@ class EditQueue:
             return "failed"
         except Exception as error:  # the page and the next edits must survive it
             edit.problem = f"the edit failed ({without_folders(one_line(error), edit.job)})"
-            print(f"error: {edit.problem}", file=sys.stderr)
+            say(f"error: {edit.problem}", file=sys.stderr)
             return "failed"
         return "done"
 

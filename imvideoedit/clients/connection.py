@@ -14,11 +14,11 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from imvideoedit.clients.answers import ContentPart, Question, Unanswered
+from imvideoedit.clients.secret import Hidden
 from imvideoedit.clients.settings import EndpointSettings
 from imvideoedit.common.errors import UserError
 
 CONNECT_TIMEOUT = 10.0  # seconds; an answer may take long, a connection does not
-SECRET_LENGTH = 8  # a shorter key is a placeholder for a server that needs none, and may be part of any word
 MESSAGE_LENGTH = 300  # characters of an endpoint's message in an error
 
 
@@ -74,10 +74,11 @@ class Connection:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings, self._dialect = settings, Dialect()
-        self._key = _read_key(settings)
+        key = _read_key(settings)
+        self._hide = Hidden(key)
         # The client's own retries would spend money that the budget does not see.
         self._client: Any = openai.OpenAI(
-            api_key=self._key,
+            api_key=key,
             base_url=settings.url,
             max_retries=0,
             timeout=openai.Timeout(settings.timeout, connect=min(CONNECT_TIMEOUT, settings.timeout)),
@@ -162,10 +163,6 @@ class Connection:
             wait = _retry_after(error.response.headers.get("retry-after", ""))
             return Failure(Unanswered(f"{url} answered with status {status} ({words})"), retry, retry_after=wait)
         return Failure(UserError(text), retry=False)
-
-    def _hide(self, text: str) -> str:
-        """The text without the key, which some endpoints repeat."""
-        return text.replace(self._key, "***") if len(self._key) >= SECRET_LENGTH else text
 
     def _clean(self, text: str) -> str:
         return " ".join(self._hide(text).split())[:MESSAGE_LENGTH]

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,8 @@ class EndpointSettings:
 
     def __post_init__(self) -> None:
         _check_url(self.url)
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_variable):  # perhaps the key itself: not shown
+            raise UserError("the endpoint's key_variable is no name of an environment variable; give that, not the key")
         zero = ("input_price", "output_price", "max_cost", "image_tokens", "backoff", "longest_wait", "temperature")
         for name, least in (dict.fromkeys(zero, 0) | {"max_tokens": 1, "tries": 1}).items():
             value = getattr(self, name)
@@ -82,9 +85,9 @@ def _check_url(url: str) -> None:
         well_formed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # from urlsplit, or a port that is no number
         well_formed = False
-    if not well_formed:
+    if not well_formed and not set("@?#") & set(url):
         raise UserError(f"the endpoint {url!r} is no http address; set IMVIDEOEDIT_ENDPOINT to one ending in /v1")
-    if parts.username or parts.password or parts.query:
+    if set("@?#") & set(url):
         # Addresses appear in messages, so they must hold no secrets; this one is not shown.
         raise UserError(
             "the endpoint's address holds a user, password or query; give the address alone, and the key in a variable"

@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from imvideoedit.common.terminal import printable
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
 _READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
@@ -125,7 +127,7 @@ def notes_in_one_line() -> Iterator[None]:
 
     def form(message, category, *args, **kwargs) -> str:
         if issubclass(category, Note):
-            return f"note: {' '.join(str(message).split())}\n"
+            return f"note: {printable(' '.join(str(message).split()))}\n"
         return usual(message, category, *args, **kwargs)
 
     with warnings.catch_warnings():
@@ -138,7 +140,7 @@ def notes_in_one_line() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from imvideoedit.common.errors import UserError, exit_cleanly
 
 _CHECKOUT = Path(__file__).parents[2] / "conf"
 CONF = str(_CHECKOUT) if (_CHECKOUT / "train.yaml").is_file() else "pkg://imvideoedit.conf"
+_SECRETS = {"key", "api_key", "apikey", "token", "access_token", "secret", "password", "authorization"}
+_SECRET_ADDRESS = re.compile(r"://[^/\s'\"]*@|[?&][\w-]*(key|token|secret|password|sig|signature|auth)=", re.IGNORECASE)
 _TRACEBACKS_ASKED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -57,9 +60,28 @@ def _check_options() -> None:
     """Before Hydra does, which would answer with all its options, or take ``--experiment`` for one of its own."""
     parser = get_args_parser()
     parser.allow_abbrev = False
-    unknown = parser.parse_known_args()[1]
+    known, unknown = parser.parse_known_args()
     if unknown:
         raise UserError(f"{unknown[0]} is no option; settings have no dashes, as in +experiment=13k; --help lists them")
+    for override in known.overrides:
+        _check_secret(override)
+
+
+def _check_secret(override: str) -> None:
+    """Refuse a key among the settings, before they are written into a run's folder; it is not shown."""
+    name, _, value = override.partition("=")
+    last = name.lstrip("+~").rpartition(".")[2].lower()
+    no_name = last == "key_variable" and not re.fullmatch(r"\w+|\$\{.*\}", value.strip("'\""))
+    if last in _SECRETS or no_name:
+        raise UserError(
+            f"{name} would be kept in the run's files; put the key into an environment variable, and name that in "
+            "key_variable"
+        )
+    if _SECRET_ADDRESS.search(value):
+        raise UserError(
+            f"the address in {name} holds a user, password or key, which would be kept in the run's files; give the "
+            "address alone, and the key in an environment variable"
+        )
 
 
 @contextlib.contextmanager

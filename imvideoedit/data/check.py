@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
+from imvideoedit.common.terminal import printable, say
 from imvideoedit.data.losses import Losses
 from imvideoedit.data.media import Shape
 from imvideoedit.data.pair_record import SIDES, PairRecord
@@ -120,10 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"{options.path} holds no rows; add pairs")
     print(f"read as {records.form}")
     for line in check(records, make_buckets(options.max_area, options.pixel_multiple), tally, lengths):
-        print(f"bad {line}", flush=True)
-    print(summary(tally))
+        say(f"bad {line}")
+    print(printable(summary(tally)))
     for line in tally.losses.lines():
-        print(f"warning: {line}")
+        say(f"warning: {line}")
     print(f"{tally.good} of {len(records)} rows are good")
     if tally.good < len(records):
         sys.exit(2)

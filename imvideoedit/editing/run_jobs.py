@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 
 from imvideoedit.common.errors import UserError, lasting_output, notes_in_one_line, one_line
+from imvideoedit.common.terminal import say
 from imvideoedit.editing.edit_file import edit_file, load_pipeline, why_made_again
 from imvideoedit.editing.jobs import Entry
 from imvideoedit.editing.model_options import ModelOptions
@@ -87,7 +88,7 @@ def print_summary(outcomes: Sequence[Outcome]) -> None:
     """Print the failures, a line each, and the number of each outcome, to stderr."""
     for outcome in outcomes:
         if outcome.state == "failed":
-            print(f"failed: {outcome.entry.where}: {outcome.note}", file=sys.stderr)
+            say(f"failed: {outcome.entry.where}: {outcome.note}", file=sys.stderr)
     counts = {words: sum(outcome.state == state for outcome in outcomes) for state, words in STATES.items()}
     print(", ".join(f"{count} {words}" for words, count in counts.items()), file=sys.stderr)
 

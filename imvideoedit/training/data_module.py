@@ -10,6 +10,7 @@ from lightning import LightningDataModule
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.owner import owned
+from imvideoedit.common.terminal import say
 from imvideoedit.data.buckets import BucketBatchSampler, ResumableLoader
 from imvideoedit.data.pair_record import SIDES
 from imvideoedit.data.records import Rows, open_records
@@ -160,7 +161,7 @@ class LatentDataModule(LightningDataModule):
         taken = {*SIDES, *(each.name for each in inputs)}
         unused = sorted({name for record in records for name in record.media} - taken)
         if unused and trainer.global_rank == 0:
-            print(f"media of the data that the method does not take, not used: {', '.join(unused)}", flush=True)
+            say(f"media of the data that the method does not take, not used: {', '.join(unused)}")
 
     def _validation_rows(self, records: Rows) -> set[int]:
         if self.val_share == 0:

@@ -1,12 +1,11 @@
 """Edits together with the scores of all scorers, as a list and as files."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imvideoedit.common.files import replacing
+from imvideoedit.common.escaping import write_csv
 from imvideoedit.common.json_file import write_json
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.score_store import Score
@@ -55,13 +54,12 @@ def measures_of(edits: Sequence[ScoredEdit]) -> list[str]:
 def write_scored_edits(edits: Sequence[ScoredEdit], about: dict[str, Any], out: Path) -> None:
     """Write ``scores.csv``, a row per edit, and ``result.json`` with everything."""
     measures = measures_of(edits)
-    with replacing(out / "scores.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "task", "id", "instruction", *measures, "problems"])
-        for edit in edits:
-            names = [edit.row.method, edit.row.task, edit.row.id, edit.row.instruction]
-            cells = [repr(edit.values[key]) if key in edit.values else "" for key in measures]
-            writer.writerow([*names, *cells, "; ".join(edit.problems.values())])
+    rows = [["method", "task", "id", "instruction", *measures, "problems"]]
+    for edit in edits:
+        names = [edit.row.method, edit.row.task, edit.row.id, edit.row.instruction]
+        cells = [repr(edit.values[key]) if key in edit.values else "" for key in measures]
+        rows.append([*names, *cells, "; ".join(edit.problems.values())])
+    write_csv(out / "scores.csv", rows)
     records = [
         {"method": edit.row.method, "task": edit.row.task, "id": edit.row.id, "instruction": edit.row.instruction,
          "numbers": edit.values, "words": edit.texts, "problems": edit.problems}

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from imvideoedit.common.json_file import write_json
+from imvideoedit.common.terminal import say
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
 from imvideoedit.evaluation.edits.score_store import Score, ScoreStore
@@ -122,7 +123,7 @@ def print_verdict(result: dict[str, Any]) -> None:
         f"Spearman {found['spearman']:.2f}, mean absolute error {found['mae']:.1f}"
     )
     if result["unscored"]:
-        console.print(f"{len(result['unscored'])} edits got no score; the first: {result['unscored'][0]}")
+        say(f"{len(result['unscored'])} edits got no score; the first: {result['unscored'][0]}")
 
 
 def _row(folder: Path, edit: Edit, number: int, source: np.ndarray) -> EditRow:

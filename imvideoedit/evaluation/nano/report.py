@@ -3,7 +3,6 @@
 Writes a self-contained ``report.html``, ``table.csv`` with every value, ``table.md`` and the page's plots as PNGs.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 from PIL import Image
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.common.files import replacing
+from imvideoedit.common.escaping import markdown_code, markdown_text, write_csv
+from imvideoedit.common.terminal import say
 from imvideoedit.evaluation.nano.plots import draw
 from imvideoedit.evaluation.nano.report_data import Run, Variant, collect, references, variants
 from imvideoedit.evaluation.nano.report_estimates import COLUMNS, ReportRow, estimates
@@ -47,7 +47,7 @@ def write_report(folder: Path, out: Path) -> Path:
     write_text(out / "table.md", _markdown(about, tables))
     write_text(out / "report.html", page)
     if waiting:
-        print("without scores:", ", ".join(waiting))
+        say("without scores:", ", ".join(waiting))
     return out / "report.html"
 
 
@@ -80,17 +80,19 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _write_csv(rows: Sequence[ReportRow], path: Path) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: round(cell, 4) if isinstance(cell, float) else cell for key, cell in row.items()})
+    values = [[row.get(key, "") for key in COLUMNS] for row in rows]
+    write_csv(
+        path, [COLUMNS, *([round(cell, 4) if isinstance(cell, float) else cell for cell in row] for row in values)]
+    )
 
 
 def _markdown(about: dict[str, Any], tables: Sequence[Table]) -> str:
-    paragraphs = [f"# NanoEdit-Bench: {about['name']}", f"{about['facts'][0].upper()}{about['facts'][1:]}."]
+    paragraphs = [
+        f"# NanoEdit-Bench: {markdown_text(about['name'])}",
+        f"{about['facts'][0].upper()}{markdown_text(about['facts'][1:])}.",
+    ]
     if about["waiting"]:
-        paragraphs.append("Without scores: " + ", ".join(f"`{place}`" for place in about["waiting"]) + ".")
+        paragraphs.append("Without scores: " + ", ".join(map(markdown_code, about["waiting"])) + ".")
     paragraphs += [text for table in tables for text in (f"## {table.title}", markdown(table))]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="of an evaluation, or of a multirun of scored runs")
     parser.add_argument("--out", type=Path, help="folder to write; DIR/report if not given")
     args = parser.parse_args()
-    print("the report:", write_report(args.folder, args.out or args.folder / "report"))
+    say("the report:", write_report(args.folder, args.out or args.folder / "report"))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Tables of formatted cells, as Markdown, LaTeX and CSV."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from imvideoedit.common.files import replacing
+from imvideoedit.common import escaping
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -32,7 +31,7 @@ class Table:
 def markdown(table: Table) -> str:
     """The table in Markdown, without its title."""
     cells = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join("| " + " | ".join(_plain(cell) for cell in row) + " |" for row in cells)
+    return "\n".join("| " + " | ".join(escaping.markdown_text(cell) for cell in row) + " |" for row in cells)
 
 
 def latex(table: Table) -> str:
@@ -49,14 +48,8 @@ def latex(table: Table) -> str:
 
 def write_csv(table: Table, path: Path) -> None:
     """Write the header and the rows."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([table.header, *table.rows])
-
-
-def _plain(cell: str) -> str:
-    """Escape what would end the cell or begin HTML."""
-    return cell.replace("|", "\\|").replace("<", "\\<")
+    escaping.write_csv(path, [table.header, *table.rows])
 
 
 def _escaped(cell: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in cell)
+    return "".join(_LATEX.get(character, character) for character in " ".join(cell.split()))

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from imvideoedit.common.escaping import markdown_text
 from imvideoedit.evaluation.study.session import Question, RatingSession
 
 CSS = """
@@ -84,14 +85,9 @@ def _show(question: Question | None, count: int) -> list[Any]:
         done = "**All are answered. Thank you!**"
         return [None, welcome, gr.update(visible=False), done, "", *[None] * count, None]
     paths: list[Path] = [question.source, *question.edited]
-    instruction = f"**Instruction:** {_plain(question.instruction)}"
+    instruction = f"**Instruction:** {markdown_text(question.instruction)}"
     return [question, welcome, gr.update(visible=True), _place(question), instruction, *map(str, paths), None]
 
 
 def _place(question: Question) -> str:
     return f"Question {question.number} of {question.count}"
-
-
-def _plain(text: str) -> str:
-    """Escape the characters of Markdown and HTML."""
-    return "".join(f"&#{ord(char)};" if char in "<>&*_`[]#\\" else char for char in text)

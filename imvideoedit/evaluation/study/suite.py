@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.web import MEGABYTE, page_server, serve
+from imvideoedit.common.web import page_server, serve
 from imvideoedit.evaluation.edits.manifest import read_methods
 from imvideoedit.evaluation.edits.scored_edits import write_scored_edits
 from imvideoedit.evaluation.page.page import About, write_page
@@ -24,6 +24,7 @@ def run_study(
     host: str = "127.0.0.1",
     port: int = 7861,
     seed: int = 0,
+    allow_host: Sequence[str] = (),
 ) -> Path:
     """Ask raters about all edits, then write ``scores.csv``, ``result.json`` and the report.
 
@@ -34,6 +35,7 @@ def run_study(
         page: serve the raters' page; False only analyses the ratings so far.
         host, port: of the page; port 0 takes a free one.
         seed: of the raters' orders.
+        allow_host: names or addresses under which raters reach the page, besides ``host``.
 
     Returns:
         The report's page.
@@ -48,7 +50,7 @@ def run_study(
     if not session.items:
         raise UserError("no two methods have an edit in common, so there is no pair to choose from")
     if page:
-        _ask(session, host, port)
+        _ask(session, host, port, allow_host)
     ratings = session.ratings.read(session.items)
     if not ratings:
         raise UserError(f"nothing was rated yet in {out / 'ratings'}; run with suite.page=true and rate")
@@ -75,10 +77,10 @@ def _facts(session: RatingSession, ratings: Sequence[Rating], alpha: float) -> l
     ]
 
 
-def _ask(session: RatingSession, host: str, port: int) -> None:
-    with page_server(host, port) as (listener, _):
+def _ask(session: RatingSession, host: str, port: int, allow_host: Sequence[str]) -> None:
+    with page_server(host, port, allow_host=allow_host) as server:
         session.prepare()
         from imvideoedit.evaluation.study.form import CSS, build_form
 
-        media = [str(Path(session.media).absolute())]
-        serve(build_form(session), listener, css=CSS, max_file_size=MEGABYTE, allowed_paths=media)
+        # Gradio copies what it shows from there.
+        serve(build_form(session), server, css=CSS, allowed_paths=[str(Path(session.media).absolute())])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from imvideoedit.common.terminal import say
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
 from imvideoedit.evaluation.edits.score_store import Scorer, ScoreStore
 from imvideoedit.evaluation.edits.scored_edits import ScoredEdit, gather, write_scored_edits
@@ -55,10 +56,8 @@ def score_rows(out: Path, rows: Sequence[EditRow], scorers: Sequence[Scorer], na
     page = write_page(scored, about, out / "report")
     missing = [(one.row.name, problem) for one in scored for problem in one.problems.values()]
     if missing:
-        print(
-            f"{len(missing)} scores are missing, the first: {missing[0][1]}; run again to retry them", file=sys.stderr
-        )
-    print("the scores:", out / "scores.csv")
+        say(f"{len(missing)} scores are missing, the first: {missing[0][1]}; run again to retry them", file=sys.stderr)
+    say("the scores:", out / "scores.csv")
     return page
 
 

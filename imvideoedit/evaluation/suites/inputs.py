@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.terminal import say
 from imvideoedit.edit_batch import Input, check_inputs
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.methods.adapter_header import read_header
@@ -48,4 +49,4 @@ def name_unused(rows: Sequence[EditRow], declared: Sequence[Input], what: str) -
     """Print which inputs of the rows the method does not take, a line for all of them."""
     unused = sorted({name for row in rows for name in row.given} - {each.name for each in declared})
     if unused:
-        print(f"{what} does not take {', '.join(unused)}, which the edits have; not given to it", file=sys.stderr)
+        say(f"{what} does not take {', '.join(unused)}, which the edits have; not given to it", file=sys.stderr)

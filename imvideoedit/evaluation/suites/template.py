@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from imvideoedit.common.errors import CommandLine, exit_cleanly
+from imvideoedit.common.terminal import say
 from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
 from imvideoedit.world.tasks import TASKS
 
@@ -76,7 +77,7 @@ def main() -> None:
     rows = template()
     write_manifest(rows, path)
     sources = {row.source for row in rows}
-    print(f"{len(rows)} edits in {path}; put {len(sources)} videos next to it, as its rows name and describe them")
+    say(f"{len(rows)} edits in {path}; put {len(sources)} videos next to it, as its rows name and describe them")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,19 @@
+"""Printing texts that others wrote: they command no terminal."""
+
+import re
+import sys
+from typing import Any, TextIO
+
+# Controls and escape sequences, which command a terminal, and what turns the direction of a text around.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: Any) -> str:
+    r"""The text for a terminal or a log: line breaks and tabs stay, other controls become ``\x1b`` and the like."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def say(*texts: Any, file: TextIO | None = None) -> None:
+    """Print texts that others wrote in one line, at once; to stdout if ``file`` is None."""
+    line = " ".join(printable(text) for text in texts)
+    print(line.replace("\n", "\\n"), file=file or sys.stdout, flush=True)
