@@ -1,9 +1,6 @@
 """PNG files with texts: one, or a folder of numbered ones that appears complete or not at all."""
 
 import contextlib
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing_folder
 
 _NAME = "{:06d}.png"
 
@@ -23,16 +21,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: there is something at ``path`` already, other than an empty folder.
     """
+    _check_free(path)
+    with replacing_folder(path) as temporary:
+        yield temporary
+        _check_free(path)
+
+
+def _check_free(path: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already; remove it or give another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class PngFolder:
