@@ -20,7 +20,8 @@ from tests.torture.whole import broken, is_temporary
 from tests.torture.writers import WRITERS
 
 KB = 1024
-MOST = 4096 * KB  # of a disk on which commands find no room at some point
+LARGE = 96 * KB * KB  # bytes of a disk that each command finds room on
+KEPT = (".mp4", ".parquet", "scores.json")  # endings of files that no command may remove
 
 
 def run(scale: float, planted: bool) -> Iterator[Row]:
@@ -35,8 +36,9 @@ def run(scale: float, planted: bool) -> Iterator[Row]:
             return
     for victim in VICTIMS:
         row = Row(f"disks: {victim.name}", 0)
+        used = _used(victim)
         for share in _shares(scale):
-            _command(row, victim, share)
+            _command(row, victim, int(share * used))
         yield row
 
 
@@ -114,41 +116,47 @@ def _free(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def _command(row: Row, victim: Victim, share: float) -> None:
-    """A command whose disk is full after a share of what it writes, then has room: it goes on."""
-    with tempfile.TemporaryDirectory() as parent, disk(Path(parent) / "out", MOST * 16) as out:
+def _begun(victim: Victim, parent: Path) -> subprocess.CompletedProcess[str]:
+    env = command_environment() | {"IMVIDEOEDIT_CACHE": f"{parent}/cache"}
+    return run_command(victim.module, *victim.arguments, cwd=parent, env=env)
+
+
+def _used(victim: Victim) -> int:
+    """Bytes of a disk that a command has taken when it ends."""
+    with tempfile.TemporaryDirectory() as parent, disk(Path(parent) / "out", LARGE) as out:
         victim.prepare(Path(parent))
-        taken = out / ".ballast"
-        if share:
-            room = int(share * ROOM[victim.name])
-            taken.write_bytes(bytes(_free(out) - room))
+        done = _begun(victim, Path(parent))
+        assert done.returncode == 0, f"{victim.name}: {done.stderr[-500:]}"
+        return LARGE - _free(out)
+
+
+def _command(row: Row, victim: Victim, room: int) -> None:
+    """A command whose disk has so much room, or takes nothing where that is 0; then it has room, and must go on."""
+    what = f"room for {room // KB} KB" if room else "read-only"
+    with tempfile.TemporaryDirectory() as parent, disk(Path(parent) / "out", LARGE) as out:
+        victim.prepare(Path(parent))
+        ballast = out / ".ballast"
+        if room:
+            ballast.write_bytes(bytes(_free(out) - room))
         else:
             read_only(out)
-        env = command_environment() | {"IMVIDEOEDIT_CACHE": f"{parent}/cache"}
-        done = run_command(victim.module, *victim.arguments, cwd=Path(parent), env=env)
+        done = _begun(victim, Path(parent))
         row.tried += 1
-        what, code, said = f"room for {share:.0%}", done.returncode, done.stderr
+        code, said = done.returncode, done.stderr
         if victim.name == "batch of edits" and code == 1:  # each edit failed by itself
-            code, said = 2, "\n".join(["error: " + said.splitlines()[-1], *said.splitlines()])
-        row.failed += [f"{what}: {problem}" for problem in _problems(code, said, out)]
-        before = _content(out) if share else {}
-        if not share:
+            code, said = 2, "\n".join(["error: the edits that failed", said])
+        if not room or code:
+            row.failed += [f"{what}: {problem}" for problem in _problems(code, said, out)]
+        else:
+            row.notes.append(f"{what} was enough")
+        before = _content(out)
+        if not room:
             subprocess.run(["mount", "-o", "remount,rw", out], check=True)
-        taken.unlink(missing_ok=True)
-        done = run_command(victim.module, *victim.arguments, cwd=Path(parent), env=env)
+        ballast.unlink(missing_ok=True)
+        done = _begun(victim, Path(parent))
         if done.returncode:
             row.failed.append(f"{what}: with room again it ends with {done.returncode}: {done.stderr.strip()[-300:]}")
-        kept = {name for pattern in victim.keeps for name in (str(p.relative_to(out)) for p in out.glob(pattern))}
+        kept = {str(path.relative_to(out)) for pattern in victim.keeps for path in out.glob(pattern)}
         after = _content(out)
         row.lost += [f"{what}: {name}" for name in kept & before.keys() if before[name] != after.get(name)]
-
-
-# Bytes that each command writes in all, about.
-ROOM = {
-    "edit": 24 * KB,
-    "batch of edits": 40 * KB,
-    "training on nano": 20_000 * KB,
-    "recipe": 600 * KB,
-    "evaluation": 400 * KB,
-    "pre-encoding": 8_000 * KB,
-}
+        row.lost += [f"{what}: {name}" for name in before.keys() - after.keys() if name.endswith(KEPT)]

@@ -144,4 +144,4 @@ VICTIMS = (
 
 
 def _out(folder: Path) -> None:
-    (folder / "out").mkdir()
+    (folder / "out").mkdir(exist_ok=True)

@@ -1,17 +1,18 @@
 """What the commands import, for a process that all of them are forked from; the commands themselves run anew."""
 
-import imvideoedit.editing.edit_file
-import imvideoedit.editing.run_jobs
-import imvideoedit.evaluation.metrics.scorer
-import imvideoedit.evaluation.nano.preview
-import imvideoedit.evaluation.suites.benchmark
-import imvideoedit.nano.pairs
-import imvideoedit.training.checkpoints
-import imvideoedit.training.data_module
-import imvideoedit.training.dry_run
-import imvideoedit.training.monitor
-import imvideoedit.training.task  # noqa: F401
+import importlib
+
 from tests.processes import SERVER
+
+ROOMS = (
+    *("imvideoedit.editing.edit_file", "imvideoedit.editing.run_jobs", "imvideoedit.nano.pairs"),
+    *("imvideoedit.training.data_module", "imvideoedit.training.task", "imvideoedit.training.dry_run"),
+    *("imvideoedit.training.checkpoints", "imvideoedit.training.monitor", "imvideoedit.training.export"),
+    *("imvideoedit.evaluation.suites.benchmark", "imvideoedit.evaluation.metrics.scorer", "lightning"),
+    *("data_recipes.nano", "data_recipes.filtering", "data_recipes.engine", "data_recipes.card", "hydra.main"),
+)
+for name in ROOMS:
+    importlib.import_module(name)
 
 
 def warm() -> None:
