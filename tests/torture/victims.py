@@ -108,7 +108,7 @@ VICTIMS = (
         _media,
         ("*.mp4",),
     ),
-    Victim("training on nano", "imvideoedit.train", tuple(NANO), lambda folder: None, _trained, ("step-*.ckpt",)),
+    Victim("training on nano", "imvideoedit.train", tuple(NANO), lambda folder: None, _trained),
     Victim(
         "recipe",
         "data_recipes.build",

@@ -1,7 +1,5 @@
 """What the commands import, for a process that all of them are forked from; the commands themselves run anew."""
 
-import importlib
-
 from tests.processes import SERVER
 
 ROOMS = (
@@ -11,10 +9,8 @@ ROOMS = (
     *("imvideoedit.evaluation.suites.benchmark", "imvideoedit.evaluation.metrics.scorer", "lightning"),
     *("data_recipes.nano", "data_recipes.filtering", "data_recipes.engine", "data_recipes.card", "hydra.main"),
 )
-for name in ROOMS:
-    importlib.import_module(name)
 
 
 def warm() -> None:
     """Have ``tests.processes`` fork its commands from a process that has imported all this."""
-    SERVER.set_forkserver_preload([__name__])
+    SERVER.set_forkserver_preload(["tests.processes", *ROOMS])
