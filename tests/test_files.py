@@ -1,15 +1,19 @@
 """Outputs appear complete or not at all, in an order that a power cut cannot harm, and kills leave nothing for good."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing, replacing_folder
+from imvideoedit.video.reader import write_video
 from tests.processes import command_environment
 
 WRITE = """
@@ -149,6 +153,20 @@ def test_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(tmp_p
         temporary.write_text("bytes")
         assert not order
     assert order == [("sync", temporary.name), ("rename", "out.txt"), ("sync", tmp_path.name)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
+def test_a_picture_of_which_the_disk_takes_a_part_is_an_error(tmp_path, suffix):
+    frame = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    write_video(tmp_path / f"whole{suffix}", frame, fps=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / f"whole{suffix}").stat().st_size - 8, hard))
+    try:
+        with pytest.raises(UserError, match="could not write"):
+            write_video(tmp_path / f"part{suffix}", frame, fps=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.stem for path in tmp_path.iterdir()] == ["whole"]
 
 
 def test_all_of_a_folder_is_on_the_disk_before_its_name(tmp_path, order):

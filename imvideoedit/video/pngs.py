@@ -1,8 +1,10 @@
 """PNG files with texts: one, or a folder of numbered ones that appears complete or not at all."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -57,7 +59,17 @@ def save_png(path: Path, frame_HWC: np.ndarray, texts: dict[str, str]) -> None:
     info = PngInfo()
     for key, text in texts.items():
         info.add_itxt(key, text)
-    Image.fromarray(frame_HWC).save(path, "PNG", pnginfo=info)
+    write_picture(Image.fromarray(frame_HWC), path, "PNG", pnginfo=info)
+
+
+def write_picture(image: Image.Image, path: Path, name: str, **options: Any) -> None:
+    """Write a picture in a format of Pillow's, whole or with an ``OSError``.
+
+    Not ``image.save(path)``: on a disk that is about to be full Pillow takes a write of a part for the whole.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    path.write_bytes(buffer.getvalue())
 
 
 def png_texts(path: Path) -> dict[str, str]:
