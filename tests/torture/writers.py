@@ -49,9 +49,12 @@ def _adapter(folder: Path, number: int) -> None:
 
 
 def _checkpoint(folder: Path, number: int) -> None:
-    from imvideoedit.training.checkpoints import AtomicCheckpointIO
+    from imvideoedit.training.checkpoints import AtomicCheckpointIO, Checkpoints
 
-    AtomicCheckpointIO().save_checkpoint({"weights": torch.rand(200_000)}, folder / f"{number}.ckpt")
+    try:
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.rand(200_000)}, folder / f"{number}.ckpt")
+    except OSError as error:  # as its caller does
+        raise Checkpoints(folder, 1)._not_written(number, error) from error
 
 
 def _manifest(folder: Path, number: int) -> None:
