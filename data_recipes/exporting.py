@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_recipes.rows import CRITERIA, TEXTS, Row, digest
 from data_recipes.shards import MANIFEST
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing_folder
 
 SPLITS = ("train", "validation")
 GROUP = 50  # rows of a split that wait in memory
@@ -172,23 +172,6 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
         manifest = {"made_from": key, "pairs": count, "surplus": surplus, **stats}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
     return manifest
-
-
-@contextlib.contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that replaces ``folder`` when the block succeeds."""
-    new, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
-    for leftover in (new, old):  # of a run that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def push(folder: Path, repository: str) -> str:

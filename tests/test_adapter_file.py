@@ -1,6 +1,8 @@
 import dataclasses
+import errno
 import itertools
 import json
+import resource
 
 import pytest
 import torch
@@ -221,6 +223,18 @@ def test_a_failed_save_leaves_the_old_file(adapter):
         save_adapter(method, adapter, header)
     assert adapter.read_bytes() == before
     assert list(adapter.parent.iterdir()) == [adapter]
+
+
+def test_a_disk_that_refuses_it_is_an_error_of_the_system_and_leaves_nothing(tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError) as caught:  # which the commands turn into one line
+            saved(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG and not list(tmp_path.iterdir())
 
 
 def test_training_starts_from_an_adapter_and_what_it_lacks_starts_as_usual(tmp_path):

@@ -111,8 +111,10 @@ def test_frame_pairs_of_a_range_belong_together(tmp_path):
 def test_an_edit_shows_its_middle_frame_and_ends_in_the_history(queue, clip):
     edit = edit_of(clip, steps=4)
     queue.submit(edit)
+    refused = edit_of(clip)
     with pytest.raises(UserError, match="cancel it"):
-        queue.submit(edit_of(clip))
+        queue.submit(refused)
+    assert not refused.job.output.parent.exists()
     assert edit.finished.wait(PATIENCE) and edit.state == "done", edit.problem
     assert edit.preview is not None and edit.preview.shape == (64, 64, 3) and edit.share == 1
     assert Clip(edit.job.output).info.frames == Clip(edit.comparison).info.frames == 17
@@ -141,7 +143,8 @@ def test_edits_wait_for_each_other_and_can_be_cancelled_at_any_time(queue, clip)
     while first.share == 0:
         assert not first.finished.wait(0.05), first.problem
     queue.cancel("a")
-    assert first.finished.wait(PATIENCE) and first.state == "cancelled" and not first.job.output.exists()
+    assert first.finished.wait(PATIENCE) and first.state == "cancelled"
+    assert not any(edit.job.output.parent.exists() for edit in (first, second))
     assert third.finished.wait(PATIENCE) and third.state == "done", third.problem
     assert queue.history("browser of a") == []
 
@@ -160,13 +163,25 @@ def test_a_browser_does_not_fill_the_queue_with_its_tabs(queue, clip):
     assert other.finished.wait(PATIENCE) and edits[0].finished.wait(PATIENCE)
 
 
+def test_results_beyond_those_kept_leave_nothing(queue, clip, monkeypatch):
+    monkeypatch.setattr("imvideoedit.app.queue.MOST_KEPT", 1)
+    edits = [edit_of(clip, tab) for tab in ("a", "b")]
+    (edits[0].job.output.parent / "mask.png").touch()
+    for edit in edits:
+        queue.submit(edit)
+    for edit in edits:
+        assert edit.finished.wait(PATIENCE) and edit.state == "done", edit.problem
+    assert [edit.job.output.parent.exists() for edit in edits] == [False, True]
+    assert queue.history("browser of a") == [] and edits[1].comparison.exists()
+
+
 def test_a_failing_edit_is_told_in_one_line_and_the_next_one_runs(queue, clip, capsys):
     damaged = clip.with_name("damaged.mp4")
     damaged.write_bytes(clip.read_bytes()[:400])
     failing, fine = edit_of(damaged), edit_of(clip, "b")
     queue.submit(failing)
     queue.submit(fine)
-    assert failing.finished.wait(PATIENCE) and failing.state == "failed"
+    assert failing.finished.wait(PATIENCE) and failing.state == "failed" and not failing.job.output.parent.exists()
     assert "damaged.mp4" in failing.problem and str(clip.parent) not in failing.problem and "\n" not in failing.problem
     assert fine.finished.wait(PATIENCE) and fine.state == "done"
     assert problem("a\n<b>") == '<p class="problem" role="alert">a &lt;b&gt;</p>'

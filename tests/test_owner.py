@@ -4,11 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.owner import FILE, owned
+from imvideoedit.evaluate import run_suite
+from imvideoedit.nano.pairs import NanoPairs
 from tests.processes import command_environment
 
 OWN = "import sys; from imvideoedit.common.owner import owned\n"
@@ -80,3 +86,51 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"), owned(tmp_path / "file", "x"):
         pass
+
+
+def test_an_evaluation_owns_its_folder(tmp_path):
+    ran: list[Path] = []
+    config = OmegaConf.create({"suite": {"_target_": "builtins.dict", "_partial_": True}, "run_dir": str(tmp_path)})
+    first = holding(tmp_path)
+    with pytest.raises(UserError, match=f"in use by a test, process {first.pid}"), monkeyed(ran):
+        run_suite(config)
+    first.communicate("")
+    assert not ran
+    with monkeyed(ran):
+        run_suite(config)
+    assert ran == [tmp_path] and not (tmp_path / FILE).exists()
+
+
+@contextmanager
+def monkeyed(ran: list[Path]):
+    """Inside, each suite is one that only notes its folder, in which nobody else may begin."""
+
+    def suite(folder: Path) -> str:
+        assert not may_begin(folder)
+        ran.append(folder)
+        return "a page"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imvideoedit.evaluate.instantiate", lambda _: suite)
+        yield
+
+
+def may_begin(folder: Path) -> bool:
+    """Whether another process can own a folder now."""
+    code = f"{OWN}with owned(sys.argv[1], 'another'): pass"
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.run(command, capture_output=True, env=command_environment()).returncode == 0
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_pairs_of_the_nano_world_are_encoded_by_the_owner_of_their_cache(tmp_path, monkeypatch, cached):
+    seen: list[bool] = []
+    monkeypatch.setattr("imvideoedit.nano.pairs.encoded_pairs", lambda folder, *_: seen.append(may_begin(tmp_path)))
+    monkeypatch.setattr("imvideoedit.nano.pairs.Preparation.of", lambda *_: SimpleNamespace(inputs=(), transform=None))
+    pairs = NanoPairs(pairs=2, cache=tmp_path if cached else None)
+    module = SimpleNamespace(backbone=SimpleNamespace(name="nano", pixel_multiple=16), method=None)
+    barrier = SimpleNamespace(barrier=lambda: None)
+    trainer = {"lightning_module": module, "global_rank": 0, "world_size": 1, "strategy": barrier}
+    pairs.trainer = SimpleNamespace(**trainer)
+    pairs.setup("fit")
+    assert seen == [not cached] * 2 and may_begin(tmp_path)

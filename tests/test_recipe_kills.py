@@ -23,7 +23,7 @@ FOLDERS = ("drafts", "prompts", "synthesize", "filter", "review")
 
 @dataclass
 class DieAt:
-    """Kills its process when it is about to write or rename a file of one folder for the n-th time."""
+    """Kills its process when it is about to write or rename a file whose path holds a text for the n-th time."""
 
     folder: str
     last: int
@@ -34,7 +34,7 @@ class DieAt:
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.rename" or (event == "open" and "w" in str(arguments[1])):
-            self.count += f"/{self.folder}/" in str(arguments[0])
+            self.count += f"/{self.folder}" in str(arguments[0])
             if self.count == self.last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -54,7 +54,7 @@ def test_killed_twice_in_each_stage_it_ends_with_the_same_data(tmp_path):
     for name in (*FOLDERS, "export"):
         half = sum(path.is_file() for path in (whole / name).rglob("*")) // 2
         for _ in range(2):
-            point = DieAt(".export.new" if name == "export" else name, draw.randint(1, half))
+            point = DieAt(".export." if name == "export" else f"{name}/", draw.randint(1, half))
             assert run(killed, point) == -signal.SIGKILL, point
     assert run(killed) == 0
     assert content(killed) == content(whole) and content(whole)

@@ -1,6 +1,6 @@
 """The page's queue of edits: one at a time, first in first out, within limits."""
 
-import contextlib
+import shutil
 import sys
 import threading
 from dataclasses import dataclass
@@ -37,6 +37,8 @@ class Limits:
 class EditQueue:
     """Runs edits one at a time, in a thread of its own.
 
+    What an edit writes lies in a folder of its own, that of its output, which goes with it.
+
     Args:
         pipeline: used by one edit at a time.
         limits: for :func:`inspect`.
@@ -58,12 +60,16 @@ class EditQueue:
             UserError: the queue is full, or holds an edit of the same tab or many of the same browser.
         """
         with self._changed:
+            refusal = ""
             if any(other.tab == edit.tab for other in self._waiting):
-                raise UserError("an edit of yours is running or waiting; cancel it, or wait for its end")
-            if sum(other.browser == edit.browser for other in self._waiting) >= MOST_OF_BROWSER:
-                raise UserError(f"{MOST_OF_BROWSER} edits of yours are waiting, in all tabs; wait for the end of one")
-            if len(self._waiting) >= MOST_WAITING:
-                raise UserError("too many edits are waiting; try again in a while")
+                refusal = "an edit of yours is running or waiting; cancel it, or wait for its end"
+            elif sum(other.browser == edit.browser for other in self._waiting) >= MOST_OF_BROWSER:
+                refusal = f"{MOST_OF_BROWSER} edits of yours are waiting, in all tabs; wait for the end of one"
+            elif len(self._waiting) >= MOST_WAITING:
+                refusal = "too many edits are waiting; try again in a while"
+            if refusal:
+                _discard(edit)
+                raise UserError(refusal)
             self._waiting.append(edit)
             self._changed.notify_all()
 
@@ -80,6 +86,7 @@ class EditQueue:
                     edit.cancel.set()
             for edit in [edit for edit in self._waiting[1:] if edit.cancel.is_set()]:  # the thread removes the first
                 self._waiting.remove(edit)
+                _discard(edit)
                 edit.state = "cancelled"
                 edit.finished.set()
 
@@ -108,13 +115,15 @@ class EditQueue:
                 self._waiting.remove(edit)
                 if state == "done":
                     self._keep(edit)
+                else:
+                    _discard(edit)
                 edit.state = state
             edit.finished.set()
 
     def _keep(self, edit: Edit) -> None:
         self._results.append(edit)
         for old in self._results[:-MOST_KEPT]:
-            _remove(old.comparison, old.job.output)
+            _discard(old)
         self._results = self._results[-MOST_KEPT:]
 
     def _run(self, edit: Edit) -> str:
@@ -128,7 +137,6 @@ class EditQueue:
             edit.thumbnail = thumbnail(frame_pair(edit.job, len(Clip(edit.job.output)) // 2)[1])
             write_comparison(edit.job, edit.comparison, edit.check)
         except Cancelled:
-            _remove(edit.job.output)
             return "cancelled"
         except UserError as error:
             edit.problem = without_folders(error, edit.job)
@@ -140,11 +148,9 @@ class EditQueue:
         return "done"
 
 
-def _remove(*paths: Path) -> None:
-    """Remove files where the file system lets them go; the queue's thread must survive it where it does not."""
-    for path in paths:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+def _discard(edit: Edit) -> None:
+    """Remove an edit's folder, with its mask, as far as the file system lets it go: the queue's thread must go on."""
+    shutil.rmtree(edit.job.output.parent, ignore_errors=True)
 
 
 def inspect(path: Path, limits: Limits, start: float | None = None, end: float | None = None) -> VideoInfo:

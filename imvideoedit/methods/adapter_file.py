@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from imvideoedit.common.errors import UserError
@@ -52,7 +52,8 @@ def save_adapter(
     stored = {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in tensors.items()}
     metadata = {key: json.dumps(value) for key, value in asdict(header).items()}
     with replacing(path) as temporary:
-        save_file(stored, temporary, metadata)
+        # Not save_file, which replaces the file, and whose errors do not tell a full disk from others.
+        temporary.write_bytes(save(stored, metadata))
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.owner import owned
 from imvideoedit.data.shards import ProcessInfo
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.nano.encoded import EncodedPairs, PairSet, encoded_pairs
@@ -131,7 +133,11 @@ class NanoPairs(LightningDataModule):
             frames=self.frames if asked.inputs else 1,
             preparation=asked,
         )
-        self._encoded = [encoded_pairs(self.cache, backbone, pairs, process) for pairs in (train, validation)]
+        cache = self.cache
+        with nullcontext() if cache is None else owned(cache, "a run that encodes pairs", wait=True):
+            process.barrier()  # no process writes before the first one owns the folder
+            self._encoded = [encoded_pairs(cache, backbone, pairs, process) for pairs in (train, validation)]
+            process.barrier()
 
     def train_dataloader(self) -> DataLoader:
         """Batches from the trainer's current step on.

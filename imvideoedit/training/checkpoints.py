@@ -20,7 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing
+from imvideoedit.common.files import replacing, sync
 from imvideoedit.common.json_file import read_json
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import StopRequest, TrainingStopped
@@ -184,6 +184,8 @@ def _complete(partial: Path, final: Path, facts: dict[str, Any]) -> None:
     checksum_file = final.with_suffix(".json")
     discard(checksum_file)
     files = _checksums(partial)
+    if partial.is_dir():  # a file was synced when it was written
+        sync(partial)
     os.replace(partial, final)
     with replacing(checksum_file) as temporary:
         temporary.write_text(json.dumps({**facts, "files": files}) + "\n")

@@ -1,17 +1,17 @@
 """PNG files with texts: one, or a folder of numbered ones that appears complete or not at all."""
 
 import contextlib
-import os
-import shutil
-import uuid
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing_folder
 
 _NAME = "{:06d}.png"
 
@@ -23,16 +23,15 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: there is something at ``path`` already, other than an empty folder.
     """
+    _check_free(path)
+    with replacing_folder(path) as temporary:
+        yield temporary
+        _check_free(path)
+
+
+def _check_free(path: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{path} exists already; remove it or give another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class PngFolder:
@@ -60,7 +59,17 @@ def save_png(path: Path, frame_HWC: np.ndarray, texts: dict[str, str]) -> None:
     info = PngInfo()
     for key, text in texts.items():
         info.add_itxt(key, text)
-    Image.fromarray(frame_HWC).save(path, "PNG", pnginfo=info)
+    write_picture(Image.fromarray(frame_HWC), path, "PNG", pnginfo=info)
+
+
+def write_picture(image: Image.Image, path: Path, name: str, **options: Any) -> None:
+    """Write a picture in a format of Pillow's, whole or with an ``OSError``.
+
+    Not ``image.save(path)``: on a disk that is about to be full Pillow takes a write of a part for the whole.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    path.write_bytes(buffer.getvalue())
 
 
 def png_texts(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import parse_json
-from imvideoedit.video.pngs import save_png
+from imvideoedit.video.pngs import save_png, write_picture
 
 _DESCRIPTION = 0x010E  # EXIF's ImageDescription, which all formats but PNG hold
 
@@ -84,7 +84,7 @@ class StillFile:
         if self._metadata:
             exif[_DESCRIPTION] = json.dumps(self._metadata)
         try:
-            Image.fromarray(frame_HWC).save(self._target, kept.name, exif=exif, **kept.options)
+            write_picture(Image.fromarray(frame_HWC), self._target, kept.name, exif=exif, **kept.options)
         except ValueError as error:  # such as texts longer than a JPEG's segment
             raise UserError(f"a {kept.name} cannot hold this ({error}); name the output .png") from error
 

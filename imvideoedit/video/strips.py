@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from imvideoedit.common.files import replacing
+from imvideoedit.video.pngs import write_picture
 
 _GAP = 4
 _LABEL_HEIGHT = 18
@@ -53,7 +54,7 @@ def _write(path: Path | str, grid: list[list[Image.Image]]) -> None:
             left += cell.width + 2 * _GAP
         top += max(cell.height for cell in row)
     with replacing(path) as temporary:
-        sheet.save(temporary, format="PNG")
+        write_picture(sheet, temporary, "PNG")
 
 
 def _row(label: str, video_FHWC: np.ndarray, columns: int, scale: int) -> Image.Image:
