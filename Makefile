@@ -13,7 +13,7 @@ WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 OPTIONAL := timm>=1.0 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50 wandb>=0.20
 OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb|bitsandbytes)|find_spec."(timm|torchvision)' tests/*.py)
 
-.PHONY: demo test proof lint install clean
+.PHONY: demo test proof torture lint install clean
 
 demo: $(STAMP)
 	$(BIN)/python -m imvideoedit.demo
@@ -24,6 +24,10 @@ test: lint
 proof: lint .venv-extras/$(INSTALLED)
 	$(BIN)/python -m pytest $(WORKERS)
 	$(EXTRAS)/python -m pytest $(OPTIONAL_TESTS)
+
+# Half an hour on two cores; parts alone: PARTS="kills disks"; PARTS=--check plants faults that must be found.
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture $(PARTS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
