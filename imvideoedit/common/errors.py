@@ -13,11 +13,15 @@ from typing import Any, NoReturn
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
+_JOINER = "\u200d"  # within emoji
 _READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 
 
 class UserError(Exception):
-    """What went wrong, where, and how to fix it, in one line."""
+    """What went wrong, where, and how to fix it: one line, whatever letters the names and values in it have."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Note(UserWarning):
@@ -33,8 +37,18 @@ class CommandLine(argparse.ArgumentParser):
 
 def one_line(error: BaseException) -> str:
     """An error as one line: a ``UserError`` as it is, any other after its type's name."""
-    text = " ".join(str(error).split())
+    text = printable(str(error))
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def printable(text: str) -> str:
+    """A text as one line that does to a terminal nothing but to be shown: control codes are spelled out."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(map(_shown, line))
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() or letter == _JOINER else ascii(letter)[1:-1]
 
 
 def exit_cleanly(main: Callable[..., None]) -> Callable[..., None]:
@@ -125,7 +139,7 @@ def _notes_in_one_line() -> Iterator[None]:
 
     def form(message, category, *args, **kwargs) -> str:
         if issubclass(category, Note):
-            return f"note: {' '.join(str(message).split())}\n"
+            return f"note: {printable(str(message))}\n"
         return usual(message, category, *args, **kwargs)
 
     warnings.formatwarning = form
@@ -136,7 +150,7 @@ def _notes_in_one_line() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return code
 
 
