@@ -14,7 +14,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.editing.conditions import decode
 from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.methods.adapter_file import adapter_hash, load_adapter, read_state, save_adapter, warm_start
-from tests.conftest import tiny_transformer
+from tests.conftest import TINY_TRANSFORMER, tiny_transformer
 from tests.test_adapter_file import saved
 from tests.torture.mutants import damaged_text
 from tests.torture.tensor_mutants import damaged_tensors
@@ -26,7 +26,7 @@ def lora(rng):
     """A good file of one of the forms."""
     place = rng.choice(["transformer.blocks.{}.attn1.to_q", "diffusion_model.blocks.{}.cross_attn.o",
                         "lora_unet_blocks_{}_ffn_0", "base_model.model.blocks.{}.self_attn.k"])  # fmt: skip
-    width = 48 if "ffn" in place else 24
+    width = TINY_TRANSFORMER["ffn_dim"] if "ffn" in place else 24
     down, up = rng.choice([("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora_A.default", "lora_B.default")])
     state = {}
     for block in range(2):

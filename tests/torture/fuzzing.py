@@ -26,6 +26,7 @@ from tests.torture.table import Row
 
 PATIENCE = 120.0  # seconds without a word, for what waits without using the processor
 ALIKE = 3  # mutants kept of failures that are alike
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files there are not written to a disk
 CORPUS = 300  # seeds at most
 _FORK = multiprocessing.get_context("fork")
 
@@ -73,7 +74,7 @@ class _Running:
 
 def fuzz(part: str, targets: Sequence[Target], scale: float) -> Iterator[Row]:
     """A row for each target, as they end; mutants that failed are kept in a folder that the row names."""
-    with tempfile.TemporaryDirectory(prefix="torture-") as work:
+    with tempfile.TemporaryDirectory(prefix="torture-", dir=MEMORY) as work:
         waiting = sorted(targets, key=lambda target: -target.count)
         running: list[_Running] = []
         try:
@@ -171,6 +172,7 @@ def _work(name: str, target: Target, folder: Path, done: int, total: int, pipe: 
         os.dup2(nowhere, number)
     sys.stdout = sys.stderr = os.fdopen(nowhere, "w")
     os.chdir(folder)
+    os.environ |= {name: str(folder.with_name("caches")) for name in ("IMVIDEOEDIT_CACHE", "HF_DATASETS_CACHE")}
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + int(target.gigabytes * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
