@@ -13,15 +13,18 @@ from typing import Any, NoReturn
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
+LONGEST = 2000  # letters of an error
 _JOINER = "\u200d"  # within emoji
 _READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 
 
 class UserError(Exception):
-    """What went wrong, where, and how to fix it: one line, whatever letters the names and values in it have."""
+    """What went wrong, where, and how to fix it: one line, whatever the names and values in it are."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        text = printable(super().__str__())
+        # What is quoted can be of any length; the remedy stands at the end.
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 4 :]}"
 
 
 class Note(UserWarning):

@@ -69,7 +69,7 @@ def targets(work: Path) -> Iterator[Target]:
 def _target(
     name: str, count: int, file: str, good: Path, check: Callable[[Path], None], folder: Path | None = None
 ) -> Target:
-    return Target(name, count, file, [good.read_bytes()], flipped, check, folder, guided=False)
+    return Target(name, count, file, [good.read_bytes()], flipped, check, folder, guided=False, grows=False)
 
 
 def _checkpoints(folder: Path) -> Iterator[Target]:
@@ -171,13 +171,19 @@ def _answers(work: Path) -> Iterator[Target]:
     (folder / "video.bin").write_bytes(b"video")
     readers.scored(folder)
     (score,) = (folder / "kept").iterdir()
-    yield _target("kept scores", 600, f"kept/{score.name}", score, readers.score, folder)
+    yield _target("kept scores", 600, f"kept/{score.name}", score, scored, folder)
     Ratings(work / "ratings").write(RATING)
     yield _target("kept ratings", 400, "r/i.json", work / "ratings/r/i.json", rating)
     AnswerCache(work).write("key", json.dumps({"mark": 7.5, "reason": "the box is blue"}))
     yield _target("models' answers", 600, "answers.sqlite", work / "answers.sqlite", answer)
     Budget(9.0, work / "spent.json").reserve(0.5)
     yield _target("money spent", 200, "spent.json", work / "spent.json", spent)
+
+
+def scored(path: Path) -> None:
+    """The score as it was given, kept or given again."""
+    (found,) = readers.scored(path.parent.parent)
+    assert found == {"quality": 3.5, "reason": "good"}, f"a score that nobody gave: {found}"
 
 
 def rating(path: Path) -> None:

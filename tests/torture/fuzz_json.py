@@ -11,7 +11,7 @@ from PIL import Image
 from imvideoedit.data.shards import ShardStore
 from imvideoedit.evaluation.study.ratings import Rating, Ratings
 from imvideoedit.training.checkpoints import _complete
-from tests.test_adapter_file import saved
+from tests.test_adapter_file import rewrite, saved
 from tests.torture import json_readers as readers
 from tests.torture.fuzzing import Target, fuzz
 from tests.torture.mutants import Mutator, damaged_json_file, damaged_json_lines, damaged_letters
@@ -49,8 +49,10 @@ def targets(work: Path) -> list[Target]:
 
 def _of_models(work: Path) -> Iterator[Target]:
     saved(work / "adapter.safetensors")
-    adapter = (work / "adapter.safetensors").read_bytes()
-    yield Target("adapter headers", 1200, "adapter.safetensors", [adapter], damaged_metadata, readers.header)
+    goods = [(work / "adapter.safetensors").read_bytes()]
+    rewrite(work / "adapter.safetensors")  # without checksums, which stop damaged ones early
+    goods.append((work / "adapter.safetensors").read_bytes())
+    yield Target("adapter headers", 1200, "adapter.safetensors", goods, damaged_metadata, readers.header)
     store = ShardStore(work / "store")
     store.write(readers.STORED)
     (path,) = (work / "store").iterdir()

@@ -19,7 +19,7 @@ from imvideoedit.methods.adapter_file import adapter_hash, load_adapter, warm_st
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.wan.identity import parameter_hash
 from tests.conftest import tiny_transformer
-from tests.test_adapter_file import saved
+from tests.test_adapter_file import rewrite, saved
 from tests.test_foreign_weights import lora
 from tests.torture.fuzzing import Target, fuzz
 from tests.torture.mutants import damaged_bytes, damaged_json_file
@@ -41,6 +41,7 @@ def run(scale: float, planted: bool) -> Iterator[Row]:
 def targets(work: Path) -> Iterator[Target]:
     path = work / "adapter.safetensors"
     saved(path)
+    rewrite(path)  # without checksums, which would stop damaged ones early
     adapter = path.read_bytes()
     loras = [_saved(*lora(Random(seed))) for seed in range(8)]
     model = _Model()

@@ -43,6 +43,7 @@ class Target:
         mutate: makes another content from one.
         check: reads the file; returns nothing where it was accepted and is as it should be.
         folder: copied next to the file first.
+        grows: whether mutants that were refused in new words or reach new lines become seeds.
         guided: whether lines that are reached decide what becomes a seed.
         seconds: of processor time for one mutant.
         gigabytes: more than at the start, for one mutant.
@@ -56,6 +57,7 @@ class Target:
     check: Callable[[Path], Any]
     folder: Path | None = None
     guided: bool = True
+    grows: bool = True
     seconds: float = 10.0
     gigabytes: float = 2.0
 
@@ -146,7 +148,7 @@ def _failed(each: _Running, problem: str, again: bool = True) -> None:
         each.done += 1
         each.row.tried = each.done
     kept = ""
-    alike = re.sub(r"0x\w+|\d+", "", problem)[:80]
+    alike = re.sub(r"0x\w+|\d+", "", problem)[:40]
     each.seen[alike] += 1
     if each.seen[alike] <= ALIKE:
         place = Path(tempfile.gettempdir()) / "imvideoedit-torture" / each.folder.name
@@ -193,7 +195,7 @@ def _work(name: str, target: Target, folder: Path, done: int, total: int, pipe: 
             problem = f"a good seed is refused: {said}"
         new = said is not None and shape_of(said) not in words
         words.add(shape_of(said or ""))
-        if (new or NEW in lines) and not problem and len(corpus) < CORPUS:
+        if target.grows and (new or NEW in lines) and not problem and len(corpus) < CORPUS:
             corpus.append(mutant)
         lines.discard(NEW)
         if problem:
