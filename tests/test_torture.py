@@ -13,7 +13,9 @@ from tests.torture.__main__ import PARTS, main
 from tests.torture.fuzzing import Target, fuzz
 from tests.torture.table import Row, table
 
-OURS = {module.__name__.split(".")[-1]: module for module in (bit_flips, fuzz_json, fuzz_media, fuzz_tensors, fuzz_texts)}
+OURS = {
+    module.__name__.split(".")[-1]: module for module in (bit_flips, fuzz_json, fuzz_media, fuzz_tensors, fuzz_texts)
+}
 
 
 def crash(path):
@@ -87,7 +89,7 @@ def test_the_table_counts_and_names():
 
 
 def test_each_part_finds_the_fault_that_is_planted_in_it():
-    assert set(OURS) <= PARTS.keys()
+    assert PARTS.keys() >= set(OURS)
     assert main([*OURS, "--check"]) == 0
 
 
