@@ -35,7 +35,7 @@ def run(scale: float, planted: bool) -> Iterator[Row]:
             yield from fuzz("fuzz_tensors", made, scale)
             return
         with mock.patch("imvideoedit.common.tensor_file.is_finite", lambda tensor: True):
-            yield from fuzz("fuzz_tensors", made[:1], max(scale, 0.05))
+            yield from fuzz("fuzz_tensors", made[:1], max(scale, 0.3))
 
 
 def targets(work: Path) -> Iterator[Target]:
