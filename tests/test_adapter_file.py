@@ -22,7 +22,7 @@ from imvideoedit.methods.adapter_file import (
     save_adapter,
     warm_start,
 )
-from imvideoedit.methods.adapter_header import FORMAT_VERSION
+from imvideoedit.methods.adapter_header import CHECKS, FORMAT_VERSION
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.identity import parameter_hash
@@ -51,10 +51,12 @@ def saved(path, method=None, **options):
 
 
 def rewrite(path, **header):
-    """Change header entries of a file; None removes one."""
+    """Change header entries of a file, None removes one; it is then without checksums, as of earlier versions."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    metadata |= {key: json.dumps(value) for key, value in header.items()}
+    training = json.loads(metadata["training"])
+    training.pop(CHECKS, None)  # as in files of earlier versions, which are not checked
+    metadata |= {"training": json.dumps(training)} | {key: json.dumps(value) for key, value in header.items()}
     save_file(load_file(path), path, {key: value for key, value in metadata.items() if value != "null"})
 
 

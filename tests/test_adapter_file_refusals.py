@@ -21,6 +21,7 @@ POSE = {"name": "pose", "kind": "pose", "encoder": "vlm", "required": False}
 def adapter(tmp_path):
     path = tmp_path / "adapter.safetensors"
     saved(path)
+    rewrite(path)
     return path
 
 
@@ -145,3 +146,30 @@ def test_tensors_must_match_one_for_one(adapter, change):
     save_file(state, adapter, metadata)
     with pytest.raises(UserError, match="does not fit its own settings: 1 tensors .*zero_out"):
         load_adapter(adapter, tiny_transformer())
+
+
+@pytest.mark.parametrize("place", ["header", "tensors"])
+def test_damage_that_leaves_a_good_file_is_noticed(tmp_path, place):
+    path = tmp_path / "adapter.safetensors"
+    saved(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"rank") + 8 if place == "header" else len(data) - 2
+    assert place == "tensors" or data[at : at + 1] == b"4"
+    data[at] ^= 1
+    path.write_bytes(data)
+    before = {name: tensor.clone() for name, tensor in tiny_transformer().state_dict().items()}
+    transformer = tiny_transformer()
+    with pytest.raises(UserError, match=f"is damaged: its {place} .* not th.* written"):
+        load_adapter(path, transformer)
+    assert transformer.state_dict().keys() == before.keys()
+
+
+def test_a_file_without_checksums_loads_as_before(adapter):
+    header = read_header(adapter)
+    assert "checks" not in header.training
+    load_adapter(adapter, tiny_transformer())
+    state = load_file(adapter)
+    state[max(state)] += 1
+    with safe_open(adapter, framework="pt") as file:
+        save_file(state, adapter, file.metadata())
+    load_adapter(adapter, tiny_transformer())

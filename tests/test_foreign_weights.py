@@ -14,30 +14,19 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.editing.conditions import decode
 from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.methods.adapter_file import adapter_hash, load_adapter, read_state, save_adapter, warm_start
-from tests.conftest import tiny_transformer
-from tests.test_adapter_file import saved
+from tests.conftest import TINY_TRANSFORMER, tiny_transformer
+from tests.test_adapter_file import rewrite, saved
+from tests.torture.mutants import damaged_text
+from tests.torture.tensor_mutants import damaged_tensors
 
 LORAS, HEADERS, BYTES = 240, 160, 60  # random files of each kind
-DTYPES = [getattr(torch, name) for name in (
-    "bool", "uint8", "int8", "int16", "int64", "uint16", "uint32", "float16", "bfloat16", "float64", "float8_e4m3fn",
-    "float8_e5m2", "float8_e8m0fnu", "complex64",
-)]  # fmt: skip
-SHAPES = [(), (0,), (3,), (24,), (0, 24), (24, 0), (4, 23), (25, 4), (1, 4, 24), (4, 24, 1, 1, 1), (2, 2, 2, 2, 2)]
-WORDS = [
-    *("lora_A", "lora_B", "lora_up", "alpha", "diff", "diff_b", "default", "weight", "bias", "dora_scale", "blocks"),
-    *("attn1", "norm2", "99", "-1", "", ".", "lora_unet_", "diffusion_model.", "transformer.", "é", "\n", "head.head"),
-]
-VALUES = [
-    *(None, True, 0, -1, 3, 2**70, 1.5, -1e308, math.nan, math.inf, "", "x", "\0", "a\nb", "\ud800", "9" * 9),
-    *([], [3], [[[]]], {}, {"": 3}, {"name": "mask"}, "../..", "/" * 300),
-]
 
 
 def lora(rng):
     """A good file of one of the forms."""
     place = rng.choice(["transformer.blocks.{}.attn1.to_q", "diffusion_model.blocks.{}.cross_attn.o",
                         "lora_unet_blocks_{}_ffn_0", "base_model.model.blocks.{}.self_attn.k"])  # fmt: skip
-    width = 48 if "ffn" in place else 24
+    width = TINY_TRANSFORMER["ffn_dim"] if "ffn" in place else 24
     down, up = rng.choice([("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora_A.default", "lora_B.default")])
     state = {}
     for block in range(2):
@@ -47,58 +36,6 @@ def lora(rng):
         state |= {f"{own}.diff_b": torch.randn(width)} if rng.random() < 0.3 else {}
     config = {"transformer.r": 4, "transformer.lora_alpha": 2, "transformer.alpha_pattern": {"to_k": 2}}
     return state, rng.choice([{}, {"lora_adapter_metadata": json.dumps(config)}, {"ss_network_alpha": "2"}])
-
-
-def damaged_tensors(state, rng):
-    """One to three changes of names, types, shapes and values."""
-    for _ in range(rng.randint(1, 3)):
-        if not state:
-            break
-        key = rng.choice(sorted(state))
-        tensor = state.pop(key)
-        kind = rng.randrange(6)
-        if kind == 0:
-            continue
-        if kind == 1:
-            parts = key.split(".")
-            parts[rng.randrange(len(parts))] = rng.choice(WORDS)
-            key = ".".join(parts)
-        elif kind == 2:
-            key = key[: rng.randrange(len(key))] + rng.choice(WORDS) + key[rng.randrange(len(key)) :]
-        elif kind == 3:
-            tensor = (tensor.float().abs() * 3).to(rng.choice(DTYPES))
-        elif kind == 4:
-            tensor = torch.ones(rng.choice(SHAPES))
-        else:
-            tensor = tensor.float() * rng.choice([math.nan, math.inf, 0.0, 1e30, 1e-40])
-        state[key] = tensor.clone().contiguous()
-    return state
-
-
-def damaged_json(value, rng):
-    """A value of JSON with one part replaced, removed or added, at any depth."""
-    if isinstance(value, dict | list) and value and rng.random() < 0.75:
-        keys = sorted(value) if isinstance(value, dict) else range(len(value))
-        key = rng.choice(list(keys))
-        copy = value.copy()
-        if rng.random() < 0.15:
-            del copy[key]
-        elif rng.random() < 0.1 and isinstance(copy, dict):
-            copy[rng.choice(["", "surprise", *WORDS])] = rng.choice(VALUES)
-        else:
-            copy[key] = damaged_json(value[key], rng)
-        return copy
-    return rng.choice(VALUES)
-
-
-def damaged_text(text, rng):
-    """Of JSON, changed in its values or in its letters."""
-    if rng.random() < 0.8:
-        return json.dumps(damaged_json(json.loads(text), rng))
-    cut = rng.randrange(len(text) + 1)
-    return (
-        text[:cut] + rng.choice(["", "[" * 5000, "{", ",", "NaN", "\0", "9" * 5000]) + text[cut + rng.randint(0, 3) :]
-    )
 
 
 def one_line(call):
@@ -142,6 +79,7 @@ def test_damaged_loras_add_finite_values_or_nothing(transformer, tmp_path, seed)
 def adapter(tmp_path_factory):
     path = tmp_path_factory.mktemp("adapters") / "adapter.safetensors"
     saved(path)
+    rewrite(path)  # without checksums, which would stop each damaged file early
     with safe_open(path, framework="pt") as file:
         return path, load_file(path), file.metadata()
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from imvideoedit.clients.answers import Unanswered, fitting_json
 from imvideoedit.clients.budget import Budget
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.json_file import LARGEST, parse_json, read_json, write_json
+from imvideoedit.common.json_file import LARGEST, parse_json, read_checked, read_json, write_checked, write_json
 from imvideoedit.data.records import open_records
 from imvideoedit.data.shards import ShardStore
 from imvideoedit.evaluation.edits.score_store import _read as read_score
@@ -131,3 +131,25 @@ def holding(calls):
     """Files of the package with such calls."""
     root = Path(__file__).parent.parent / "imvideoedit"
     return {path.relative_to(root).as_posix() for path in root.rglob("*.py") if re.search(calls, path.read_text())}
+
+
+def test_damage_that_leaves_json_is_told_by_the_checksum(tmp_path):
+    path, value = tmp_path / "x.json", {"mark": 3.5, "why": "good", "n": None, "more": {"é": [1]}}
+    write_checked(path, value)
+    assert read_checked(path) == value
+    good, accepted = path.read_bytes(), 0
+    for place in range(8 * len(good)):
+        data = bytearray(good)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        try:
+            assert read_checked(path) == value
+            accepted += 1
+        except UserError as error:
+            assert "is damaged" in str(error) or "not JSON" in str(error)
+    assert accepted < 8  # of blanks
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum(tmp_path):
+    write_json(tmp_path / "x.json", {"mark": 3.5, "why": "check"})
+    assert read_checked(tmp_path / "x.json") == {"mark": 3.5, "why": "check"}

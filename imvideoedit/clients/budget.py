@@ -2,13 +2,11 @@
 
 import contextlib
 import fcntl
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing
-from imvideoedit.common.json_file import read_json
+from imvideoedit.common.json_file import read_checked, write_checked
 
 
 class Budget:
@@ -25,7 +23,7 @@ class Budget:
     def spent(self) -> float:
         """So far, including reservations."""
         try:
-            spent = read_json(self._path, fix="fix or remove it").get("spent")
+            spent = read_checked(self._path, "fix or remove it").get("spent")
         except UserError:
             if not self._path.exists():
                 return 0.0
@@ -68,5 +66,4 @@ class Budget:
             yield
 
     def _write(self, spent: float) -> None:
-        with replacing(self._path) as path:
-            path.write_text(json.dumps({"spent": spent}))
+        write_checked(self._path, {"spent": spent})

@@ -11,15 +11,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from imvideoedit.common.terminal import printable
+from imvideoedit.common.terminal import in_one_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
+LONGEST = 2000  # letters of an error
 _READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 
 
 class UserError(Exception):
-    """What went wrong, where, and how to fix it, in one line."""
+    """What went wrong, where, and how to fix it: one line, whatever the names and values in it are."""
+
+    def __str__(self) -> str:
+        text = in_one_line(super().__str__())
+        # What is quoted can be of any length; the remedy stands at the end.
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 4 :]}"
 
 
 class Note(UserWarning):
@@ -35,7 +41,7 @@ class CommandLine(argparse.ArgumentParser):
 
 def one_line(error: BaseException) -> str:
     """An error as one line: a ``UserError`` as it is, any other after its type's name."""
-    text = " ".join(str(error).split())
+    text = in_one_line(str(error))
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
@@ -127,7 +133,7 @@ def notes_in_one_line() -> Iterator[None]:
 
     def form(message, category, *args, **kwargs) -> str:
         if issubclass(category, Note):
-            return f"note: {printable(' '.join(str(message).split()))}\n"
+            return f"note: {in_one_line(str(message))}\n"
         return usual(message, category, *args, **kwargs)
 
     with warnings.catch_warnings():
@@ -140,7 +146,7 @@ def notes_in_one_line() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"error: {in_one_line(message)}", file=sys.stderr)
     return code
 
 

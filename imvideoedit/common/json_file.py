@@ -10,10 +10,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 
 DEPTH = 64  # lists and objects within each other
+CHECK = "check"  # the entry with the checksum of the others
 LARGEST = 2**64  # whole numbers are smaller, of either sign
 _KINDS: dict[type, str] = {dict: "object", list: "list", str: "text", object: "value"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -74,6 +77,30 @@ def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     """Write a value as JSON, with None in place of NaN; the file is complete or absent."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(jsonable(value), indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_checked(path: Path, value: dict[str, Any], indent: int | None = None) -> None:
+    """As :func:`write_json`, with a checksum among the entries for :func:`read_checked`."""
+    held = jsonable(value)
+    write_json(path, held | {CHECK: _checksum(held)}, indent)
+
+
+def read_checked(path: Path, fix: str = "restore it, or remove it") -> dict[str, Any]:
+    """The entries of a file by :func:`write_checked`; also of one by an earlier version, which has no checksum.
+
+    Raises:
+        UserError: as :func:`read_json`, or the entries are not those that were written.
+    """
+    held = read_json(path, fix=fix)
+    # By its value, so that damage to its name does not pass for a file without one.
+    found = [key for key, value in held.items() if value == _checksum({k: v for k, v in held.items() if k != key})]
+    if found != [CHECK] and (found or CHECK in held):
+        raise UserError(f"{path} is damaged: its content is not what was written; {fix}")
+    return {key: value for key, value in held.items() if key != CHECK}
+
+
+def _checksum(entries: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(entries, sort_keys=True).encode())
 
 
 def _no_constant(name: str) -> None:

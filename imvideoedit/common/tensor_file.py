@@ -2,6 +2,7 @@
 
 import io
 import math
+import os.path
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class TensorFile:
 
     def __init__(self, path: Path | str, what: str = "file", fix: str = "copy or make it again") -> None:
         self.path, self._fix = path, fix
-        if not Path(path).is_file():
+        if not os.path.isfile(path):  # unlike pathlib, takes names of any length
             raise UserError(f"there is no {what} at {path}; check the path")
         try:
             self._file: Any = safe_open(path, framework="pt")

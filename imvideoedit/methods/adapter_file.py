@@ -17,7 +17,17 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.hashing import hash_tensors
 from imvideoedit.common.tensor_file import first_not_finite
-from imvideoedit.methods.adapter_header import AdapterHeader, describe_inputs, named, open_adapter, read_header
+from imvideoedit.methods.adapter_header import (
+    CHECKS,
+    FIX,
+    AdapterHeader,
+    describe_inputs,
+    header_hash,
+    named,
+    open_adapter,
+    read_header,
+    tensors_hash,
+)
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.known import METHODS
 from imvideoedit.wan.context import block_dtype
@@ -50,7 +60,9 @@ def save_adapter(
     if odd is not None:
         raise UserError(f"{odd} is NaN or infinite, so {path} is not written; train again with a lower learning rate")
     stored = {name: tensor.detach().to("cpu", dtype or tensor.dtype).contiguous() for name, tensor in tensors.items()}
-    metadata = {key: json.dumps(value) for key, value in asdict(header).items()}
+    entries = asdict(header)
+    entries["training"] |= {CHECKS: {"header": header_hash(header), "tensors": hash_tensors(stored)}}
+    metadata = {key: json.dumps(value) for key, value in entries.items()}
     with replacing(path) as temporary:
         # Not save_file, which replaces the file, and whose errors do not tell a full disk from others.
         temporary.write_bytes(save(stored, metadata))
@@ -60,9 +72,13 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     """Read the tensors of an adapter file, as stored, on the CPU.
 
     Raises:
-        UserError: missing or damaged, or a value is NaN or infinite.
+        UserError: missing or damaged, a value is NaN or infinite, or the tensors are not those that were written.
     """
-    return open_adapter(path).tensors()
+    file = open_adapter(path)
+    state, written = file.tensors(), tensors_hash(path, file.metadata)
+    if written is not None and hash_tensors(state) != written:
+        raise UserError(f"{path} is damaged: its tensors are not those that were written; {FIX}")
+    return state
 
 
 def load_adapter(

@@ -6,9 +6,11 @@ Every entry is a JSON string in the metadata of the safetensors: ``format_versio
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import xxhash
 
 import imvideoedit
 from imvideoedit.common.errors import UserError
@@ -19,6 +21,9 @@ from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import Backbone
 
 FORMAT_VERSION = 2
+# Of ``training``, which is free, so that earlier versions read such files, too: hashes of the header and the tensors.
+CHECKS = "checks"
+FIX = "copy or train it again"
 _ENTRIES = {"method": str, "config": dict, "backbone": dict, "training": dict, "inputs": list, "package_version": str}
 _BACKBONE = {"name": str, "revision": str | None, "parameter_hash": str}
 _INPUT = {"name": str, "kind": str, "encoder": str, "required": bool}  # what a header says of an input
@@ -98,9 +103,31 @@ def read_header(path: Path | str) -> AdapterHeader:
             )
         if version > 1 and "inputs" not in entries:
             raise KeyError("inputs")
-        return AdapterHeader(**entries)
+        header = AdapterHeader(**entries)
     except (KeyError, TypeError) as error:
         raise UserError(f"{no_adapter} lacks or garbles {error}; train or export it again") from error
+    if (checks := header.training.pop(CHECKS, None)) is not None:
+        if not isinstance(checks, dict) or checks.get("header") != header_hash(header):
+            raise UserError(f"{path} is damaged: its header is not the one that was written; {FIX}")
+    return header
+
+
+def header_hash(header: AdapterHeader) -> str:
+    """16 hex digits that name all that a header says."""
+    return xxhash.xxh3_64_hexdigest(json.dumps(asdict(header), sort_keys=True).encode())
+
+
+def tensors_hash(path: Path | str, metadata: Mapping[str, str]) -> str | None:
+    """The hash of an adapter's tensors when it was written; None where its header does not say, as of earlier versions.
+
+    Raises:
+        UserError: the header is damaged there.
+    """
+    try:
+        training = parse_json(metadata.get("training", "{}"), f"the training of {path}", object, FIX)
+        return training[CHECKS]["tensors"] if CHECKS in training else None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: its header does not say what tensors it has; {FIX}") from error
 
 
 def named(inputs: Sequence[Mapping[str, Any]]) -> str:
@@ -119,4 +146,4 @@ def open_adapter(path: Path | str) -> TensorFile:
     Raises:
         UserError: missing or damaged.
     """
-    return TensorFile(path, "adapter file", "copy or train it again")
+    return TensorFile(path, "adapter file", FIX)

@@ -6,7 +6,6 @@ file ``step-<N>.json`` next to it lists its files.
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing, sync
-from imvideoedit.common.json_file import read_json
+from imvideoedit.common.json_file import read_checked, write_checked
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import StopRequest, TrainingStopped
 
@@ -170,7 +169,7 @@ def _checksum_files(folder: Path) -> list[Path]:
 def _facts(checksum_file: Path) -> dict[str, Any] | None:
     """The contents of a checksum file; None where it is damaged."""
     try:
-        facts = read_json(checksum_file)
+        facts = read_checked(checksum_file)
     except UserError:
         return None
     match facts:
@@ -187,8 +186,7 @@ def _complete(partial: Path, final: Path, facts: dict[str, Any]) -> None:
     if partial.is_dir():  # a file was synced when it was written
         sync(partial)
     os.replace(partial, final)
-    with replacing(checksum_file) as temporary:
-        temporary.write_text(json.dumps({**facts, "files": files}) + "\n")
+    write_checked(checksum_file, {**facts, "files": files})
 
 
 def _checksums(path: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from imvideoedit.common.owner import is_first_process
 from imvideoedit.training.checkpoints import latest
 from imvideoedit.training.run_settings import changed, flattened, refused, shown
 
+STARTS = "starts.jsonl"
 REMEDY = "remove it, or begin another run with name=ANOTHER"
 
 
@@ -49,8 +50,8 @@ class RunFolder:
         """Record a start, and say what it changes; by the run's first process alone."""
         if not is_first_process():
             return
-        starts, step = self.folder / "starts.jsonl", self.checkpoint[1].get("step", 0) if self.checkpoint else 0
-        lines = starts.read_text().splitlines() if self._resumed and starts.exists() else []
+        starts, step = self.folder / STARTS, self.checkpoint[1].get("step", 0) if self.checkpoint else 0
+        lines = _lines(starts) if self._resumed else []
         changes = changed(self._last(lines), self.settings) if self._resumed else {}
         if not self._resumed:
             self._write(self._begun)
@@ -84,9 +85,11 @@ class RunFolder:
         """The settings of the start before, by dotted names."""
         settings = flattened(_read(self._begun))
         for line in lines:
-            settings |= {
-                name: new for name, (_, new) in parse_json(line, str(self.folder), fix=REMEDY)["changed"].items()
-            }
+            match parse_json(line, f"a line of {self.folder / STARTS}", fix=REMEDY):
+                case {"changed": dict(changes)} if all(isinstance(c, list) and len(c) == 2 for c in changes.values()):
+                    settings |= {name: new for name, (_, new) in changes.items()}
+                case _:
+                    raise UserError(f"a line of {self.folder / STARTS} does not say what a start changed; {REMEDY}")
         return settings
 
     def _write(self, path: Path) -> None:
@@ -98,6 +101,11 @@ def _new_names(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
     """Names of ``now`` that ``before`` lacks, where they have no value."""
     known = flattened(before)
     return {name for name, value in flattened(now).items() if name not in known and value is None}
+
+
+def _lines(starts: Path) -> list[str]:
+    # What is no UTF-8 is no JSON either, which reading the line says.
+    return starts.read_text(encoding="utf-8", errors="replace").splitlines() if starts.exists() else []
 
 
 def _read(path: Path) -> Any:

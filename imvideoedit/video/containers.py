@@ -1,6 +1,7 @@
 """Opening and closing media files so that what goes wrong reaches the user as one line."""
 
 import contextlib
+import os.path
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar, cast
@@ -31,7 +32,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     Raises:
         UserError: the file is missing, unreadable, empty, or has neither video nor sound.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike pathlib, takes names of any length
         raise UserError(f"there is no file {path}; check the path")
     try:
         # An absolute path cannot be taken for a URL; the whitelist keeps playlists from reaching the network.

@@ -1,5 +1,6 @@
 """What a file holds: one picture, an animation of several, or a video. The one place where this is decided."""
 
+import os.path
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,7 @@ def kind_of(path: Path) -> Kind:
 
 def _picture(path: Path) -> tuple[str, int] | None:
     """Format and number of pictures of an image file; None if Pillow cannot open it."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         with warnings.catch_warnings():

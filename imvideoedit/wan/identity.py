@@ -4,7 +4,6 @@ Hashing 14 billion weights takes minutes, so the hash of files is computed once.
 still holds what was read from these very files; any other is hashed anew.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +17,9 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing, user_cache
+from imvideoedit.common.files import user_cache
 from imvideoedit.common.hashing import hash_tensors
-from imvideoedit.common.json_file import read_json
+from imvideoedit.common.json_file import read_checked, write_checked
 
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"}
 SAMPLED = 64  # values of each tensor that tell whether a transformer is the one that was hashed
@@ -113,8 +112,7 @@ class Origin:
         found = hash_tensors(self.parameters, torch.bfloat16)
         known[key] = {"files": self.stamp, "sample": self.sample, "hash": found}
         try:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            write_checked(path, known, indent=1)
         except OSError as error:
             logging.getLogger(__name__).warning("the hash of %s is not kept (%s)", self.folder, error)
         return found
@@ -147,6 +145,6 @@ def _sample(parameters: Mapping[str, Tensor]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """What is kept; nothing where the file is missing or damaged."""
     try:
-        return read_json(path)
+        return read_checked(path)
     except UserError:
         return {}

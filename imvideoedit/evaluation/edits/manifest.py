@@ -134,7 +134,7 @@ def _row(values: dict[str, Any], manifest: Path, where: str) -> EditRow:
             raise UserError(f"{where}: it has no {key}; a row has {columns}")
     paths = {key: manifest.parent / given.pop(key) for key in _PATHS if key in given}
     for key, path in paths.items():
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike pathlib, takes names of any length
             raise UserError(f"{where}: there is no {key} at {path}")
     given.setdefault("id", paths["source"].stem)
     given.setdefault("method", manifest.parent.absolute().name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from imvideoedit.common.errors import UserError, one_line
-from imvideoedit.common.json_file import jsonable, read_json, write_json
+from imvideoedit.common.json_file import jsonable, read_checked, write_checked
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.weights.files import hash_file
 
@@ -117,7 +117,7 @@ class ScoreStore:
             raise
         except Exception as error:  # of this edit alone, as far as is known
             return {"problem": one_line(error)}
-        write_json(path, score, indent=None)
+        write_checked(path, score)
         return score
 
     def _key(self, row: EditRow, identity: str) -> str:
@@ -137,7 +137,7 @@ class ScoreStore:
 def _read(path: Path) -> Score | None:
     """A kept score; None where there is none, or a damaged one."""
     try:
-        score = read_json(path)
+        score = read_checked(path)
     except UserError:
         return None
     return score if all(isinstance(value, str | int | float | None) for value in score.values()) else None

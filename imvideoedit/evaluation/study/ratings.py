@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.json_file import read_json, write_json
+from imvideoedit.common.json_file import read_checked, write_checked
 from imvideoedit.evaluation.study.plan import Item
 
 
@@ -25,8 +26,8 @@ class Rating:
     rater: str
     item: str
     methods: tuple[str, ...]
-    value: float
-    seconds: float
+    value: Annotated[float, Field(ge=0, le=5)]
+    seconds: Annotated[float, Field(ge=0)]
 
 
 _RATING = TypeAdapter(Rating)
@@ -40,7 +41,7 @@ class Ratings:
 
     def write(self, rating: Rating) -> None:
         """Store an answer; a later one to the same question replaces it."""
-        write_json(self._folder / rating.rater / f"{rating.item}.json", asdict(rating), indent=None)
+        write_checked(self._folder / rating.rater / f"{rating.item}.json", asdict(rating))
 
     def answered(self, rater: str) -> set[str]:
         """Items that a rater has answered."""
@@ -58,10 +59,13 @@ class Ratings:
 
 def _read(path: Path) -> Rating:
     fix = "remove it, and the question is asked again"
-    values = read_json(path, fix=fix)
+    values = read_checked(path, fix)
     try:
-        return _RATING.validate_python(values)
+        rating = _RATING.validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UserError(f"{path} is not a valid rating ({reason}); {fix}") from error
+    if (rating.rater, rating.item) != (path.parent.name, path.stem):
+        raise UserError(f"{path} holds the rating of another rater or item; {fix}")
+    return rating
