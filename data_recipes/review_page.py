@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from data_recipes.review_queue import ORDERS, ReviewItem, ReviewQueue
-from data_recipes.rows import TEXTS
+from data_recipes.rows import TEXTS, crossed_of, scores_of
 from imvideoedit.common.errors import UserError
 
 KEYS = {"a": "accept", "r": "reject", "s": "skip", "b": "back"}
@@ -121,7 +121,7 @@ class _Handlers:
 
 def _judgement(item: ReviewItem) -> str:
     """The judges' scores and reasons, in Markdown."""
-    judges = {"judge": json.loads(item.verdict["scores"]), **json.loads(item.verdict["crossed"])}
+    judges = {"judge": scores_of(item.verdict), **crossed_of(item.verdict)}
     names = list(judges["judge"])
     lines = [f"| {item.row['task'].replace('_', ' ')} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(f'{scores[n]:g}' for n in names)} |" for name, scores in judges.items()]
