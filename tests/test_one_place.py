@@ -125,11 +125,11 @@ def test_a_name_that_looks_like_a_series_is_one_file(tmp_path):
     ("suffix", "codec"),
     [(".mp4", "libx264"), (".mov", "mpeg4"), (".mkv", "libx264"), (".webm", "libvpx"), (".avi", "mpeg4")]
     + [(".m4v", "libx264"), (".mpg", "mpeg2video"), (".ts", "libx264"), (".wmv", "wmv2"), (".flv", "flv")]
-    + [(".3gp", "libx264"), (".gif", "gif"), (".ogv", "libtheora"), (".mxf", "mpeg2video"), (".y4m", "rawvideo")],
+    + [(".3gp", "libx264"), (".gif", "gif"), (".mxf", "mpeg2video"), (".y4m", "rawvideo")],
 )
 def test_the_usual_containers_are_read(tmp_path, suffix, codec):
-    path = make_clip(tmp_path / f"a{suffix}", flat_frames([40, 200]), rate=25, codec=codec, pix_fmt=PIXELS[codec])
-    assert len(Clip(path)) == 2
+    path = make_clip(tmp_path / f"a{suffix}", flat_frames([40, 200] * 3), rate=25, codec=codec, pix_fmt=PIXELS[codec])
+    assert len(Clip(path)) == 6
 
 
 @pytest.mark.parametrize(
