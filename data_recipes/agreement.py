@@ -7,7 +7,6 @@ mean over the criteria.
 """
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data_recipes.decisions import Decisions, majority_accepts
-from data_recipes.rows import CRITERIA
+from data_recipes.rows import CRITERIA, crossed_of, scores_of
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.escaping import markdown_text
@@ -46,8 +45,8 @@ def crossed(out: Path, threshold: float = 6.0) -> dict[str, Agreement]:
     """Each further judge compared with the deciding one."""
     pairs: dict[str, list[tuple[list[float], list[float]]]] = {}
     for row in shards_of(out, "filter").rows(["scores", "crossed"]):
-        scores = json.loads(row["scores"])
-        for name, other in json.loads(row["crossed"]).items():
+        scores = scores_of(row)
+        for name, other in crossed_of(row).items():
             pairs.setdefault(name, []).append(([scores[c] for c in CRITERIA], [other[c] for c in CRITERIA]))
     return {
         name: agreement(np.array([a for a, _ in found]), np.array([b for _, b in found]), threshold)
@@ -59,7 +58,7 @@ def reviewed(out: Path) -> Iterator[tuple[float, bool]]:
     """For each judged and reviewed pair: the judge's lowest score, and whether reviewers accept it."""
     decisions = Decisions(out / "decisions").read()
     for row in shards_of(out, "filter").rows(["id", "scores"]):
-        scores = json.loads(row["scores"])
+        scores = scores_of(row)
         if scores and row["id"] in decisions:
             yield min(scores.values()), majority_accepts(decisions[row["id"]])
 

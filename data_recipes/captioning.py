@@ -12,7 +12,7 @@ from data_recipes.import_pairs import imported
 from data_recipes.models import Model, parallel_map, rejection
 from data_recipes.plan import SceneSpec
 from data_recipes.questions import TASK_DEFINITIONS
-from data_recipes.rows import TEXTS, Row, digest, prompt_row, rejected
+from data_recipes.rows import TEXTS, Row, digest, held, prompt_row, rejected
 from data_recipes.synthesis import ImagePair, Painter, decode
 from imvideoedit.clients.answers import ContentPart, Unanswered
 from imvideoedit.clients.prompts import SYSTEM, PromptPair
@@ -116,7 +116,7 @@ class ImportedImages(Painter):
     def paint(self, rows: Sequence[Row], seeds: Sequence[int]) -> Sequence[ImagePair | str]:
         if not rows:
             return []
-        origins = [json.loads(row["origin"]) for row in rows]
+        origins = [held(row, "origin") for row in rows]
         pairs = self._shards.read(origins[0]["shard"], ["id", "source", "target"])
         return [self._fit(pairs[origin["row"]]) for origin in origins]
 

@@ -1,7 +1,5 @@
 """The card of an exported data set: its content, its origin, plots and samples."""
 
-import io
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +16,9 @@ from PIL import Image
 from wordcloud import STOPWORDS, WordCloud
 
 from data_recipes.rows import CRITERIA
-from data_recipes.shards import MANIFEST
+from data_recipes.shards import MANIFEST, read_manifest
 from imvideoedit.common.escaping import markdown_code, markdown_text
+from imvideoedit.video.pictures import open_picture
 from imvideoedit.world.tasks import TASKS
 
 matplotlib.use("Agg")
@@ -54,7 +53,7 @@ class Tally:
             self.scores[name][value] += 1
         if self.splits.total() <= CLOUD_PROMPTS:
             self.words.update(word.strip(".,;:").lower() for word in row["edited_prompt"].split())
-        with Image.open(io.BytesIO(row["source"]["bytes"])) as image:
+        with open_picture(row["source"]["bytes"]) as image:
             self.sizes["x".join(map(str, image.size))] += 1
         samples = self.samples.setdefault(row["task"], [])
         if len(samples) < SAMPLES and split == "train":
@@ -101,7 +100,7 @@ def _rows(files: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, dict[str, 
 
 
 def _stage(path: Path) -> dict[str, Any]:
-    manifest = json.loads(path.read_text())
+    manifest = read_manifest(path)
     return {name: manifest[name] for name in ("rows", "accepted", "rejected")}
 
 
@@ -154,7 +153,7 @@ def draw_samples(tally: Tally, folder: Path) -> list[dict[str, str]]:
     drawn = []
     for task in TASKS:
         for number, row in enumerate(tally.samples.get(task, [])):
-            images = [Image.open(io.BytesIO(row[name]["bytes"])).convert("RGB") for name in ("source", "target")]
+            images = [open_picture(row[name]["bytes"]).convert("RGB") for name in ("source", "target")]
             images = [_scaled(image) for image in images]
             width, height = images[0].size
             strip = Image.new("RGB", (2 * width + 4, height), "white")

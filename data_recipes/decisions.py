@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from data_recipes.rows import TEXTS, Row, digest, rejected
 from data_recipes.stages import Stage, shards_of
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ class Decisions:
 def _decision(line: str) -> Decision | None:
     """The decision of a line; None if a crash cut the line off."""
     try:
-        read = json.loads(line)
+        read = parse_json(line, "the decision")
         texts = {name: str(text) for name, text in read["texts"].items() if name in TEXTS}
         return Decision(str(read["id"]), bool(read["accept"]), texts, float(read["at"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (UserError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_recipes.plan import balance
-from data_recipes.rows import CRITERIA, TEXTS, Row, digest
+from data_recipes.rows import CRITERIA, TEXTS, Row, digest, scores_of
 from data_recipes.shards import MANIFEST
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing_folder
+from imvideoedit.common.json_file import read_json
 
 SPLITS = ("train", "validation")
 GROUP = 50  # rows of a split that wait in memory
@@ -80,7 +81,7 @@ def exported_rows(out: Path, chosen: dict[int, set[str]]) -> Iterator[Row]:
         for pair in shards_of(out, "synthesize").read(index, columns):
             if pair["id"] in ids:
                 images = {name: {"bytes": pair[name], "path": None} for name in ("source", "target")}
-                scores = json.loads(verdicts[pair["id"]]["scores"]) or None
+                scores = scores_of(verdicts[pair["id"]]) or None
                 yield {**pair, **texts[pair["id"]], **images, "scores": scores}
 
 
@@ -156,10 +157,9 @@ def export(out: Path, options: Export, facts: dict[str, Any]) -> dict[str, Any]:
     folder = out / "export"
     reviewed = [entry["made_from"] for entry in shards_of(out, "review").manifest().get("shards", [])]
     key = digest(reviewed, asdict(options) | {"push": None}, facts)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (FileNotFoundError, ValueError):
-        manifest = {}
+    manifest: dict[str, Any] = {}
+    with contextlib.suppress(UserError):  # none yet, or a damaged one: made anew
+        manifest = read_json(folder / MANIFEST)
     if manifest.get("made_from") == key:
         return manifest
     chosen, surplus = choose(out, options.pairs)

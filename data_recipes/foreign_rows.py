@@ -1,6 +1,5 @@
 """Rows of other people's pairs: from lists, parquet files and the hub, with images as they are stored."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
 from imvideoedit.common.terminal import say
 from imvideoedit.data.dataset_rows import parquet_files
 from imvideoedit.data.splits import TRAIN, refuse_split, split_folder
@@ -64,17 +64,11 @@ def _parquet(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                raise UserError(f"line {number} of {path} is no JSON object ({error}); fix or remove it") from error
-            yield f"line {number}", row | {"": path.parent}
+            if line.strip():
+                row = parse_json(line, f"line {number} of {path}", fix="fix or remove it")
+                yield f"line {number}", row | {"": path.parent}
 
 
 def _hub(origin: str, split: str, config: str | None) -> Iterator[tuple[str, dict[str, Any]]]:

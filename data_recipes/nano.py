@@ -10,7 +10,7 @@ import numpy as np
 from data_recipes.drafting import Writer
 from data_recipes.filtering import Judge, Judgement
 from data_recipes.plan import SceneSpec
-from data_recipes.rows import CRITERIA, Row, digest, prompt_row
+from data_recipes.rows import CRITERIA, Row, digest, held, prompt_row
 from data_recipes.synthesis import ImagePair, Painter
 from imvideoedit.evaluation.nano.exact import region_psnr
 from imvideoedit.world import grammar, scenes
@@ -25,7 +25,7 @@ def _to_json(edit: Edit) -> str:
 
 
 def _from_json(row: Row) -> Edit:
-    origin = json.loads(row["origin"])
+    origin = held(row, "origin")
     return Edit(row["task"], _scene(origin["source"]), _scene(origin["target"]), row["instruction"])
 
 

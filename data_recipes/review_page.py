@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from data_recipes.review_queue import ORDERS, ReviewItem, ReviewQueue
-from data_recipes.rows import TEXTS
+from data_recipes.rows import TEXTS, crossed_of, scores_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.escaping import markdown_text
 
@@ -123,7 +123,7 @@ class _Handlers:
 
 def _judgement(item: ReviewItem) -> str:
     """The judges' scores and reasons, in Markdown."""
-    judges = {"judge": json.loads(item.verdict["scores"]), **json.loads(item.verdict["crossed"])}
+    judges = {"judge": scores_of(item.verdict), **crossed_of(item.verdict)}
     names = list(judges["judge"])
     heads = [markdown_text(words) for words in (item.row["task"].replace("_", " "), *names)]
     lines = [f"| {' | '.join(heads)} |", "|---" * (len(names) + 1) + "|"]

@@ -1,6 +1,5 @@
 """The pairs that reviewers decide on, in order; the review page without its components."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 
 from data_recipes.agreement import describe_reviews
 from data_recipes.decisions import Decision, Decisions
-from data_recipes.rows import TEXTS, Row, digest
+from data_recipes.rows import TEXTS, Row, crossed_of, digest, scores_of
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import load_rgb
@@ -54,10 +53,10 @@ class ReviewQueue:
         verdicts = shards_of(out, "filter")
         for index in range(verdicts.count()):
             for row in verdicts.read(index, ["id", "scores", "crossed"]):
-                scores = json.loads(row["scores"])
+                scores = scores_of(row)
                 if scores:
                     self._places[row["id"]] = index
-                    self._ranks[row["id"]] = self._rank(scores, json.loads(row["crossed"]))
+                    self._ranks[row["id"]] = self._rank(scores, crossed_of(row))
         if not self._places:
             raise UserError(f"{out} holds no judged pairs; run the recipe up to stage=filter")
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
+
 Row = dict[str, Any]
 
 TEXTS = ("instruction", "source_prompt", "edited_prompt")
@@ -54,6 +57,40 @@ def prompt_row(scene: str, environment: str, task: str, size: tuple[int, int], o
 def digest(*facts: Any) -> str:
     """16 hex digits that identify facts in JSON."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def held(row: Row, column: str) -> dict[str, Any]:
+    """The JSON object in a row's column.
+
+    Raises:
+        UserError: there is none.
+    """
+    return parse_json(row[column] or "", f"the column {column} of row {row.get('id', '')}", fix="make its shard again")
+
+
+def scores_of(row: Row) -> dict[str, float]:
+    """The judge's scores by criterion; empty where there are none.
+
+    Raises:
+        UserError: the column holds something else.
+    """
+    return _scores(held(row, "scores"), row)
+
+
+def crossed_of(row: Row) -> dict[str, dict[str, float]]:
+    """Scores by criterion of each further judge.
+
+    Raises:
+        UserError: the column holds something else.
+    """
+    return {name: _scores(scores, row) for name, scores in held(row, "crossed").items()}
+
+
+def _scores(found: Any, row: Row) -> dict[str, float]:
+    numbers = isinstance(found, dict) and all(type(score) in (int, float) for score in found.values())
+    if not numbers or (found and not found.keys() >= set(CRITERIA)):
+        raise UserError(f"the scores of row {row.get('id', '')} are no numbers by criterion; make its shard again")
+    return found
 
 
 def rejected(row: Row, reason: str) -> Row:

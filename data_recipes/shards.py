@@ -12,9 +12,28 @@ import pyarrow.parquet as pq
 from data_recipes.rows import Row
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
+from imvideoedit.common.json_file import read_json
 
 _KEY = b"made_from"
 MANIFEST = "manifest.json"
+_FIX = "remove it and run the stage again"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Counts and keys of a finished stage.
+
+    Raises:
+        UserError: the file is missing, damaged, or no manifest.
+    """
+    manifest = read_json(path, fix=_FIX)
+    shards = manifest.get("shards")
+    counts = {"rows": int, "accepted": int, "rejected": dict}
+    for part in (manifest, *(shards if isinstance(shards, list) else [None])):
+        if not isinstance(part, dict) or any(not isinstance(part.get(name), kind) for name, kind in counts.items()):
+            raise UserError(f"{path} does not count a stage's rows; {_FIX}")
+    if not all(isinstance(shard.get("made_from"), str) for shard in manifest["shards"]):
+        raise UserError(f"{path} does not name what its shards were made from; {_FIX}")
+    return manifest
 
 
 class Shards:
@@ -77,12 +96,7 @@ class Shards:
             UserError: the file is damaged.
         """
         path = self.folder / MANIFEST
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise UserError(f"{path} is damaged ({error}); remove it and run the stage again") from error
+        return read_manifest(path) if path.exists() else {}
 
     def finish(self, keys: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
         """Write the manifest of the shards with these keys, in order, and return it; unchanged shards are not read."""

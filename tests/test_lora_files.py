@@ -67,7 +67,13 @@ def test_the_metadatas_alpha_scales_what_is_added(fused, metadata, factor):
 
 
 WORDS = ("lora_A", "lora_B"), ("lora_down", "lora_up"), ("lora_A.default", "lora_B.default")
-PLACES = PLACE, ORIGINAL, "lora_unet_blocks_0_self_attn_q", "base_model.model.blocks.0.attn1.to_q"
+PLACES = (
+    PLACE,
+    ORIGINAL,
+    ORIGINAL.removeprefix("diffusion_model."),
+    "lora_unet_blocks_0_self_attn_q",
+    "base_model.model.blocks.0.attn1.to_q",
+)
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -9,6 +9,7 @@ from PIL import Image
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.media import contents, is_clip, medium_shape, read_mask, read_medium
 from tests.clips import flat_frames, levels_of, make_clip
+from tests.odd_files import make_transparent_clip
 
 LEVELS = [10, 60, 110, 160, 210]
 
@@ -87,3 +88,20 @@ def test_a_mask_with_transparency_is_refused():
     grey = np.array([[0, 100, 127, 128, 255]], np.uint8)
     assert read_mask(png(grey), "x").tolist() == [[[0, 0, 0, 255, 255]]]
     assert not read_mask(png(grey * 0), "x").any()
+
+
+def test_of_masks_what_is_transparent_is_refused_and_what_only_could_be_is_read(tmp_path):
+    """As masks of the command line are (tests/test_kinds.py, tests/test_masks.py)."""
+    pixels = np.full((64, 64, 4), 255, np.uint8)
+    pixels[:32, :, :3] = 0
+    expected = pixels[..., 0]
+    assert np.array_equal(read_mask(png(pixels), "x"), expected[None])
+    (tmp_path / "m.png").write_bytes(png(pixels))
+    assert np.array_equal(read_mask(tmp_path / "m.png", "x"), expected[None])
+    pixels[0, 0, 3] = 254
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames/0.png").write_bytes(png(pixels))
+    clip = make_transparent_clip(tmp_path / "m.mov", pixels, 1)
+    for mask in (png(pixels), tmp_path / "frames", clip, clip.read_bytes()):
+        with pytest.raises(UserError, match="^row 3: mask.* has transparency; save the mask as black and white"):
+            read_mask(mask, "row 3: mask")

@@ -1,6 +1,7 @@
 """The project file is true, and the wheel works from any folder, with its settings and weights inside."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from imvideoedit.video.reader import read_video, write_video
 
 CHECKOUT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 WEIGHTS = CHECKOUT / "imvideoedit/nano/weights"
+WORKFLOWS = sorted((CHECKOUT / ".github/workflows").glob("*.yml"))
+HASHES = r" *\\\n    --hash=sha256:[0-9a-f]{64}"
 ADAPTER = CHECKOUT / "imvideoedit/nano/adapter.safetensors"
 
 COMPOSE = """
@@ -41,13 +45,45 @@ def test_every_package_is_listed():
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == found | {"imvideoedit.conf"}
 
 
+def pins(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = dict(line.split(";")[0].strip().split("==") for line in lines)
+    return {canonicalize_name(name): version for name, version in found.items()}
+
+
 def test_pins_satisfy_every_requirement():
-    lines = (CHECKOUT / "requirements.txt").read_text().splitlines()
-    pins = dict(line.split(";")[0].strip().split("==") for line in lines if line and not line.startswith("#"))
-    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    own = pins((CHECKOUT / "requirements.txt").read_text())
     for text in PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]:
         requirement = Requirement(text)
-        assert requirement.specifier.contains(pins[requirement.name]), text
+        assert requirement.specifier.contains(own[requirement.name]), text
+
+
+def test_the_lock_holds_the_pins_and_hashes_of_each():
+    folder, own = CHECKOUT / ".ci/locked", pins((CHECKOUT / "requirements.txt").read_text())
+    texts = {path.stem: path.read_text() for path in folder.glob("*.txt")}
+    assert set(texts) == {"wheels", "sources", "cuda", "tools"}
+    locked = {name: pins(re.sub(HASHES, "", text)) for name, text in texts.items()}
+    assert locked["wheels"] | locked["sources"] == own
+    assert not (locked["wheels"].keys() | locked["cuda"].keys()) & locked["sources"].keys()
+    assert not locked["cuda"].keys() & own.keys() and "triton" in locked["cuda"]
+    for text in texts.values():
+        blocks = re.split(r"\n(?=[A-Za-z])", text.strip())
+        assert all(re.fullmatch(rf"[^\n]+?(?:{HASHES})+", block) for block in blocks) and "://" not in text
+
+
+def test_actions_are_pinned_by_commit():
+    used = [line.strip() for path in WORKFLOWS for line in path.read_text().splitlines() if "uses:" in line]
+    assert used and all(re.fullmatch(r"- uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line) for line in used), used
+
+
+def test_bundled_binaries_have_a_stated_licence():
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, text=True, capture_output=True).stdout.splitlines()
+    if not tracked:
+        pytest.skip("this is no git checkout")
+    told = (CHECKOUT / ".github/SECURITY.md").read_text().split("## Licences of bundled files")[1]
+    stated = [each.removesuffix("*.png").removesuffix("*.csv") for each in re.findall(r"`([^`]+[/s*gv])`", told)]
+    kept = [path for path in tracked if Path(path).suffix in (".safetensors", ".png", ".csv", ".json", ".ttf", ".mp4")]
+    assert kept and [path for path in kept if not path.startswith(tuple(stated))] == []
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from imvideoedit.clients.answers import ContentPart, Question, Unanswered
 from imvideoedit.clients.secret import Hidden
 from imvideoedit.clients.settings import EndpointSettings
 from imvideoedit.common.errors import UserError
+from imvideoedit.video.pictures import open_picture
 
 CONNECT_TIMEOUT = 10.0  # seconds; an answer may take long, a connection does not
 MESSAGE_LENGTH = 300  # characters of an endpoint's message in an error
@@ -219,6 +220,6 @@ def _content(part: ContentPart) -> dict[str, Any]:
         file = io.BytesIO()
         Image.fromarray(part).save(file, "JPEG", quality=95, subsampling=0)
         part = file.getvalue()
-    with Image.open(io.BytesIO(part)) as image:
+    with open_picture(part) as image:
         media = Image.MIME[image.format or ""]
     return {"type": "image_url", "image_url": {"url": f"data:{media};base64,{base64.b64encode(part).decode()}"}}

@@ -1,6 +1,5 @@
 """A vision-language model of transformers in this process, with the interface of an endpoint."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from pydantic import BaseModel
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from imvideoedit.clients.answers import AnswerCache, ContentPart, Question, fitting_json
+from imvideoedit.video.pictures import open_picture
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -83,5 +83,5 @@ def _identity(name: str) -> str:
 def _content(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    image = Image.open(io.BytesIO(part)).convert("RGB") if isinstance(part, bytes) else Image.fromarray(part)
+    image = open_picture(part).convert("RGB") if isinstance(part, bytes) else Image.fromarray(part)
     return {"type": "image", "image": image}

@@ -4,7 +4,6 @@ Shapes: F frames, H W pixels.
 """
 
 import contextlib
-import io
 import re
 import tempfile
 from collections.abc import Iterator
@@ -15,21 +14,23 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.video.images import image_size, load_rgb
+from imvideoedit.video.images import has_alpha, image_size, load_rgb
+from imvideoedit.video.kinds import MEDIA, PICTURES, VIDEOS
+from imvideoedit.video.pictures import open_picture
 from imvideoedit.video.reader import Clip
 
 Medium = Path | bytes
 Shape = tuple[int, int, int]
 """(frames, height, width)."""
 
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
-STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm")
 CHUNK = 2**22  # bytes read at a time
+# Of masks: programs differ in what it means.
+_TRANSPARENT = "has transparency; save the mask as black and white"
 
 
 def is_medium(name: str) -> bool:
     """Whether a file is one of those that count as images or clips, by its ending."""
-    return name.lower().endswith(VIDEOS + STILLS)
+    return name.lower().endswith(MEDIA)
 
 
 def is_clip(medium: Medium) -> bool:
@@ -37,7 +38,7 @@ def is_clip(medium: Medium) -> bool:
     if isinstance(medium, Path):
         return medium.suffix.lower() in VIDEOS or medium.is_dir()
     try:
-        Image.open(io.BytesIO(medium))
+        open_picture(medium)
         return False
     except (OSError, ValueError, Image.DecompressionBombError):
         return _is_video(medium)
@@ -99,6 +100,9 @@ def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarr
             raise UserError(f"{label} has frames of several sizes; bring them to one")
         values = np.stack(stills)
     else:
+        with _errors(label), _as_file(medium) as path:
+            if Clip(path).info.alpha:
+                raise UserError(f"the clip {_TRANSPARENT}")
         # An encoder's noise around black must not be taken for a mask of zeros and ones.
         values = np.maximum(read_medium(medium, label, frames).max(-1), 2)
     if frames is not None and is_clip(medium) and len(values) < frames:
@@ -111,14 +115,12 @@ def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarr
 def _levels(still: Medium, label: str) -> np.ndarray:
     """Brightness ``[H, W]`` of a still mask, in its own range."""
     name = _named(still, label)
-    try:
-        image = Image.open(io.BytesIO(still) if isinstance(still, bytes) else still)
-        if image.has_transparency_data:
-            raise UserError(f"{name} has transparency; save the mask as black and white")
+    if has_alpha(still, name):
+        raise UserError(f"{name} {_TRANSPARENT}")
+    with contextlib.suppress(OSError):  # load_rgb says what is wrong
+        image = open_picture(still)
         if image.mode.startswith("I"):
             return np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
-    except OSError:
-        pass  # load_rgb says what is wrong
     return load_rgb(still, name).max(-1)
 
 
@@ -128,7 +130,9 @@ def frame_files(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none, or one is a link that leads out of the folder.
     """
-    files = [path for path in folder.iterdir() if path.name.lower().endswith(STILLS) and not path.name.startswith(".")]
+    files = [
+        path for path in folder.iterdir() if path.name.lower().endswith(PICTURES) and not path.name.startswith(".")
+    ]
     if not files:
         raise UserError(f"{folder} holds no images; fill it with a clip's frames or remove it")
     for path in files:

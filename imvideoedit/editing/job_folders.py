@@ -4,11 +4,8 @@ from pathlib import Path
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.containers import opened, video_stream
-from imvideoedit.video.kinds import kind_of
+from imvideoedit.video.kinds import MEDIA, STILLS, kind_of
 
-# What has one of these endings is meant to be edited, so that it is an error where it does not open.
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".gif")
-STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 NAMED = 3  # of the files that are skipped
 
 
@@ -31,7 +28,8 @@ def list_media(folder: Path) -> tuple[list[Path], str]:
 
 
 def _is_medium(path: Path) -> bool:
-    return path.name.lower().endswith((*VIDEOS, *STILLS)) or _opens(path)
+    # What has one of these endings is meant to be edited, so that it is an error where it does not open.
+    return path.name.lower().endswith(MEDIA) or _opens(path)
 
 
 def _opens(path: Path) -> bool:

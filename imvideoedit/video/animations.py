@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import has_alpha, to_rgb
 from imvideoedit.video.info import VideoInfo
+from imvideoedit.video.pictures import open_picture
 from imvideoedit.video.timing import Timing
 
 _MILLISECOND = Fraction(1, 1000)
@@ -18,7 +19,7 @@ _MILLISECOND = Fraction(1, 1000)
 
 def needs_pillow(path: Path) -> bool:
     """Whether an animation is one of these; of others ffmpeg knows all pictures and their exact times."""
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return image.format in ("WEBP", "AVIF")
 
 
@@ -28,7 +29,7 @@ class AnimationSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         starts, ends = [], []
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             width, height = image.size
             for picture in self._pictures(image):
                 starts.append(int(picture.info["timestamp"]))
@@ -39,7 +40,7 @@ class AnimationSource:
         self.info = VideoInfo(width, height, False, 0, timing, alpha=has_alpha(path))
 
     def frames(self, first: int) -> Iterator[tuple[int, partial[np.ndarray]]]:
-        with Image.open(self._path) as image:
+        with open_picture(self._path) as image:
             for index, picture in enumerate(self._pictures(image)):
                 if index >= first:
                     yield index, partial(self._rgb, picture)

@@ -16,8 +16,21 @@ from av.video.stream import VideoStream
 
 from imvideoedit.common.errors import UserError
 
-# Formats that ffmpeg would play although they hold no video: text drawn as characters, lists of other files.
-_REFUSED_FORMATS = {"tty", "hls", "concat", "dash", "ffmetadata"}
+# What is read, by ffmpeg's names. Not read are lists of other files and addresses (hls, concat, dash, sdp), text drawn
+# as characters (tty), scripts and devices.
+_VIDEOS = "mov matroska avi mpegts mpeg mpegvideo asf flv live_flv ogg nut mxf gxf lxf dv rm wtv nsv nuv pva dhav swf"
+_STREAMS = "h261 h263 h264 hevc vvc evc m4v av1 obu ivf vc1 vc1test dirac dnxhd cavsvideo avs2 avs3 mjpeg mjpeg_2000"
+_PICTURES = "gif apng ico image2 yuv4mpegpipe jpegxl_anim " + " ".join(
+    f"{name}_pipe"
+    for name in "bmp dds dpx exr gif hdr j2k jpeg jpegls jpegxl jpegxs pam pbm pcx pfm pgm pgmyuv phm png ppm psd qoi "
+    "sgi sunrast tiff webp xbm xpm xwd".split()
+)
+_SOUNDS = "wav w64 mp3 aac loas ac3 eac3 flac amr aiff au caf dts dtshd truehd mlp tta wv ape tak dsf"
+_OPTIONS = {
+    "protocol_whitelist": "file",
+    "format_whitelist": ",".join(f"{_VIDEOS} {_STREAMS} {_PICTURES} {_SOUNDS}".split()),
+    "pattern_type": "none",  # a picture's name with %d in it names that picture, not a series
+}
 _PHOTOS = {"heic", "heix", "heim", "mif1", "avif"}  # brands of photos, and of sequences of them, in mp4's structure
 _SEQUENCES = {"heis", "hevc", "hevx", "msf1", "avis"}
 # ffmpeg's own decoders of these leave out the transparency, which lies beside each packet.
@@ -27,7 +40,7 @@ _Item = TypeVar("_Item")
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """Open a media file for reading; only local files are ever touched.
+    """Open a media file for reading; no file but this one is ever opened.
 
     Raises:
         UserError: the file is missing, unreadable, empty, or has neither video nor sound.
@@ -35,13 +48,14 @@ def opened(path: Path) -> Iterator[InputContainer]:
     if not os.path.isfile(path):  # unlike pathlib, takes names of any length
         raise UserError(f"there is no file {path}; check the path")
     try:
-        # An absolute path cannot be taken for a URL; the whitelist keeps playlists from reaching the network.
-        container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+        # An absolute path cannot be taken for a URL.
+        container = av.open(str(path.absolute()), options=_OPTIONS)
+    except av.error.ArgumentError as error:
+        raise UserError(f"{path} is of no known format; give a video or image file") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as a video: {reason(error)}; give a video or image file") from error
     with container:
-        known = container.format.name not in _REFUSED_FORMATS
-        if not known or not (container.streams.video or container.streams.audio):
+        if not (container.streams.video or container.streams.audio):
             raise UserError(f"{path} is no video: it has neither video nor sound; give a video or image file")
         yield container
 

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngImageFile
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.kinds import check_single
 from imvideoedit.video.photos import is_heic, load_heic
+from imvideoedit.video.pictures import open_picture
 from imvideoedit.video.pixels import on_white, to_srgb
 
 ImageSource = Image.Image | Path | str | bytes
@@ -103,7 +104,7 @@ def _open(image: ImageSource, name: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(image, Image.Image):
                 return image
-            return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+            return open_picture(image)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {name}; check the path") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -114,12 +115,20 @@ def _open(image: ImageSource, name: str) -> Image.Image:
         raise UserError(f"cannot read {name} as an image; replace it") from error
 
 
-def has_alpha(path: Path) -> bool:
-    """Whether anything in an image file is transparent."""
-    if is_heic(path):
+def has_alpha(image: ImageSource, name: str | None = None) -> bool:
+    """Whether anything in an image is transparent; the arguments are those of ``load_rgb``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if is_heic(image):
         return False
-    with Image.open(path) as image:
-        return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != OPAQUE
+    name = name or _name(image)
+    opened = _open(image, name)
+    try:
+        return opened.has_transparency_data and opened.convert("RGBA").getchannel("A").getextrema()[0] != OPAQUE
+    except Exception as error:  # as in load_rgb
+        raise UserError(f"cannot decode {name}: {error}; replace the image") from error
 
 
 def tells_origin(path: Path) -> bool:

@@ -9,8 +9,16 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.containers import is_photo, is_still, opened
+from imvideoedit.video.pictures import open_picture
 
 Kind = Literal["still", "animation", "video"]
+
+# By their endings files are chosen from folders and lists; a GIF may be either.
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp")
+STILLS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm", ".pgm")
+EITHER = (".gif",)
+PICTURES = STILLS + EITHER
+MEDIA = VIDEOS + PICTURES
 
 _PICTURES = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM")
 _PAGED = ("TIFF",)
@@ -71,8 +79,7 @@ def _picture(path: Path) -> tuple[str, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            Image.init()  # which Pillow would do only after its commonest formats failed
-            with Image.open(path, formats=_PICTURES) as image:
+            with open_picture(path, _PICTURES) as image:
                 return str(image.format), picture_count(image)
     except Exception:  # decoders raise nearly anything on damaged bytes; who reads them says what is wrong
         return None

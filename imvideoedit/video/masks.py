@@ -16,13 +16,12 @@ from scipy.ndimage import distance_transform_edt
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.images import has_alpha, image_size, load_rgb
-from imvideoedit.video.kinds import kind_of
+from imvideoedit.video.kinds import PICTURES, kind_of
 from imvideoedit.video.reader import Clip
 
 BOX = "box:"
 WHITE = 255
 ASPECT = 0.02  # how far the aspect ratio of what lies on the source may be from the source's
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MaskSource = Callable[[], Iterable[np.ndarray]]
 """Gives a mask's frames from the first on, uint8 ``[H, W]`` of 0 and 255, at every call; a still one is one frame."""
 
@@ -197,7 +196,7 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGES and not path.name.startswith(".")]
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")]
     if not found:
         raise UserError(f"there are no images in {folder}; give a folder with a mask for each frame")
     return sorted(found, key=_numbered)

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing_folder
+from imvideoedit.video.pictures import open_picture
 
 _NAME = "{:06d}.png"
 
@@ -79,7 +80,7 @@ def png_texts(path: Path) -> dict[str, str]:
         UserError: there is no such image.
     """
     try:
-        with Image.open(path / _NAME.format(0) if path.is_dir() else path) as image:
+        with open_picture(path / _NAME.format(0) if path.is_dir() else path) as image:
             return {str(key): text for key, text in image.info.items() if isinstance(text, str)}
     except OSError as error:
         raise UserError(f"{path} is neither a video nor a folder of frames; give one") from error

@@ -11,6 +11,7 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import parse_json
+from imvideoedit.video.pictures import open_picture
 from imvideoedit.video.pngs import save_png, write_picture
 
 _DESCRIPTION = 0x010E  # EXIF's ImageDescription, which all formats but PNG hold
@@ -99,7 +100,7 @@ def still_texts(path: Path) -> dict[str, str]:
         UserError: there is no such picture.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             texts = {str(key): text for key, text in image.info.items() if isinstance(text, str)}
             description = image.getexif().get(_DESCRIPTION)
             if isinstance(description, str):

@@ -12,8 +12,9 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
-from imvideoedit.editing.job_folders import VIDEOS, list_media
+from imvideoedit.editing.job_folders import list_media
 from imvideoedit.editing.job_rows import read_rows
+from imvideoedit.video.kinds import EITHER, VIDEOS
 
 LISTS = ("manifest.jsonl", "manifest.csv")
 _PATHS = ("source", "edited", "mask")
@@ -173,7 +174,7 @@ def _with_videos_of(rows: Sequence[EditRow], folder: Path) -> list[EditRow]:
         raise UserError(f"there is no folder {folder} to compare with")
     media, _ = list_media(folder)
     # A video goes before a still of the same name, such as its thumbnail.
-    found = {path.stem: path for path in sorted(media, key=lambda path: path.suffix.lower() in VIDEOS)}
+    found = {path.stem: path for path in sorted(media, key=lambda path: path.suffix.lower() in VIDEOS + EITHER)}
     first = [row for row in rows if row.method == rows[0].method]
     same = list(_paired(first, found, folder.absolute().name))
     if not same:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.escaping import markdown_code, markdown_text, write_csv
 from imvideoedit.common.terminal import say
@@ -20,6 +18,7 @@ from imvideoedit.evaluation.nano.scoring import WEIGHTS
 from imvideoedit.evaluation.reporting.charts import AT_ONCE
 from imvideoedit.evaluation.reporting.pages import data_uri, render, write_plots, write_text
 from imvideoedit.evaluation.reporting.table import Table, markdown
+from imvideoedit.video.pictures import open_picture
 
 
 def write_report(folder: Path, out: Path) -> Path:
@@ -102,7 +101,7 @@ def _strips(run: Run) -> dict[str, str]:
     found = {}
     for path in run.strips:
         try:
-            with Image.open(path) as image:
+            with open_picture(path) as image:
                 image.verify()
         except (OSError, SyntaxError) as error:  # the latter is Pillow's for a broken PNG
             raise UserError(f"{path} is not a valid image; evaluate this run again, or remove the file") from error

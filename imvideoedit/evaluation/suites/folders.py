@@ -19,9 +19,9 @@ from typing import Any
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import read_json
-from imvideoedit.editing.job_folders import VIDEOS
 from imvideoedit.editing.job_rows import read_rows
 from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.video.kinds import EITHER, VIDEOS
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def _field(record: dict[str, Any], names: tuple[str, ...], where: str) -> str:
 
 def _find(name: str, list_folder: Path, folder: Path, folders: tuple[str, ...], where: str) -> Path:
     """The video of a name, which may lack its suffix."""
-    names = [name, *(name + suffix for suffix in VIDEOS)] if Path(name).suffix.lower() not in VIDEOS else [name]
+    endings = VIDEOS + EITHER
+    names = [name] if name.lower().endswith(endings) else [name, *(name + ending for ending in endings)]
     for each in names:
         found = _look(each, list_folder, folder, folders)
         if found is not None:
