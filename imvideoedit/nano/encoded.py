@@ -40,8 +40,8 @@ class PairSet:
         split: ``train`` or ``test`` compositions.
         resolution: height and width in pixels; must be a multiple of the backbone's ``pixel_multiple``.
         mix: of the training pairs.
-        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly.
-        preparation: what a method asks for and changes.
+        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, or filmed from stills.
+        preparation: what a method asks for and changes, and whether pairs are filmed.
         variants: times that each pair is transformed, each time by other random numbers.
     """
 
@@ -89,8 +89,8 @@ class PairSet:
         for edit, text in map(self.pair, range(PROBED)):
             digest.update(text.encode() + b"".join(video[0].tobytes() for video in self.render(edit)))
         asked = self.preparation
-        if asked.inputs or asked.transform is not None:
-            digest.update(f"{asked.inputs} {asked.identity}".encode())
+        if asked.inputs or asked.transform is not None or asked.film:
+            digest.update(f"{asked.inputs} {asked.identity}{' film' if asked.film else ''}".encode())
             # A transform may change few examples, so more of them are looked at.
             for place in np.ndindex(PROBED, PROBED if asked.transform is not None else 1):
                 for name, value in sorted(self.example(*place).items()):
@@ -103,7 +103,7 @@ class EncodedPairs:
     """Pairs in memory: half-precision latents, each text once and without padding.
 
     Attributes:
-        labels_NFhwA: the target's (see ``label_tokens``); None where a transform changed a target.
+        labels_NFhwA: the target's (see ``label_tokens``); None where a transform changed a target, and of films.
         text_of_pair: place of each pair's text in ``texts_TD``.
         tokens: padded length of a text.
         conditions: of the pairs by name, ``[N, ...]``: latents, or uint8 pixels of 0 to 255, of masks 0 and 1.
@@ -241,6 +241,8 @@ def _encode(backbone: Backbone, pairs: PairSet, places: Sequence[tuple[int, int]
     grid = (pairs.resolution // backbone.pixel_multiple,) * 2
     for entry, example, (index, _) in zip(entries, examples, places, strict=True):
         edit, _ = pairs.pair(index)
+        if pairs.preparation.film:
+            continue
         if pairs.preparation.transform is None or np.array_equal(example["target"], pairs.render(edit)[1]):
             entry["labels"] = label_tokens(edit.target, (pairs.frames - 1) // 4 + 1, grid)
     return entries

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.data.film import difference, draw_film
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
 from imvideoedit.world.edits import OFFERS, Edit
+from imvideoedit.world.grammar import without_motion
 
 FROM_TARGET = "first_frame"
+FILMED = 2  # times the side of a training picture: the side of the still that a film shows
 Example = dict[str, Any]
 """Of training, before it is encoded: as :meth:`imvideoedit.methods.base.Method.transform` describes it."""
 
@@ -58,14 +61,16 @@ class Preparation:
         inputs: that go with the pair, where the world offers them.
         transform: changes an example; None leaves it.
         identity: names the transform, for a cache: the method and its config.
+        film: clips are filmed from stills (see :mod:`imvideoedit.data.film`), not rendered.
     """
 
     inputs: tuple[Input, ...] = ()
     transform: Callable[[Example, np.random.Generator], Example] | None = None
     identity: str = ""
+    film: bool = False
 
     @classmethod
-    def of(cls, method: Method) -> "Preparation":
+    def of(cls, method: Method, film: bool = False) -> "Preparation":
         """That of a method, for training.
 
         Raises:
@@ -73,23 +78,20 @@ class Preparation:
         """
         inputs = _given(method.inputs)
         if type(method).transform is Method.transform:
-            return cls(inputs)
-        return cls(inputs, method.transform, f"{method.name} {method.config()}")
+            return cls(inputs, film=film)
+        return cls(inputs, method.transform, f"{method.name} {method.config()}", film)
 
     def example(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
         """A training example.
 
         Args:
-            seed: of the transform's random numbers.
+            seed: of the film's and the transform's random numbers.
 
         Raises:
             ValueError: the transform returns other names, types or shapes than it was given.
         """
-        source, target, _ = edit.render(frames, size)
-        example: Example = {"source": source, "target": target, "prompt": text}
-        kinds = {each.name: each.kind for each in self.inputs}
-        for name, value in exact_inputs(edit, self.inputs, frames, size).items():
-            example[name] = _as_frames(value, kinds[name])
+        make = self._filmed if self.film else self._exact
+        example = make(edit, text, frames, size, seed)
         if self.transform is None:
             return example
         changed = self.transform(dict(example), np.random.default_rng(list(seed)))
@@ -97,6 +99,32 @@ class Preparation:
             raise ValueError(f"transform made {_forms(changed)} of {_forms(example)}; it must keep names and shapes")
         # A transform may return views, such as mirrored ones, which torch does not take.
         return {name: v if isinstance(v, str) else np.ascontiguousarray(v) for name, v in changed.items()}
+
+    def _exact(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
+        """Rendered."""
+        source, target, _ = edit.render(frames, size)
+        kinds = {each.name: each.kind for each in self.inputs}
+        told = exact_inputs(edit, self.inputs, frames, size)
+        inputs = {name: _as_frames(value, kinds[name]) for name, value in told.items()}
+        return {"source": source, "target": target, "prompt": text, **inputs}
+
+    def _filmed(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
+        """Clips of the pair's stills; what the text says of motion, which no still shows, is left out."""
+        still = self._exact(edit, text, 1, (FILMED * size[0], FILMED * size[1]), seed)
+        source, target = still["source"][0], still["target"][0]
+        # Another view moves what is seen by other distances, so that no one film suits both.
+        held = edit.source.view != edit.target.view
+        film = draw_film(np.random.default_rng([*seed, 1]), frames, size, difference(source, target), held)
+        example: Example = {"source": film.of(source), "target": film.of(target), "prompt": without_motion(text)}
+        offers, kinds = offered(self.inputs), {each.name: each.kind for each in self.inputs}
+        for name, value in self._exact(edit, text, 1, size, seed).items():
+            if kinds.get(name) == "mask":
+                example[name] = (film.of(still[name][0, :, :, None])[..., 0] > 127).astype(np.uint8) * 255
+            elif offers.get(name) == FROM_TARGET:
+                example[name] = example["target"][:1]
+            elif name in kinds:
+                example[name] = without_motion(value) if isinstance(value, str) else value
+        return example
 
 
 def _given(declared: Sequence[Input]) -> tuple[Input, ...]:

@@ -72,7 +72,11 @@ class NanoPairs(LightningDataModule):
         mix: of edits and texts in the training pairs.
         frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, and so are held-out
             ones of a method with inputs, for which a still may say too much.
-        variants: times that each pair is transformed and encoded, at least 1; passes over the pairs take them in turn.
+        film: clips of ``frames`` frames are filmed from pairs of stills (see :mod:`imvideoedit.data.film`) instead of
+            rendered: training still sees single images alone. Held-out pairs are then exact videos; films have no
+            labels.
+        variants: times that each pair is filmed or transformed, and encoded, at least 1; passes over the pairs take
+            them in turn.
         cache: folder of encoded pairs for later runs; None keeps them in memory only.
 
     Raises:
@@ -91,6 +95,7 @@ class NanoPairs(LightningDataModule):
         frames: int = 1,
         cache: Path | str | None = None,
         variants: int = 1,
+        film: bool = False,
     ) -> None:
         super().__init__()
         counts = {"pairs": pairs, "batch_size": batch_size, "validation_pairs": validation_pairs, "variants": variants}
@@ -100,6 +105,9 @@ class NanoPairs(LightningDataModule):
         if frames < 1 or frames % 4 != 1:
             raise UserError(f"data.frames is {frames}; the nano autoencoder takes 4k + 1")
         self.pairs, self.batch_size, self.seed, self.frames = pairs, batch_size, seed, frames
+        if film and frames == 1:
+            raise UserError("data.film makes clips, but data.frames is 1; give the frames of a clip, such as 17")
+        self.film = film
         self.resolution, self.validation_pairs = resolution, validation_pairs
         self.mix, self.cache, self.variants = mix or PairMix(), cache, variants
         self._encoded: list[EncodedPairs] = []  # for training and for validation
@@ -115,11 +123,11 @@ class NanoPairs(LightningDataModule):
                 f"data.resolution is {self.resolution}; the backbone {backbone.name} takes multiples of "
                 f"{backbone.pixel_multiple}"
             )
-        asked = Preparation.of(trainer.lightning_module.method)
-        if self.variants > 1 and asked.transform is None:
+        method = trainer.lightning_module.method
+        asked, exact = Preparation.of(method, self.film), Preparation.of(method)
+        if self.variants > 1 and asked.transform is None and not self.film:
             raise UserError(
-                f"data.variants is {self.variants}, but the method {trainer.lightning_module.method.name} changes no "
-                "example; leave it at 1"
+                f"data.variants is {self.variants}, but the method {method.name} changes no example; leave it at 1"
             )
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
         train = PairSet(
@@ -130,8 +138,8 @@ class NanoPairs(LightningDataModule):
             self.validation_pairs,
             "test",
             self.resolution,
-            frames=self.frames if asked.inputs else 1,
-            preparation=asked,
+            frames=self.frames if asked.inputs or self.film else 1,
+            preparation=exact,
         )
         cache = self.cache
         with nullcontext() if cache is None else owned(cache, "a run that encodes pairs", wait=True):

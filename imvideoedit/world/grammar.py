@@ -12,7 +12,17 @@ import re
 
 import numpy as np
 
-from imvideoedit.world.scenes import KINDS, OBJECT_COLORS, STYLES, TEMPERATURES, VIEWS, Scene, Thing
+from imvideoedit.world.scenes import (
+    CAMERAS,
+    KINDS,
+    MOTIONS,
+    OBJECT_COLORS,
+    STYLES,
+    TEMPERATURES,
+    VIEWS,
+    Scene,
+    Thing,
+)
 
 STATE_WORDS = {"plain": "", "glowing": "with a glow", "cracked": "with a crack", "smiling": "with eyes"}
 VIEW_INSTRUCTIONS = {
@@ -23,6 +33,8 @@ VIEW_INSTRUCTIONS = {
 }
 _COLORS, _KINDS = "|".join(OBJECT_COLORS), "|".join(KINDS)
 _NAME = rf"(?:{_COLORS}) (?:{_KINDS})"
+_MOVING = re.compile("|".join(MOTIONS))
+_CAMERA = re.compile(rf"\b(?:{'|'.join(CAMERAS)}) camera\b")
 
 
 def name(thing: Thing) -> str:
@@ -58,6 +70,11 @@ def clauses(scene: Scene) -> list[str]:
 def describe(scene: Scene) -> str:
     """The full prompt of a scene."""
     return ", ".join(clauses(scene))
+
+
+def without_motion(text: str) -> str:
+    """A prompt or an instruction in which every thing is still and the camera static, as a picture shows them."""
+    return _CAMERA.sub("static camera", _MOVING.sub("still", text))
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
