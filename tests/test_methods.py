@@ -16,6 +16,7 @@ from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.solvers import State, video_of, with_video
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.freeprop import FreeProp
 from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -78,6 +79,11 @@ def batch_with_inputs(batch: int = 2, frames: int = 3, height: int = 4, width: i
     return replace(plain, conditions={"first_frame": first, "mask": mask})
 
 
+def batch_with_first_frame(*args: Any, **options: Any) -> EditBatch:
+    whole = batch_with_inputs(*args, **options)
+    return replace(whole, conditions={"first_frame": whole.conditions["first_frame"]})
+
+
 STREAMS: list[dict[str, Any]] = [
     {"source_stream": stream, "adapter": adapter, "rank": 4}
     for stream, adapter in itertools.product(("cached", "joint"), ("full", "lora"))
@@ -105,6 +111,13 @@ ROWS += [
     for position in ("running", "aligned")
 ]
 ROWS += [Row(Toy, {"scale": 0.5}, batch_with_inputs, base_behind_two_empty_tokens)]
+
+
+FREEPROP = {"rank": 4, "width": 16, "block": 1}
+ROWS += [
+    Row(FreeProp, FREEPROP | {"heads": [[1, 0], [0, 1]]}, batch_with_first_frame, base_alone),
+    Row(FreeProp, FREEPROP | {"heads": None, "motion": 0.0, "consistency": 0.0}, batch_with_first_frame, base_alone),
+]
 
 
 def name_of(row):
@@ -240,6 +253,8 @@ def test_any_shape_runs(row, shape):
     "config", [{"patch_size": (1, 1, 1)}, {"patch_size": (3, 2, 2)}, {"num_attention_heads": 3}], ids=str
 )
 def test_any_transformer_will_do(row, config):
+    if "num_attention_heads" in config and row.options.get("heads"):
+        row = replace(row, options=row.options | {"heads": [[1, 0, 1], [0, 1, 0]]})
     transformer, method = installed(row, **config)
     assert total(method.losses(transformer, row.batch())).isfinite()
 

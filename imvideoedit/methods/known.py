@@ -2,7 +2,8 @@
 
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.freeprop import FreeProp
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 
-METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D)}
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp)}
