@@ -19,6 +19,7 @@ from data_recipes.rows import CRITERIA
 from data_recipes.shards import MANIFEST, read_manifest
 from imvideoedit.common.escaping import markdown_code, markdown_text
 from imvideoedit.video.pictures import open_picture
+from imvideoedit.video.pngs import write_picture
 from imvideoedit.world.tasks import TASKS
 
 matplotlib.use("Agg")
@@ -160,7 +161,7 @@ def draw_samples(tally: Tally, folder: Path) -> list[dict[str, str]]:
             strip.paste(images[0], (0, 0))
             strip.paste(images[1], (width + 4, 0))
             name = f"{task}_{number + 1}.png"
-            strip.save(folder / name)
+            write_picture(strip, folder / name, "PNG")
             drawn.append({"task": task, "instruction": row["instruction"], "file": f"plots/{name}"})
     return drawn
 

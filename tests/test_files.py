@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.common.files import replacing, replacing_folder
+from imvideoedit.common.files import cache_folder, replacing, replacing_folder
 from imvideoedit.video.reader import write_video
 from tests.processes import command_environment
 
@@ -175,3 +175,20 @@ def test_all_of_a_folder_is_on_the_disk_before_its_name(tmp_path, order):
         (temporary / "in/a").write_text("bytes")
     assert set(order[:3]) == {("sync", "a"), ("sync", "in"), ("sync", temporary.name)}
     assert order[3:] == [("rename", "out"), ("sync", tmp_path.name)]
+
+
+def test_a_link_stays_a_link_and_what_it_points_to_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "elsewhere/file.txt")
+    for text in ("first", "second"):
+        with replacing(tmp_path / "link.txt") as temporary:
+            temporary.write_text(text)
+        assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "elsewhere/file.txt").read_text() == text
+    assert {path.name for path in tmp_path.rglob("*")} == {"elsewhere", "link.txt", "file.txt"}
+
+
+def test_a_user_without_a_home_is_told_in_one_line(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(UserError, match="set HOME, or IMVIDEOEDIT_CACHE"):
+        cache_folder()

@@ -14,6 +14,7 @@ from imvideoedit.editing.inputs import known_inputs
 from imvideoedit.editing.job_inputs import MASK
 from imvideoedit.video.display import thumbnail
 from imvideoedit.video.masks import nearest
+from imvideoedit.video.pngs import write_picture
 
 EDITOR_SIDE = 480  # most pixels of the longer side of the frame that is painted on
 BRUSH = ("#ff2d55", 0.7)  # colour and opacity
@@ -74,7 +75,7 @@ class InputControls:
                 painted = _painted(value, size)
                 if painted is not None:
                     given[name] = folder / "mask.png"
-                    Image.fromarray(painted).save(folder / "mask.png")
+                    write_picture(Image.fromarray(painted), folder / "mask.png", "PNG")
             elif isinstance(value, str) and value.strip():
                 given[name] = (
                     value.strip() if isinstance(self.parts[self._names.index(name)], gr.Textbox) else Path(value)

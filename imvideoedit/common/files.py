@@ -51,9 +51,28 @@ def content_hash(path: Path) -> str:
 
 
 def user_cache() -> Path:
-    """``IMVIDEOEDIT_CACHE``, or ``imvideoedit`` in the user's cache folder (``XDG_CACHE_HOME`` or ``~/.cache``)."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("IMVIDEOEDIT_CACHE") or caches / "imvideoedit")
+    """``IMVIDEOEDIT_CACHE``, or ``imvideoedit`` in the user's cache folder.
+
+    Raises:
+        UserError: the user has no folder.
+    """
+    own = os.environ.get("IMVIDEOEDIT_CACHE")
+    return Path(own) if own else cache_folder() / "imvideoedit"
+
+
+def cache_folder() -> Path:
+    """``XDG_CACHE_HOME``, or ``~/.cache``.
+
+    Raises:
+        UserError: the user has no folder, as in a container under a number that it does not know.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given) if given else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise UserError(
+            "this user has no home folder; set HOME, or IMVIDEOEDIT_CACHE to a folder for caches"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -65,10 +84,10 @@ def replacing(path: Path | str) -> Iterator[Path]:
     a killed process it stays until the next write of ``path``, which takes the same one; of two processes at a time
     each has its own. It is there and empty, and must be written, not replaced: it carries a lock.
 
-    Its name keeps the suffix, since encoders choose the container by it, and is no longer than a file system takes
-    where that of ``path`` is not.
+    Where ``path`` is a link, what it points to is written. The temporary name keeps the suffix, since encoders choose
+    the container by it, and is no longer than a file system takes where that of ``path`` is not.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _reserved(path, is_folder=False) as temporary:
         yield temporary

@@ -104,7 +104,11 @@ class Origin:
         besides = list(besides)
         if not self.holds(transformer, besides):
             return parameter_hash(transformer, besides)
-        path, key = user_cache() / "backbones.json", f"{self.folder} {self.dtype}"
+        try:
+            path = user_cache() / "backbones.json"
+        except UserError:  # a user without a folder keeps nothing
+            return hash_tensors(self.parameters, torch.bfloat16)
+        key = f"{self.folder} {self.dtype}"
         known = _read(path)
         match known.get(key):
             case {"files": self.stamp, "sample": self.sample, "hash": str(found)} if HASH(found):

@@ -14,6 +14,7 @@ from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.evaluation.nano.editors import input_options
 from imvideoedit.evaluation.nano.exact import held_out_edits
 from imvideoedit.nano.inputs import offered
+from imvideoedit.video.pngs import write_picture
 from imvideoedit.video.reader import write_video
 from imvideoedit.video.strips import side_by_side
 from imvideoedit.world.edits import Edit
@@ -84,4 +85,5 @@ def write_preview(stem: Path, video_FHWC: np.ndarray) -> None:
     write_video(stem.with_suffix(".mp4"), large, FPS)
     shown = sorted({0, len(large) // 2, len(large) - 1})
     with replacing(stem.with_suffix(".png")) as temporary:
-        Image.fromarray(np.concatenate([large[i] for i in shown], axis=1)).save(temporary)
+        sheet = Image.fromarray(np.concatenate([large[i] for i in shown], axis=1))
+        write_picture(sheet, temporary, "PNG")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import cache_folder
 
 HUB = "https://huggingface.co/{repository}/resolve/{revision}/{name}"
 _CLIP_TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -84,8 +85,8 @@ NETWORKS: dict[str, list[WeightFile]] = {
 
 def default_folder() -> Path:
     """``IMVIDEOEDIT_WEIGHTS``, or ``imvideoedit/weights`` in the user's cache folder."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("IMVIDEOEDIT_WEIGHTS") or caches / "imvideoedit" / "weights")
+    own = os.environ.get("IMVIDEOEDIT_WEIGHTS")
+    return Path(own) if own else cache_folder() / "imvideoedit" / "weights"
 
 
 def is_random(folder: Path) -> bool:
