@@ -17,14 +17,14 @@ WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 OPTIONAL := timm>=1.0,<2 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50,<3 wandb>=0.20
 OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb|bitsandbytes)|find_spec."(timm|torchvision)' tests/*.py)
 
-# Installs the pins with a Python. Nothing of a wheel runs while it is installed; the few that the index has as source
-# alone are built with what is there by then. A CPU-only torch is marked as such; any other needs its CUDA packages.
+# Installs the pins with a Python: wheels, of which nothing runs meanwhile; torch, the CPU-only build where the index has
+# that, else its own with its CUDA packages; and the few that the index has as source alone, built with what is there.
 define install_pins
-@$(1) $(PIP) $(if $(CHECKED),--no-deps $(CHECKED) --only-binary :all: -r .ci/locked/wheels.txt,-r requirements.txt)
+@$(if $(CHECKED),$(call install_locked,$(1),wheels),$(1) $(PIP) -r requirements.txt)
+@$(if $(CHECKED),$(call install_locked,$(1),cpu) 2>/dev/null || $(call install_locked,$(1),cuda))
 @$(if $(CHECKED),$(1) $(PIP) --no-deps $(CHECKED) --no-build-isolation -r .ci/locked/sources.txt)
-@$(if $(CHECKED),$(1) -c "from importlib.metadata import version; exit('+cpu' not in version('torch'))" || \
-	$(1) $(PIP) --no-deps $(CHECKED) --only-binary :all: -r .ci/locked/cuda.txt)
 endef
+install_locked = $(1) $(PIP) --no-deps $(CHECKED) --only-binary :all: -r .ci/locked/$(2).txt
 
 .PHONY: demo test proof torture lint bytecode audit sbom lock install clean
 

@@ -61,10 +61,12 @@ def test_pins_satisfy_every_requirement():
 def test_the_lock_holds_the_pins_and_hashes_of_each():
     folder, own = CHECKOUT / ".ci/locked", pins((CHECKOUT / "requirements.txt").read_text())
     texts = {path.stem: path.read_text() for path in folder.glob("*.txt")}
-    assert set(texts) == {"wheels", "sources", "cuda", "tools"}
+    assert set(texts) == {"wheels", "cpu", "cuda", "sources", "tools"}
     locked = {name: pins(re.sub(HASHES, "", text)) for name, text in texts.items()}
-    assert locked["wheels"] | locked["sources"] == own
-    assert not (locked["wheels"].keys() | locked["cuda"].keys()) & locked["sources"].keys()
+    torch = {"torch": locked["cuda"].pop("torch")}
+    assert locked["wheels"] | locked["sources"] | torch == own
+    assert locked["cpu"] == {"torch": f"{torch['torch']}+cpu"}
+    assert not locked["wheels"].keys() & locked["sources"].keys()
     assert not locked["cuda"].keys() & own.keys() and "triton" in locked["cuda"]
     for text in texts.values():
         blocks = re.split(r"\n(?=[A-Za-z])", text.strip())
