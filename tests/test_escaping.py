@@ -3,6 +3,7 @@
 import ast
 import csv
 import html
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from data_recipes.rows import CRITERIA
 from imvideoedit.common.escaping import markdown_code, markdown_text, write_csv
 from imvideoedit.common.terminal import printable, say
 from imvideoedit.evaluation.edits.manifest import read_methods
@@ -115,7 +117,8 @@ def test_a_reviewers_page_shows_a_judges_words_only():
     pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
     from data_recipes.review_page import _judgement
 
-    verdict = {"scores": '{"faithfulness": 7}', "crossed": '{"<img src=x onerror=a()>|": {"faithfulness": 5}}'}
+    scores = dict.fromkeys(CRITERIA, 7)
+    verdict = {"scores": json.dumps(scores), "crossed": json.dumps({"<img src=x onerror=a()>|": scores})}
     verdict |= {"accepted": False, "reason": MARKDOWN, "comment": SCRIPT + MARKDOWN + "\n\n# heading"}
     text = _judgement(SimpleNamespace(verdict=verdict, row={"task": "a_b<i>"}, decision=None))
     shown = Tags(MARKED.render(text))

@@ -1,6 +1,7 @@
 """FreeProp: positions, heads, losses and inputs by hand-made cases."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -13,12 +14,15 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.layers.position_scales import PositionScales
 from imvideoedit.layers.rope import apply_rotary
 from imvideoedit.layers.time_positions import for_heads, time_tables
+from imvideoedit.methods.adapter_file import load_adapter, save_adapter
+from imvideoedit.methods.adapter_header import AdapterHeader
 from imvideoedit.methods.ast_rope import positions
 from imvideoedit.methods.block_lora import MethodRotary
 from imvideoedit.methods.freeprop import SCALES, FreeProp
+from imvideoedit.methods.freeprop_heads import densities, is_temporal, main
 from imvideoedit.methods.freeprop_losses import consistency_loss, drift, motion_loss, pooled
 from imvideoedit.methods.head_masks import read_head_masks, write_head_masks
-from imvideoedit.wan.backbone import parameter_hash
+from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
 from imvideoedit.wan.forward import denoise, tapped
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
@@ -290,3 +294,56 @@ def test_a_base_without_the_channels_is_refused():
 def test_options_out_of_their_range_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         partial(FreeProp, **{"rank": 4, "width": 16} | wrong)().install(tiny_transformer())
+
+
+def test_a_saved_adapter_carries_its_heads(tmp_path):
+    transformer, method = installed()
+    batch, x = first_frame_batch(), torch.randn(2, 4, 3, 4, 6)
+    expected = method.velocity(transformer, batch)(x, SIGMA)
+    backbone = Backbone("tiny", "r1", transformer, None, None, None, 5.0)
+    save_adapter(method, tmp_path / "a.safetensors", AdapterHeader.describe(method, backbone, {"sampler": {}}))
+    again = tiny_transformer()
+    loaded = load_adapter(tmp_path / "a.safetensors", again)
+    assert loaded.config() == method.config() and loaded.heads.temporal == ((1, 0), (0, 1))
+    assert torch.equal(loaded.velocity(again, batch)(x, SIGMA), expected)
+
+
+# (6) The classifier of heads.
+
+
+def test_heads_within_frames_are_spatial_and_heads_across_them_temporal():
+    frames, tokens = 3, 4
+    place = torch.eye(frames * tokens)[:, : frames * tokens]
+    frame = torch.eye(frames).repeat_interleave(tokens, 0)
+    column = torch.eye(tokens).repeat(frames, 1)
+
+    def rho(query, key):
+        pad = torch.nn.functional.pad
+        return densities(*(pad(60 * x, (0, 12 - x.shape[1]))[None, :, None] for x in (query, key)), frames, 1e-6)
+
+    within, across = rho(frame, frame), rho(column, column)
+    assert torch.equal(within[0], torch.eye(frames)) and not is_temporal(within)
+    assert torch.allclose(across[0], torch.full((frames, frames), 1 / tokens)) and not is_temporal(across), "a tie"
+    # A stripe: all look at the first frame alone.
+    stripe = rho(torch.ones(len(frame), 1), frame[:, :1])
+    assert torch.equal(stripe[0], torch.tensor([[1.0, 0, 0]] * 3)) and is_temporal(stripe)
+    assert rho(place, place)[0].diagonal().tolist() == [1 / tokens] * frames
+
+
+def test_the_command_classifies_the_nano_backbone_and_the_file_fits_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("imvideoedit.methods.freeprop_heads.VIDEOS", 1)
+    main(["--output", str(tmp_path / "heads.json"), "--frames", "5"])
+    assert "of 32 heads are temporal" in capsys.readouterr().out
+    backbone = load_backbone("nano", device="cpu", parts=())
+    FreeProp(rank=4, width=16, heads=str(tmp_path / "heads.json")).install(backbone.transformer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--frames", "16"], "4k \\+ 1"), (["--epsilon", "2"], "between 0 and 1"), (["none.mp4"], "none.mp4")],
+)
+def test_wrong_arguments_of_the_command_cost_one_line(tmp_path, capsys, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--output", str(tmp_path / "heads.json")])
+    assert ended.value.code == 2
+    assert re.search(words, capsys.readouterr().err)

@@ -15,7 +15,7 @@ from imvideoedit.common.terminal import in_one_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
-LONGEST = 2000  # letters of an error
+LONGEST = 10_000  # letters of an error; a list of missing files is long
 _READER_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, and of a terminal
 
 

@@ -14,7 +14,8 @@ from imvideoedit.common.terminal import printable
 
 # What begins or ends something in Markdown or HTML; an underscore within a word does not.
 _MARKUP = re.compile(r"[\\`*\[\]<>|&~$#]|(?<![^\W_])_|_(?![^\W_])")
-_LIST = re.compile(r"^(\s*)([-+=]|\d+(?=[.)]))")
+# What makes a line a list, a rule or a heading.
+_LIST = re.compile(r"^(\s*)([-+](?=\s|$)|[-=](?=[-=\s]*$)|\d+(?=[.)](?:\s|$)))")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 _NUMBER = re.compile(
     r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?( \([-+]?\d+(\.\d+)? to [-+]?\d+(\.\d+)?\))?|[-+]?(inf|nan)", re.IGNORECASE
@@ -36,7 +37,7 @@ def markdown_code(text: Any) -> str:
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Write rows, the header among them; texts that a spreadsheet would run as a formula begin with a quote."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+        csv.writer(file).writerows([_cell(value) for value in row] for row in rows)
 
 
 def _cell(value: Any) -> Any:

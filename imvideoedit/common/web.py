@@ -115,7 +115,7 @@ def serve(
 
 def _lifespan(server: PageServer, seconds: float) -> Any:
     """For FastAPI: while the server runs, files that came into its folder meanwhile are removed when they are old."""
-    from imvideoedit.common.web_guard import remove_old
+    from imvideoedit.common.uploads import remove_old
 
     kept = frozenset(server.folder.rglob("*"))
     broken_off = min(seconds, PARTIAL_SECONDS)

@@ -5,10 +5,7 @@ must name this machine (else another name was made to point here, "DNS rebinding
 itself sent it. Files come from the page's own folder only, and a body stops arriving once it is too large.
 """
 
-import contextlib
-import json
 import re
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from imvideoedit.common.errors import UserError
+from imvideoedit.common.json_file import parse_json
+from imvideoedit.common.uploads import size_of
 
 # The page's own files, and what its scripts and styles need; the browser requests nothing from other hosts.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"
@@ -79,7 +80,7 @@ class Guard:
             most = self._most_bytes(headers)
             if headers.get("content-length", "0").isdecimal() and int(headers.get("content-length", "0")) > most:
                 raise _too_large(most)
-            if _is_upload(headers) and _size(self.folder) > KEPT_UPLOADS * self.upload_bytes:
+            if _is_upload(headers) and size_of(self.folder) > KEPT_UPLOADS * self.upload_bytes:
                 raise Refusal(507, "too much was uploaded here of late; try again later")
             body = _Body(receive, most)
             arriving: Receive = body
@@ -150,9 +151,9 @@ class Guard:
             raise _too_large(body.most)
         text = b"".join(message.get("body", b"") for message in messages)
         try:
-            for name in _paths(json.loads(text)) if text else ():
+            for name in _paths(parse_json(text, "a request", object)) if text else ():
                 self._own(name)
-        except (ValueError, RecursionError):
+        except UserError:
             pass  # no JSON, which the app refuses itself
 
         async def replay() -> Message:
@@ -230,29 +231,3 @@ def _paths(value: Any) -> Iterable[str]:
     if isinstance(value, list):
         for own in value:
             yield from _paths(own)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # removed meanwhile
-            total += path.lstat().st_size
-    return total
-
-
-def remove_old(paths: Iterable[Path], seconds: float, kept: frozenset[Path]) -> None:
-    """Remove files that were last written, moved or linked more than ``seconds`` ago, and folders empty since then.
-
-    Args:
-        kept: files and folders that stay.
-    """
-    before = time.time() - seconds
-    for path in sorted(paths, reverse=True):  # what a folder holds comes before it
-        with contextlib.suppress(OSError):  # gone meanwhile, or not empty: the next round may have it
-            if path in kept or path.lstat().st_ctime > before:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                path.rmdir()
-            else:
-                path.unlink()

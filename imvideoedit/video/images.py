@@ -135,7 +135,7 @@ def tells_origin(path: Path) -> bool:
     """Whether an image's EXIF says its camera, date, place or author."""
     if is_heic(path):
         return False
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return not _TELLING.isdisjoint(_exif(image))
 
 

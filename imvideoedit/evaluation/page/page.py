@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imvideoedit.common.escaping import markdown_text
 from imvideoedit.evaluation.edits.scored_edits import ScoredEdit, measures_of
 from imvideoedit.evaluation.page.estimates import compare_with_first, headline, methods_of
 from imvideoedit.evaluation.page.figures import draw
@@ -55,7 +56,7 @@ def write_page(edits: Sequence[ScoredEdit], about: About, out: Path) -> Path:
         name = f"table_{place + 1:02d}"
         write_csv(table, out / f"{name}.csv")
         write_text(out / f"{name}.tex", latex(table))
-    sections = [f"## {table.title}\n\n{markdown(table)}" for table in [*tables, *quotes]]
+    sections = [f"## {markdown_text(table.title)}\n\n{markdown(table)}" for table in [*tables, *quotes]]
     write_text(out / "tables.md", "\n\n".join(sections) + "\n")
     page = render(
         "edits.html.j2",

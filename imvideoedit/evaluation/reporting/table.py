@@ -30,8 +30,8 @@ class Table:
 
 def markdown(table: Table) -> str:
     """The table in Markdown, without its title."""
-    cells = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join("| " + " | ".join(escaping.markdown_text(cell) for cell in row) + " |" for row in cells)
+    head, *rows = ([escaping.markdown_text(cell) for cell in row] for row in (table.header, *table.rows))
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 def latex(table: Table) -> str:
