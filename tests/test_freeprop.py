@@ -305,7 +305,8 @@ def test_a_saved_adapter_carries_its_heads(tmp_path):
     again = tiny_transformer()
     loaded = load_adapter(tmp_path / "a.safetensors", again)
     assert loaded.config() == method.config() and loaded.heads.temporal == ((1, 0), (0, 1))
-    assert torch.equal(loaded.velocity(again, batch)(x, SIGMA), expected)
+    # Without gradients torch takes another kernel for the layers that predict the coefficients.
+    assert torch.allclose(loaded.velocity(again, batch)(x, SIGMA), expected, atol=1e-5)
 
 
 # (6) The classifier of heads.

@@ -28,6 +28,8 @@ BUILD += (
     "+llm.backoff=0.001",
     "pairs=1",
     "expected_yield=0.1",
+    "~filter.pixels.bounds",
+    "+filter.pixels.bounds={default:{ssim:[0,1],changed:[0,1],hash:[0,1]}}",
 )
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from unittest import mock
@@ -35,7 +36,8 @@ def run(scale: float, planted: bool) -> Iterator[Row]:
             yield from fuzz("fuzz_tensors", made, scale)
             return
         with mock.patch("imvideoedit.common.tensor_file.is_finite", lambda tensor: True):
-            yield from fuzz("fuzz_tensors", made[:1], max(scale, 0.3))
+            # From the good file alone: mutants of mutants are mostly refused for something else.
+            yield from fuzz("fuzz_tensors", [replace(made[0], grows=False)], max(scale, 0.3))
 
 
 def targets(work: Path) -> Iterator[Target]:
