@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.methods.adapter_file import adapter_hash, read_header
+from imvideoedit.methods.adapter_file import adapter_hash, read_header, read_state
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.nano.pairs import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
@@ -189,6 +189,26 @@ def test_export_writes_the_average_with_its_header(tmp_path):
     assert header.training["steps"] == 3 and header.training["seed"] == 9
     assert SamplingConfig(**header.training["sampler"]) == SamplingConfig(max_area=4096, steps=7)
     assert header.backbone["parameter_hash"] == task.backbone.parameter_hash()
+
+
+def test_an_export_may_lie_between_the_start_and_what_became_of_it(tmp_path):
+    def trained(start, share, name):
+        task, run = tiny_task(start=start), trainer(tmp_path, 3)
+        run.callbacks.append(ExportAdapter(tmp_path / name, SamplingConfig(), start_share=share))
+        run.fit(task, Batches())
+        return read_state(tmp_path / name)
+
+    start = trained(None, 0.0, "start.safetensors")
+    whole, part = (trained(tmp_path / "start.safetensors", share, f"{share}.safetensors") for share in (0.0, 0.25))
+    assert any(not torch.equal(whole[name], start[name]) for name in start)
+    for name, value in part.items():
+        assert torch.allclose(value, 0.75 * whole[name] + 0.25 * start[name], atol=1e-6)
+    told = read_header(tmp_path / "0.25.safetensors").training["start"]
+    assert told == {"adapter": adapter_hash(start), "share": 0.25}
+    with pytest.raises(UserError, match="needs a start"):
+        trained(None, 0.25, "none.safetensors")
+    with pytest.raises(UserError, match=r"in \[0, 1\]"):
+        ExportAdapter(tmp_path / "x", SamplingConfig(), start_share=1.5)
 
 
 def test_learning_rate_warms_up_and_ends(tmp_path):

@@ -6,8 +6,9 @@ from typing import Any, Literal
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
+from imvideoedit.methods.adapter_file import AdapterHeader, adapter_hash, read_state, save_adapter
 from imvideoedit.training.averaging import full_tensor
 
 
@@ -18,25 +19,48 @@ class ExportAdapter(Callback):
         path: of the file.
         sampling: the adapter's own, written into its header.
         dtype: of the stored weights.
+        start_share: of ``task.start`` in the stored weights, in [0, 1]: between a start and what became of it lie
+            adapters that keep what the start could (WiSE-FT, arXiv 2109.01903). 0 is what was trained.
+
+    Raises:
+        UserError: the share is out of its range; at the begin of training, the run has no start to share.
     """
 
     def __init__(
-        self, path: Path | str, sampling: SamplingConfig, dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+        self,
+        path: Path | str,
+        sampling: SamplingConfig,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        start_share: float = 0.0,
     ) -> None:
-        self.path, self.sampling, self.dtype = Path(path), sampling, dtype
+        if not 0 <= start_share <= 1:
+            raise UserError(f"callbacks.export.start_share is {start_share}; it must be in [0, 1]")
+        self.path, self.sampling, self.dtype, self.start_share = Path(path), sampling, dtype, start_share
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        task: Any = pl_module
+        if self.start_share and task.start is None:
+            raise UserError("callbacks.export.start_share needs a start; give task.start an adapter, or leave it at 0")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        export_average(trainer, pl_module, self.path, self.sampling, self.dtype)
+        export_average(trainer, pl_module, self.path, self.sampling, self.dtype, self.start_share)
 
 
-def export_average(trainer: Trainer, task: Any, path: Path, sampling: SamplingConfig, dtype: str) -> None:
+def export_average(
+    trainer: Trainer, task: Any, path: Path, sampling: SamplingConfig, dtype: str, start_share: float = 0.0
+) -> None:
     """Write the moving average as an adapter file; a collective operation."""
+    began = read_state(task.start) if start_share else {}
     state: dict[str, torch.Tensor] = {}
     with task.averaged():
         for name, tensor in task.method.state_dict().items():
             full = full_tensor(tensor.detach())
+            if name in began:
+                full = full.float().lerp(began[name].to(full.device).float(), start_share)
             if trainer.is_global_zero:
                 state[name] = full.to("cpu", getattr(torch, dtype), copy=True)
     if trainer.is_global_zero:
         training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(sampling)}
+        if start_share:
+            training["start"] = {"adapter": adapter_hash(task.start), "share": start_share}
         save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)

@@ -85,7 +85,7 @@ class EditTask(LightningModule):
             )
         self.backbone, self.make_optimizer = backbone, optimizer
         self.warmup, self.schedule, self.ema_decay = warmup, schedule, ema_decay
-        self.text_dropout, self.seed, self.attention = text_dropout, seed, attention
+        self.text_dropout, self.seed, self.attention, self.start = text_dropout, seed, attention, start
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             identity = backbone.parameter_hash() if start is not None else None
