@@ -205,6 +205,13 @@ def test_an_export_may_lie_between_the_start_and_what_became_of_it(tmp_path):
         assert torch.allclose(value, 0.75 * whole[name] + 0.25 * start[name], atol=1e-6)
     told = read_header(tmp_path / "0.25.safetensors").training["start"]
     assert told == {"adapter": adapter_hash(start), "share": 0.25}
+    ended = trainer(tmp_path, 3)
+    ended.fit(tiny_task(start=tmp_path / "start.safetensors"), Batches())
+    ended.save_checkpoint(tmp_path / "ended.ckpt")
+    again, task = trainer(tmp_path, 3), tiny_task(start=tmp_path / "start.safetensors")
+    again.callbacks.append(ExportAdapter(tmp_path / "again.safetensors", SamplingConfig(), start_share=0.25))
+    again.fit(task, Batches(), ckpt_path=tmp_path / "ended.ckpt")
+    assert adapter_hash(tmp_path / "again.safetensors") == adapter_hash(part), "a run at its end exports as it is told"
     with pytest.raises(UserError, match="needs a start"):
         trained(None, 0.25, "none.safetensors")
     with pytest.raises(UserError, match=r"in \[0, 1\]"):

@@ -36,6 +36,7 @@ class ExportAdapter(Callback):
         if not 0 <= start_share <= 1:
             raise UserError(f"callbacks.export.start_share is {start_share}; it must be in [0, 1]")
         self.path, self.sampling, self.dtype, self.start_share = Path(path), sampling, dtype, start_share
+        self.exported = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         task: Any = pl_module
@@ -43,7 +44,12 @@ class ExportAdapter(Callback):
             raise UserError("callbacks.export.start_share needs a start; give task.start an adapter, or leave it at 0")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.exported = True
         export_average(trainer, pl_module, self.path, self.sampling, self.dtype, self.start_share)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.exported:  # resumed at its end: nothing is trained, but what is exported may be set otherwise
+            self.on_train_end(trainer, pl_module)
 
 
 def export_average(
