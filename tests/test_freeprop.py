@@ -22,9 +22,10 @@ from imvideoedit.methods.freeprop import SCALES, FreeProp
 from imvideoedit.methods.freeprop_heads import densities, is_temporal, main
 from imvideoedit.methods.freeprop_losses import consistency_loss, drift, motion_loss, pooled
 from imvideoedit.methods.head_masks import read_head_masks, write_head_masks
+from imvideoedit.training.flops import Pairs, useful_flops
 from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
 from imvideoedit.wan.forward import denoise, tapped
-from tests.conftest import awaken, tiny_batch, tiny_transformer
+from tests.conftest import TINY_TRANSFORMER, awaken, tiny_batch, tiny_transformer
 
 HEADS = [[1, 0], [0, 1]]
 SIGMA = torch.tensor([0.3, 0.8])
@@ -348,3 +349,13 @@ def test_wrong_arguments_of_the_command_cost_one_line(tmp_path, capsys, argument
         main([*arguments, "--output", str(tmp_path / "heads.json")])
     assert ended.value.code == 2
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_costs_are_counted_on_models_of_fewer_blocks():
+    config = TINY_TRANSFORMER | {"num_layers": 4}
+    method = FreeProp(rank=4, width=16, heads=[[1, 0], [0, 1], [1, 1], [0, 0]], block=3)
+    pairs = Pairs(1, 4, 6, text=5, frames=3)
+    batch = pairs.batch(tiny_transformer(num_layers=4).config, method.inputs, "cpu", torch.float32)
+    assert useful_flops(config, method, batch) > 0
+    plain = FreeProp(rank=4, width=16, motion=0.0, consistency=0.0)
+    assert useful_flops(config, method, batch) > useful_flops(config, plain, batch), "the teacher's pass counts"

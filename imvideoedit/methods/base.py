@@ -46,6 +46,10 @@ class Method(nn.Module, ABC):
     def config(self) -> dict[str, Any]:
         """The resolved constructor arguments, JSON-able, that rebuild the installed modules."""
 
+    def config_of(self, blocks: int) -> dict[str, Any]:
+        """The arguments for a transformer of so many blocks, fewer than its own, from which costs are extrapolated."""
+        return self.config()
+
     # Putting it into a transformer.
 
     def install(self, transformer: WanTransformer3DModel, dtype: torch.dtype = torch.float32) -> None:

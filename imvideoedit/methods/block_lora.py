@@ -73,7 +73,7 @@ class BlockLora(nn.Module):
             if not self.at_work:
                 return output
             delta: Any = self.deltas[name]
-            x = args[0] if torch.is_autocast_enabled(args[0].device.type) else args[0].to(delta.down.weight.dtype)
+            x = args[0] if _casts(args[0].device.type) else args[0].to(delta.down.weight.dtype)
             return output + delta(x).to(output.dtype)
 
         return add
@@ -83,6 +83,11 @@ class BlockLora(nn.Module):
 
     def _leave(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.__dict__["at_work"] = False
+
+
+def _casts(device: str) -> bool:
+    """Whether autocast chooses the type of products there; counts on the meta device have none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def lora_of(transformer: WanTransformer3DModel, maps: Sequence[str], rank: int, dtype: torch.dtype) -> nn.ModuleList:

@@ -97,6 +97,10 @@ class FreeProp(Method):
             "block": self.block,
         }
 
+    def config_of(self, blocks: int) -> dict[str, Any]:
+        own = self.config()
+        return own | {"heads": own["heads"] and own["heads"][:blocks], "block": None}
+
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
         own: Any = transformer.config
         if own.in_channels not in (own.out_channels, 3 * own.out_channels):

@@ -65,10 +65,10 @@ class Pairs:
         return EditBatch(latents(self.frames), latents(self.frames), text(), conditions)
 
 
-def method_like(method: Method) -> Method:
-    """A method with the same options, not installed."""
+def method_like(method: Method, blocks: int | None = None) -> Method:
+    """A method with the same options, not installed, for a transformer of its own or of so many blocks."""
     kind: Any = type(method)
-    return kind(**method.config())
+    return kind(**(method.config() if blocks is None else method.config_of(blocks)))
 
 
 def useful_flops(config: Mapping[str, Any], method: Method, batch: EditBatch) -> float:
@@ -84,7 +84,7 @@ def useful_flops(config: Mapping[str, Any], method: Method, batch: EditBatch) ->
 
 def _counted(config: dict[str, Any], method: Method, batch: EditBatch) -> float:
     transformer = meta_transformer(config)
-    like = method_like(method)
+    like = method_like(method, config["num_layers"])
     like.install(transformer)
     counter = FlopCounterMode(display=False)
     with counter:
@@ -149,10 +149,12 @@ def activation_bytes(
         weights: dtype of the trained weights: float32 under autocast, or bfloat16.
     """
     sizes = json.dumps(dict(config), default=str, sort_keys=True)
-    options = json.dumps(method.config(), sort_keys=True)
-    few, more = (
-        _activations(sizes, type(method), options, layers, pairs, checkpointing, weights) for layers in (FEW, MORE)
-    )
+
+    def peak(layers: int) -> int:
+        options = json.dumps(method.config_of(layers), sort_keys=True)
+        return _activations(sizes, type(method), options, layers, pairs, checkpointing, weights)
+
+    few, more = peak(FEW), peak(MORE)
     each = (more - few) / (MORE - FEW)
     return int(few + each * (config["num_layers"] - FEW))
 
