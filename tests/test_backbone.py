@@ -1,9 +1,11 @@
 import json
+import math
 import shutil
 
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from safetensors.torch import load_file, save_file
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -207,3 +209,16 @@ def test_a_meta_transformer_has_the_asked_shape():
         name: p.shape for name, p in tiny_transformer().named_parameters()
     }
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_weights_that_are_not_finite_are_refused_by_name(wan_folder, tmp_path, part):
+    folder = tmp_path / "wan"
+    shutil.copytree(wan_folder, folder)
+    (file,) = (folder / part).glob("*.safetensors")
+    state = load_file(file)
+    name = next(name for name, value in sorted(state.items()) if value.is_floating_point())
+    state[name].view(-1)[0] = math.nan
+    save_file(state, file, {"format": "pt"})
+    with pytest.raises(UserError, match="holds NaN or infinite values at"):
+        load_backbone(str(folder), device="cpu")

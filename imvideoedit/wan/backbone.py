@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.tensor_file import first_not_finite
 from imvideoedit.wan.identity import Origin, parameter_hash
 from imvideoedit.wan.locations import default_device, default_dtype, locate, read_shift, remedy
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
@@ -180,14 +181,14 @@ def load_backbone(
         UserError: nothing there, or not loadable.
     """
     place, revision = locate(name, revision)
-    device = default_device(device)
-    dtype = dtype or default_dtype(device)
+    dtype = dtype or default_dtype(device := default_device(device))
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     with _named(name, place):
         load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
         transformer, origin = Origin.of(place, revision, load)
         shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
+    _check_finite(transformer, name)
     backbone = Backbone(name, revision, transformer, None, None, None, shift, origin)
     return with_parts(backbone, parts, device, dtype)
 
@@ -211,13 +212,19 @@ def with_parts(
             kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
             loaded["vae"] = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
         if "text_encoder" in parts and backbone.text_encoder is None:
-            dtype = dtype or backbone.dtype
-            loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, subfolder="text_encoder", dtype=dtype)
+            own = {"subfolder": "text_encoder", "dtype": dtype or backbone.dtype}
+            loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, **own)
             loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
     for name in PARTS:
         if name in loaded:
             loaded[name].requires_grad_(False).eval().to(device)
+            _check_finite(loaded[name], backbone.name)
     return replace(backbone, **loaded)
+
+
+def _check_finite(part: torch.nn.Module, name: str) -> None:
+    if odd := first_not_finite(dict(part.named_parameters())):
+        raise UserError(f"backbone {name!r} holds NaN or infinite values at {odd}; {remedy(name)}")
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import imvideoedit
-from imvideoedit.common.errors import UserError
+from imvideoedit.common.errors import LONGEST, UserError
 
 PACKAGE = str(Path(imvideoedit.__file__).parent)
-LONGEST_ERROR = 2000  # characters
+LONGEST_ERROR = int(1.1 * LONGEST)  # letters: a shortened one has a mark in it
 NEW = "new lines"
 
 
