@@ -181,7 +181,8 @@ def load_backbone(
         UserError: nothing there, or not loadable.
     """
     place, revision = locate(name, revision)
-    dtype = dtype or default_dtype(device := default_device(device))
+    device = default_device(device)
+    dtype = dtype or default_dtype(device)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     with _named(name, place):
         load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
@@ -215,10 +216,9 @@ def with_parts(
             own = {"subfolder": "text_encoder", "dtype": dtype or backbone.dtype}
             loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, **own)
             loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
-    for name in PARTS:
-        if name in loaded:
-            loaded[name].requires_grad_(False).eval().to(device)
-            _check_finite(loaded[name], backbone.name)
+    for name in loaded.keys() & set(PARTS):
+        loaded[name].requires_grad_(False).eval().to(device)
+        _check_finite(loaded[name], backbone.name)
     return replace(backbone, **loaded)
 
 
