@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.flow.guidance import Guidance, extrapolated
-from imvideoedit.flow.matching import FlowMatching
+from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import State, Velocity
 from imvideoedit.wan.forward import close_forward, denoise, open_forward
 
@@ -120,6 +120,17 @@ class Method(nn.Module, ABC):
         Raises:
             ValueError: the batch has no target.
         """
+        point, sigma_B, weights = self.training_point(batch, generator, sigma_B)
+        predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
+        return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
+
+    def training_point(
+        self, batch: EditBatch, generator: torch.Generator | None = None, sigma_B: Tensor | None = None
+    ) -> tuple[PathPoint, Tensor, Tensor | None]:
+        """Noisy targets with their velocities, the noise levels, and weights for the objective's loss.
+
+        Args and raises: see :meth:`losses`.
+        """
         if batch.target_BCFHW is None:
             raise ValueError("a batch without a target has no loss")
         clean_BCFHW = batch.target_BCFHW
@@ -129,9 +140,7 @@ class Method(nn.Module, ABC):
         where = device if generator is None else generator.device
         noise_BCFHW = torch.randn(clean_BCFHW.shape, generator=generator, device=where, dtype=torch.float32)
         point = self.objective.path(clean_BCFHW.float(), noise_BCFHW.to(device), sigma_B)
-        predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
-        weights = self.objective.weights(batch.source_BCFHW, clean_BCFHW)
-        return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
+        return point, sigma_B, self.objective.weights(batch.source_BCFHW, clean_BCFHW)
 
     # Sampling.
 

@@ -128,9 +128,6 @@ class FreeProp(Method):
         for hook in self.__dict__.pop("hooks", ()):
             hook.remove()
 
-    def apart(self) -> Sequence[nn.Module]:
-        return list(self.children())
-
     def shard_units(self) -> Sequence[nn.Module]:
         blocks: list[Any] = list(self.lora)
         deltas = [delta for block in blocks for delta in block.deltas.values()]
@@ -211,17 +208,11 @@ class FreeProp(Method):
         """``flow_matching``; of clips also ``motion`` and ``consistency``, with their weights."""
         if batch.target_BCFHW is None or batch.target_BCFHW.shape[2] == 1 or not (self.motion or self.consistency):
             return super().losses(transformer, batch, generator, sigma_B)
-        clean_BCFHW = batch.target_BCFHW.float()
-        if sigma_B is None:
-            sigma_B = self.objective.sample_sigma(len(clean_BCFHW), generator, clean_BCFHW.device)
-        where = clean_BCFHW.device if generator is None else generator.device
-        noise_BCFHW = torch.randn(clean_BCFHW.shape, generator=generator, device=where).to(clean_BCFHW.device)
-        point = self.objective.path(clean_BCFHW, noise_BCFHW, sigma_B)
+        point, sigma_B, weights = self.training_point(batch, generator, sigma_B)
         v_BCFHW, student = self._observed(transformer, batch, point.x_BCFHW, sigma_B)
         with torch.no_grad():  # the identity pass: the target follows from itself
             same = replace(batch, source_BCFHW=batch.target_BCFHW)
             _, teacher = self._observed(transformer, same, point.x_BCFHW, sigma_B)
-        weights = self.objective.weights(batch.source_BCFHW, batch.target_BCFHW)
         return {
             "flow_matching": self.objective.loss(v_BCFHW, point.velocity_BCFHW, weights),
             "motion": self.motion * motion_loss(student, teacher),
