@@ -14,6 +14,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import adapter_hash, read_header, read_state
+from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.nano.pairs import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
@@ -21,7 +22,7 @@ from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.checkpoints import AtomicCheckpointIO
 from imvideoedit.training.export import ExportAdapter
 from imvideoedit.training.task import EditTask
-from imvideoedit.wan.backbone import Backbone, parameter_hash
+from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
 from tests.conftest import tiny_batch, tiny_transformer
 
 
@@ -216,6 +217,13 @@ def test_an_export_may_lie_between_the_start_and_what_became_of_it(tmp_path):
         trained(None, 0.25, "none.safetensors")
     with pytest.raises(UserError, match=r"in \[0, 1\]"):
         ExportAdapter(tmp_path / "x", SamplingConfig(), start_share=1.5)
+
+
+def test_the_bundled_adapter_is_a_start_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    method = AlignedUpdate()
+    task = EditTask(load_backbone("nano", device="cpu", parts=()), method, torch.optim.AdamW, start="bundled")
+    assert adapter_hash(task.start) == adapter_hash({k: v.half() for k, v in method.state_dict().items()})
 
 
 def test_learning_rate_warms_up_and_ends(tmp_path):

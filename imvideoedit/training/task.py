@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.adapter_file import warm_start
@@ -50,7 +51,7 @@ class EditTask(LightningModule):
             empty text's embedding.
         auxiliary: makes a module of further losses on outputs of blocks (its ``taps``) from the transformer, such as
             ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
-        start: adapter file whose weights the method starts from; those that it lacks are initialised as usual.
+        start: adapter file, or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
         compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
         seed: of initial weights, noise and noise levels.
@@ -85,13 +86,14 @@ class EditTask(LightningModule):
             )
         self.backbone, self.make_optimizer = backbone, optimizer
         self.warmup, self.schedule, self.ema_decay = warmup, schedule, ema_decay
-        self.text_dropout, self.seed, self.attention, self.start = text_dropout, seed, attention, start
+        self.text_dropout, self.seed, self.attention = text_dropout, seed, attention
+        self.start = None if start is None else adapter_path(start)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            identity = backbone.parameter_hash() if start is not None else None
+            identity = backbone.parameter_hash() if self.start is not None else None
             method.install(backbone.transformer)
-            if start is not None:
-                warm_start(method, start, identity)
+            if self.start is not None:
+                warm_start(method, self.start, identity)
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
