@@ -51,7 +51,7 @@ class EditTask(LightningModule):
             empty text's embedding.
         auxiliary: makes a module of further losses on outputs of blocks (its ``taps``) from the transformer, such as
             ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
-        start: adapter file, or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
+        start: adapter file or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
         compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
         seed: of initial weights, noise and noise levels.
