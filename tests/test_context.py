@@ -11,6 +11,7 @@ from imvideoedit.wan.context import AdaptedProcessor, attach, block_dtype, denoi
 from imvideoedit.wan.forward import (
     close_forward,
     denoise,
+    denoise_in_parts,
     embed,
     modulation,
     open_forward,
@@ -113,6 +114,9 @@ def test_the_forward_pass_in_parts_is_the_stock_one(patch, per_token, dtype):
         velocity, last = denoise_with(transformer, latents, sigma, text, object())
     assert torch.equal(velocity, expected) and torch.equal(last, hidden) and outputs[1] is last
     assert torch.equal(transformer(latents, timestep, text).sample, expected)
+    with tapped(transformer, [1]) as outer, tapped(transformer, [0, 1]) as inner:
+        plain = denoise_in_parts(transformer, latents, sigma, text)
+    assert torch.equal(plain, expected) and torch.equal(outer[1], hidden) and inner[1] is outer[1]
 
 
 def test_rotary_tables_may_differ_from_block_to_block(transformer, batch):

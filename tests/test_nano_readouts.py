@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from imvideoedit.nano.readouts import Readouts, label_tokens
 from imvideoedit.nano.scene_batches import WorldBatches
-from imvideoedit.wan.forward import tapped
+from imvideoedit.wan.forward import denoise_in_parts, tapped
 from imvideoedit.world.render import render, which_thing
 from imvideoedit.world.scenes import KINDS, OBJECT_COLORS, Scene, Thing, plain_scene, sample_scene
 from tests.conftest import tiny_transformer
@@ -50,7 +50,7 @@ def test_losses_fall_when_the_transformer_knows_and_reach_into_it():
     totals = []
     for _ in range(60):
         with tapped(transformer, readouts.taps) as outputs:
-            transformer(noise, torch.full((2,), 500.0), torch.zeros(2, 5, 16))
+            denoise_in_parts(transformer, noise, torch.full((2,), 0.5), torch.zeros(2, 5, 16))
         losses = readouts.losses({"content": labels}, outputs)
         total = torch.stack(list(losses.values())).mean(1).sum()
         optimizer.zero_grad()

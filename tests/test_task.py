@@ -151,7 +151,7 @@ def test_an_auxiliary_module_teaches_the_method_and_is_thrown_away(tmp_path):
     assert not any(torch.equal(a, b) for a, b in zip(start, taught.auxiliary.parameters(), strict=True))
     assert taught.backbone.parameter_hash() == plain.backbone.parameter_hash()
     without = replace(Batches()[0], labels={})
-    assert taught._auxiliary_loss(without, {}) == 0.0
+    assert taught.losses_of(without, *taught.method.training_point(without))[1] == {}
 
 
 def test_the_average_follows_its_formula(tmp_path):
@@ -240,8 +240,9 @@ def test_bins_hold_the_mean_loss_of_their_noise_levels():
     task = tiny_task()
     logged = {}
     task.log = lambda name, value, **_: logged.update({name: float(value)})
-    task._log_bins(torch.tensor([0.0, 0.19, 0.5, 1.0]), torch.tensor([1.0, 3.0, 5.0, 7.0]))
-    task._log_bins(torch.tensor([0.1]), torch.tensor([5.0]))
+    task._add_to_bins(torch.tensor([0.0, 0.19, 0.5, 1.0]), torch.tensor([1.0, 3.0, 5.0, 7.0]))
+    task._add_to_bins(torch.tensor([0.1]), torch.tensor([5.0]))
+    task._log_bins()
     assert logged == {"loss_by_sigma/0.0-0.2": 3.0, "loss_by_sigma/0.4-0.6": 5.0, "loss_by_sigma/0.8-1.0": 7.0}
 
 

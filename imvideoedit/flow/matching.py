@@ -24,7 +24,10 @@ DIFFERENT = 0.02  # of the latents' unit spread: well above rounding, well below
 
 @dataclass(frozen=True)
 class PathPoint:
-    """A point on the path: the noisy latents and the velocity the network should predict there."""
+    """A point on the path: the noisy latents and the velocity the network should predict there.
+
+    Of a state of several parts, both are dictionaries.
+    """
 
     x_BCFHW: Tensor
     velocity_BCFHW: Tensor

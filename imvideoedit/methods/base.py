@@ -113,6 +113,8 @@ class Method(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Named losses, one value a sample: ``[B]`` float32 each. The training loss is the sum of their means.
 
+        Methods with other losses implement :meth:`training_point` or :meth:`losses_at`.
+
         Args:
             generator: source of the noise, and of the noise levels when they are not given.
             sigma_B: noise levels, such as those of a fixed validation grid; else drawn from the objective.
@@ -120,7 +122,17 @@ class Method(nn.Module, ABC):
         Raises:
             ValueError: the batch has no target.
         """
-        point, sigma_B, weights = self.training_point(batch, generator, sigma_B)
+        return self.losses_at(transformer, batch, *self.training_point(batch, generator, sigma_B))
+
+    def losses_at(
+        self,
+        transformer: WanTransformer3DModel,
+        batch: EditBatch,
+        point: PathPoint,
+        sigma_B: Tensor,
+        weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """:meth:`losses` at what :meth:`training_point` drew: a function of tensors, so that it compiles as a whole."""
         predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
         return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
 
@@ -168,14 +180,15 @@ class Method(nn.Module, ABC):
             ``(x, sigma_B) -> v`` on states like those of :meth:`initial`, differentiable in the trained weights.
         """
 
-    def initial(self, batch: EditBatch, generator: torch.Generator) -> State:
+    def initial(self, batch: EditBatch, generator: torch.Generator | None) -> State:
         """Noise to sample from: the video's latents, or several tensors by name with the video's as ``video``.
 
         Args:
             batch: of the whole video.
-            generator: on the CPU, so that a seed gives the same noise on every device.
+            generator: on the CPU in sampling, so that a seed gives the same noise on every device.
         """
-        return torch.randn(batch.source_BCFHW.shape, generator=generator).to(batch.source_BCFHW)
+        where = (generator or torch.default_generator).device
+        return torch.randn(batch.source_BCFHW.shape, generator=generator, device=where).to(batch.source_BCFHW)
 
     def window(self, batch: EditBatch, frames: slice, group: int) -> EditBatch:
         """The edit of some of the video's latent frames: source, videos and masks are cut, images stay.

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch, Input
-from imvideoedit.flow.matching import FlowMatching
+from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import Velocity
 from imvideoedit.layers.position_scales import PositionScales
 from imvideoedit.methods.ast_rope import give_heads_their_tables, rotary_of
@@ -198,21 +198,22 @@ class FreeProp(Method):
 
     # Training.
 
-    def losses(
+    def losses_at(
         self,
         transformer: WanTransformer3DModel,
         batch: EditBatch,
-        generator: torch.Generator | None = None,
-        sigma_B: Tensor | None = None,
+        point: PathPoint,
+        sigma_B: Tensor,
+        weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """``flow_matching``; of clips also ``motion`` and ``consistency``, with their weights."""
-        if batch.target_BCFHW is None or batch.target_BCFHW.shape[2] == 1 or not (self.motion or self.consistency):
-            return super().losses(transformer, batch, generator, sigma_B)
-        point, sigma_B, weights = self.training_point(batch, generator, sigma_B)
-        v_BCFHW, student = self._observed(transformer, batch, point.x_BCFHW, sigma_B)
-        with torch.no_grad():  # the identity pass: the target follows from itself
+        if point.x_BCFHW.shape[2] == 1 or not (self.motion or self.consistency):
+            return super().losses_at(transformer, batch, point, sigma_B, weights)
+        assert batch.target_BCFHW is not None
+        with torch.no_grad():  # the identity pass: the target follows from itself; first, so that taps see the other
             same = replace(batch, source_BCFHW=batch.target_BCFHW)
             _, teacher = self._observed(transformer, same, point.x_BCFHW, sigma_B)
+        v_BCFHW, student = self._observed(transformer, batch, point.x_BCFHW, sigma_B)
         return {
             "flow_matching": self.objective.loss(v_BCFHW, point.velocity_BCFHW, weights),
             "motion": self.motion * motion_loss(student, teacher),

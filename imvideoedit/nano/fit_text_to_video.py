@@ -10,7 +10,7 @@ from imvideoedit.nano.readouts import Readouts
 from imvideoedit.nano.scene_batches import WorldBatches
 from imvideoedit.training.optimizers import MuonWithAdamW
 from imvideoedit.wan.backbone import Backbone
-from imvideoedit.wan.forward import denoise, tapped
+from imvideoedit.wan.forward import denoise_in_parts, tapped
 from imvideoedit.wan.kernels import suited_kernel
 
 PLAIN = (0.8, 0.3)  # fractions of plain scenes at the first and the last step, as a curriculum
@@ -47,7 +47,7 @@ class TextToVideoFit(lightning.LightningModule):
         noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
         text = self._embed(batch["text"])
         with suited_kernel(self.transformer, noisy), tapped(self.transformer, self.readouts.taps) as outputs:
-            velocity = denoise(self.transformer, noisy, sigma_B, text)
+            velocity = denoise_in_parts(self.transformer, noisy, sigma_B, text)
         loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
         of_content = self.readouts.losses({"content": batch["labels"]}, outputs)

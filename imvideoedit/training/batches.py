@@ -28,6 +28,6 @@ def drop_texts(batch: EditBatch, probability: float, generator: torch.Generator)
     """Replace each text by the empty one with a probability; a batch without ``empty_TD`` is returned as it is."""
     if batch.empty_TD is None:
         return batch
-    kept_B = torch.rand(len(batch.text_BTD), generator=generator) >= probability
+    kept_B = torch.rand(len(batch.text_BTD), generator=generator, device=generator.device) >= probability
     kept_B11 = kept_B.to(batch.text_BTD.device)[:, None, None]
     return dataclasses.replace(batch, text_BTD=torch.where(kept_B11, batch.text_BTD, batch.empty_TD))

@@ -5,7 +5,7 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +23,9 @@ from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.restored import apply_options, options_of
+from imvideoedit.training.step_losses import StepLosses
 from imvideoedit.training.strategies import FullySharded, average_of, shard_method
 from imvideoedit.wan.backbone import Backbone
-from imvideoedit.wan.forward import tapped
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
 
 VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -54,6 +54,7 @@ class EditTask(LightningModule):
         start: adapter file or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
         compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
+            ``compile="step"``: all losses of a batch as one graph, see :mod:`imvideoedit.training.step_losses`.
         seed: of initial weights, noise and noise levels.
 
     Raises:
@@ -72,7 +73,7 @@ class EditTask(LightningModule):
         auxiliary: Callable[..., nn.Module] | None = None,
         start: Path | str | None = None,
         gradient_checkpointing: bool = False,
-        compile: bool = False,
+        compile: bool | Literal["step"] = False,
         attention: str = NATIVE,
         seed: int = 0,
     ) -> None:
@@ -97,9 +98,12 @@ class EditTask(LightningModule):
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
-        if compile:
+        if compile not in (True, False, "step"):
+            raise UserError(f"task.compile is {compile!r}; choose false, true or step")
+        if compile is True:
             compile_blocks(backbone.transformer, method.compile_units())
         self.method = method.train()
+        self.losses_of = StepLosses(backbone.transformer, method, self.auxiliary, compile == "step")
         self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
         self.bins = torch.zeros(2, BINS)  # sum and count of the losses by noise level since the last log row
         self.sharded = False
@@ -135,42 +139,41 @@ class EditTask(LightningModule):
         if torch.is_autocast_enabled(self.device.type):
             # Each weight is used once per pass, so cached half-precision copies only take memory.
             torch.set_autocast_cache_enabled(False)
-        generator = torch.Generator().manual_seed(self._draw_seed())
+        generator = torch.Generator(self.device).manual_seed(self._draw_seed())
         self.batches += 1
         edits = drop_texts(batch, self.text_dropout, generator)
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
-        taps = () if self.auxiliary is None else self.auxiliary.taps
-        kernel = suited_kernel(self.backbone.transformer, edits.source_BCFHW)
-        with kernel, tapped(self.backbone.transformer, taps) as outputs:
-            losses = self.method.losses(self.backbone.transformer, edits, generator, sigma_B)
+        point = self.method.training_point(edits, generator, sigma_B)
+        with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
+            losses, readings = self.losses_of(edits, *point)
         size = len(sigma_B)
         for name, loss_B in losses.items():
             self.log(f"train/{name}", loss_B.mean(), batch_size=size)
         total_B = torch.stack(list(losses.values())).sum(0)
         self.log("train/loss", total_B.mean(), batch_size=size, prog_bar=True)
-        self._log_bins(sigma_B, total_B.detach().float())
+        self._add_to_bins(sigma_B, total_B.detach().float())
+        if (self.trainer.global_step + 1) % self.log_every == 0:
+            self._log_bins()
         self.step_losses.append((total_B.detach().float(), edits.ids))
-        return total_B.mean() + self._auxiliary_loss(edits, outputs)
-
-    def _auxiliary_loss(self, edits: EditBatch, outputs: Mapping[int, Tensor]) -> Tensor | float:
-        if self.auxiliary is None or not edits.labels:
-            return 0.0
-        readings = self.auxiliary.losses(edits.labels, outputs)
-        losses = {name: loss_B.mean() for name, loss_B in readings.items()}
-        for name, loss in losses.items():
-            self.log(f"auxiliary/{name}", loss, batch_size=len(edits.source_BCFHW))
-        return torch.stack(list(losses.values())).sum()
+        if not readings:
+            return total_B.mean()
+        means = {name: loss_B.mean() for name, loss_B in readings.items()}
+        for name, loss in means.items():
+            self.log(f"auxiliary/{name}", loss, batch_size=size)
+        return total_B.mean() + torch.stack(list(means.values())).sum()
 
     def _draw_seed(self) -> int:
         """The seed of one batch of one process; the odd factor separates the seeds of different runs."""
         place = self.batches * self.trainer.world_size + self.global_rank
         return (self.seed * 2_654_435_761_000_003 + place) % 2**62
 
-    def _log_bins(self, sigma_B: Tensor, loss_B: Tensor) -> None:
-        """Log the mean loss in each fifth of the noise levels since the last log row; empty bins are left out."""
+    def _add_to_bins(self, sigma_B: Tensor, loss_B: Tensor) -> None:
         bin_B = (sigma_B * BINS).long().clamp(max=BINS - 1)
         rows = torch.stack([loss_B, torch.ones_like(loss_B)])
         self.bins = self.bins.to(self.device).index_add(1, bin_B, rows)
+
+    def _log_bins(self) -> None:
+        """Log the mean loss in each fifth of the noise levels since the last log row; empty bins are left out."""
         for index, (total, count) in enumerate(self.bins.T):
             if count:
                 self.log(f"loss_by_sigma/{index / BINS:.1f}-{(index + 1) / BINS:.1f}", total / count, batch_size=1)

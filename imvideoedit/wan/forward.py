@@ -17,6 +17,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
+TAPS = "_taps"  # attribute of a transformer: dictionaries that take outputs of blocks
+
 
 def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> Tensor:
     """One forward pass of the plain backbone, whether or not a method is installed.
@@ -29,6 +31,15 @@ def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor
         The predicted velocity, shape and dtype of ``x_BCFHW``.
     """
     return transformer(*arguments(transformer, x_BCFHW, sigma_B, text_BTD), return_dict=False)[0].to(x_BCFHW.dtype)
+
+
+def denoise_in_parts(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> Tensor:
+    """As :func:`denoise`, bit for bit, but seen by :func:`tapped` and unseen by what wraps the forward pass."""
+    taken_BCFHW, timestep, text_BTD = arguments(transformer, x_BCFHW, sigma_B, text_BTD)
+    time, rows, text_BTD = modulation(transformer, timestep, text_BTD)
+    tokens, rotary = embed(transformer, taken_BCFHW), transformer.rope(taken_BCFHW)
+    hidden_BLD = run_blocks(transformer, tokens, text_BTD, rows, rotary)
+    return unembed(transformer, hidden_BLD, time, x_BCFHW.shape).to(x_BCFHW.dtype)
 
 
 def arguments(
@@ -107,12 +118,16 @@ def run_blocks(
         rotary: the pair ``(cos, sin)``, each ``[1 or B, L, 1 or heads, E]``; or a list of pairs, one a block.
     """
     checkpointed = torch.is_grad_enabled() and transformer.gradient_checkpointing
+    taps = vars(transformer).get(TAPS, ())
     for index, block in enumerate(transformer.blocks):
         own = rotary[index] if isinstance(rotary, list) else rotary
         if checkpointed:
             hidden_BLD = transformer._gradient_checkpointing_func(block, hidden_BLD, text_BTD, rows, own)
         else:
             hidden_BLD = block(hidden_BLD, text_BTD, rows, own)
+        for outputs in taps:
+            if index in outputs:
+                outputs[index] = hidden_BLD
     return hidden_BLD
 
 
@@ -140,21 +155,18 @@ def unpatch(x_BLP: Tensor, shape: torch.Size, patch: tuple[int, int, int]) -> Te
 
 
 @contextlib.contextmanager
-def tapped(transformer: WanTransformer3DModel, blocks: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Inside, the outputs ``[B, L, D]`` of these blocks in the latest pass, by index."""
-    outputs: dict[int, Tensor] = {}
+def tapped(transformer: WanTransformer3DModel, blocks: Sequence[int]) -> Iterator[dict[int, Any]]:
+    """Inside, the outputs ``[B, L, D]`` of these blocks in the latest pass that :func:`run_blocks` ran, by index.
 
-    def tap(index: int) -> Any:
-        return transformer.blocks[index].register_forward_hook(
-            lambda block, args, hidden_BLD: outputs.__setitem__(index, hidden_BLD)
-        )
-
-    handles = [tap(index) for index in blocks]
+    No hooks, which the compiler does not take.
+    """
+    before: tuple[dict[int, Any], ...] = vars(transformer).get(TAPS, ())
+    outputs: dict[int, Any] = dict.fromkeys(blocks)
+    transformer.__dict__[TAPS] = (*before, outputs)
     try:
         yield outputs
     finally:
-        for handle in handles:
-            handle.remove()
+        transformer.__dict__[TAPS] = before
 
 
 def open_forward(transformer: WanTransformer3DModel) -> None:

@@ -1,0 +1,70 @@
+"""All losses of a training batch as one function, which may be compiled as a whole.
+
+Shapes: B batch, C latent channels, F latent frames.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import Tensor
+
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.flow.matching import PathPoint
+from imvideoedit.methods.base import Method
+from imvideoedit.wan.forward import tapped
+
+Losses = dict[str, Tensor]
+
+
+class StepLosses:
+    """The method's losses and those of auxiliary readouts.
+
+    Compiled, source pass, target pass and losses are one graph for each shape, without a break, and backward another.
+    On a GPU both are replayed as CUDA graphs, which takes the time of thousands of launches away; with gradients that
+    are accumulated over several batches they are not, since a replay overwrites the gradients of the one before.
+    Gates are not logged, as the compiler takes no hooks.
+
+    Args:
+        auxiliary: such as ``ContentReadouts``, or None.
+        compiled: compile it; the first step of each shape takes a minute or more.
+    """
+
+    def __init__(
+        self, transformer: WanTransformer3DModel, method: Method, auxiliary: Any, compiled: bool = False
+    ) -> None:
+        self.transformer, self.method, self.auxiliary, self.compiled = transformer, method, auxiliary, compiled
+        self.graphs = compiled and torch.cuda.is_available()
+        self._run: Any = None
+
+    def __call__(
+        self, edits: EditBatch, point: PathPoint, sigma_B: Tensor, weights: Tensor | None = None
+    ) -> tuple[Losses, Losses]:
+        """Losses of the method and readings of the auxiliary module by name, ``[B]`` each.
+
+        Args: see ``Method.losses_at``.
+        """
+        if not self.compiled:
+            return self._losses(edits, point, sigma_B, weights)
+        if self._run is None:
+            mode = "reduce-overhead" if self.graphs else None
+            self._run = torch.compile(self._losses, fullgraph=True, dynamic=False, mode=mode)
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        # Names of pairs differ from batch to batch, and the compiler would make a graph for each.
+        losses, readings = self._run(replace(edits, ids=()), point, sigma_B, weights)
+        return _copied(losses), _copied(readings)
+
+    def _losses(
+        self, edits: EditBatch, point: PathPoint, sigma_B: Tensor, weights: Tensor | None
+    ) -> tuple[Losses, Losses]:
+        read = self.auxiliary is not None and bool(edits.labels)
+        with tapped(self.transformer, self.auxiliary.taps if read else ()) as outputs:
+            losses = self.method.losses_at(self.transformer, edits, point, sigma_B, weights)
+        return losses, self.auxiliary.losses(edits.labels, outputs) if read else {}
+
+
+def _copied(losses: Losses) -> Losses:
+    """A replay overwrites its results, and logs keep them."""
+    return {name: loss_B.clone() for name, loss_B in losses.items()}
