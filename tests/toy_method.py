@@ -70,7 +70,7 @@ class Toy(Method):
         target = batch.target_BCFHW.float()
         clean = {"video": target, "tokens": torch.stack([target.mean((2, 3, 4)), target.std((2, 3, 4))], 1)}
         noise = self.initial(batch, generator)
-        sigma_B = self.objective.sample_sigma(len(target), generator) if sigma_B is None else sigma_B
+        sigma_B = self.objective.sample_sigma(len(target), generator, target.device) if sigma_B is None else sigma_B
         mixed = {name: x.lerp(noise[name], sigma_B.reshape(-1, *[1] * (x.ndim - 1))) for name, x in clean.items()}
         return PathPoint(mixed, {name: noise[name] - x for name, x in clean.items()}), sigma_B, None
 
