@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.data.film import FINER, Film, difference, draw_film
+from imvideoedit.data.film import Film, Piece, developed, difference, draw_film, points
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.nano.encoded import PairSet, encoded_pairs
+from imvideoedit.nano.batches import Clips
+from imvideoedit.nano.encoded import encoded_pairs
 from imvideoedit.nano.inputs import Preparation
+from imvideoedit.nano.pair_set import PairSet
 from imvideoedit.nano.pairs import NanoPairs
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.world.edits import sample_edit
@@ -36,40 +38,56 @@ def test_source_and_target_stay_aligned_to_the_pixel(seed):
     source = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
     target = source.copy()
     target[10:20, 30:40] = 255 - target[10:20, 30:40]
-    film = draw_film(rng, 9, (24, 24), difference(source, target))
-    filmed, edited = film.of(source), film.of(target)
-    touched = film.of((source != target).astype(np.uint8) * 255).max(-1) > 0
+    film = draw_film(rng, 9, difference(source, target))
+    filmed, edited = film.of(source, (24, 24)), film.of(target, (24, 24))
+    touched = film.of((source != target).astype(np.uint8) * 255, (24, 24)).max(-1) > 0
     apart = np.abs(filmed.astype(int) - edited).max(-1)
     assert (apart[~touched] <= 1).all(), "more than a share of a pixel too small to be rounded up"
     assert not touched.any() or apart.max() > 10
 
 
 def test_a_pan_shows_the_still_moved_by_whole_pixels():
-    still = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    height, width = 16 * FINER, 16 * FINER
-    x = (np.arange(width) + 0.5) / (48 * FINER)
-    y = (np.arange(height) + 0.5) / (32 * FINER)
-    here = np.stack(np.broadcast_arrays(x[None], y[:, None]), -1)
-    points = np.stack([here + np.array([frame / 48, 2 * frame / 32]) for frame in range(5)]).astype(np.float32)
-    for frame, picture in enumerate(Film(points).of(still)):
-        first = Film(points[:1]).of(np.roll(still, (-2 * frame, -frame), (0, 1)))[0]
-        assert np.abs(picture[1:-1, 1:-1].astype(int) - first[1:-1, 1:-1]).max() <= 1
+    still = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    frames = np.arange(5)[:, None]
+    film = Film(np.array([[0.5, 0.4]]) + frames * np.array([1 / 48, 2 / 48]), np.full(5, 1 / 3))
+    first = Film(film.centre_F2[:1], film.side_F[:1])
+    for frame, picture in enumerate(film.of(still, (16, 16))):
+        rolled = first.of(np.roll(still, (-2 * frame, -frame), (0, 1)), (16, 16))[0]
+        assert np.abs(picture.astype(int) - rolled).max() <= 1
+
+
+def test_films_developed_together_are_those_developed_alone():
+    rng = np.random.default_rng(0)
+    films = [draw_film(rng, 5) for _ in range(20)]
+    stills = torch.from_numpy(rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
+    together = developed(films, stills, (16, 16))
+    for film, still, clip in zip(films, stills, together, strict=True):
+        assert np.array_equal(film.of(still.numpy(), (16, 16)), clip.numpy())
+
+
+def test_a_piece_travels_and_leaves_another_part_behind():
+    still = np.zeros((40, 40, 3), np.uint8)
+    still[18:22, 18:22] = 200
+    path = np.array([[0.0, 0.0], [0.25, 0.0]])
+    whole = np.full((2, 2), 0.5), np.ones(2)
+    for left in (None, np.array([-0.4, 0.0])):
+        clip = Film(*whole, (Piece(np.full(2, 0.5), np.full(2, 0.1), path, left),)).of(still, (40, 40))
+        assert (clip[1, 19:21, 29:31] == 200).all(), "it has travelled"
+        assert (clip[1, 19:21, 19:21] == (200 if left is None else 0)).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_held_film_does_not_move_and_begins_with_about_the_whole_still(seed):
-    still = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    held = draw_film(np.random.default_rng(seed), 9, (32, 32), still=True)
-    clip = held.of(still)
-    assert (clip == clip[:1]).all()
-    moving = draw_film(np.random.default_rng(seed), 9, (32, 32))
-    assert np.allclose(moving.points[0], held.points[0], atol=0.41), "only what a piece leaves behind may differ"
-    span = held.points[0].reshape(-1, 2)
-    assert (span.min(0) >= 0).all() and (span.max(0) <= 1).all() and (np.ptp(span, axis=0) > 0.8).all()
+def test_a_film_begins_with_about_the_whole_still(seed):
+    first = points([draw_film(np.random.default_rng(seed), 1)], (32, 32))[0, 0].reshape(-1, 2).numpy()
+    assert (np.ptp(np.quantile(first, [0.1, 0.9], axis=0), axis=0) > 0.6).all()
+    moving = points([draw_film(np.random.default_rng(seed), 9)], (32, 32))[0, 0].reshape(-1, 2).numpy()
+    assert np.allclose(np.median(moving, 0), np.median(first, 0), atol=0.3)
 
 
 def test_most_films_move():
-    moving = [np.ptp(draw_film(np.random.default_rng(seed), 9, (16, 16)).points, axis=0).max() for seed in range(60)]
+    moving = [
+        np.ptp(points([draw_film(np.random.default_rng(seed), 9)], (16, 16))[0], axis=0).max() for seed in range(60)
+    ]
     assert sum(motion > 0.01 for motion in moving) > 40
 
 
@@ -99,11 +117,15 @@ def test_an_example_has_every_input_of_the_filmed_clip():
     assert not np.array_equal(pairs.example(0, 1)["source"], pairs.example(0)["source"])
 
 
-def test_another_view_is_filmed_without_motion():
-    views = PairSet(3, 200, "train", 32, frames=5, preparation=Preparation(film=True))
-    index = next(i for i in range(200) if views.pair(i)[0].task == "camera_viewpoint")
-    clip = views.example(index)["target"]
-    assert (clip == clip[:1]).all()
+def test_films_show_no_other_view_and_the_same_pairs_otherwise():
+    films = PairSet(3, 100, "train", 32, frames=5, preparation=Preparation(film=True))
+    exact = PairSet(3, 100, "train", 32, frames=5)
+    others = [index for index in range(100) if exact.pair(index)[0].task == "camera_viewpoint"]
+    assert others
+    for index in range(100):
+        edit, text = films.pair(index)
+        assert edit.source.view == edit.target.view
+        assert index in others or (edit, text) == exact.pair(index) or edit.task == "camera_viewpoint"
 
 
 def test_films_are_encoded_without_labels_and_under_keys_of_their_own():
@@ -117,6 +139,12 @@ def test_films_are_encoded_without_labels_and_under_keys_of_their_own():
     assert not torch.equal(encoded.source_NCFHW, encoded_pairs(None, backbone, exact).source_NCFHW)
 
 
-def test_a_film_of_one_frame_is_refused():
-    with pytest.raises(UserError, match="data.frames is 1"):
-        NanoPairs(film=True)
+@pytest.mark.parametrize("wrong", [{"frames": 1}, {"frames": 16}, {"pairs": 0}, {"batch_size": 0}, {"share": 0.0}])
+def test_impossible_clips_are_refused_by_name(wrong):
+    with pytest.raises(UserError, match=f"{next(iter(wrong))} is"):
+        Clips(**wrong)
+
+
+def test_shares_of_clips_add_up_to_at_most_one():
+    with pytest.raises(UserError, match=r"0\.6, 0\.6"):
+        NanoPairs(clips=[Clips(share=0.6), Clips(frames=49, share=0.6)])

@@ -15,7 +15,8 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records
 from imvideoedit.data.shards import ProcessInfo, ShardStore
 from imvideoedit.data.sizes import Bucket, make_buckets
-from imvideoedit.nano.encoded import PairSet, encoded_pairs
+from imvideoedit.nano.encoded import encoded_pairs
+from imvideoedit.nano.pair_set import PairSet
 from imvideoedit.training.encoding import LatentPairs, encode_dataset
 from imvideoedit.training.examples import bucket_of
 from imvideoedit.wan.backbone import load_backbone

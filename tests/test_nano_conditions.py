@@ -25,10 +25,12 @@ from imvideoedit.evaluation.nano.suite import run_nano_suite
 from imvideoedit.methods.adapter_file import METHODS, load_adapter
 from imvideoedit.methods.adapter_header import read_header
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.nano.encoded import PairSet, encoded_pairs
+from imvideoedit.nano.batches import PairBatches
+from imvideoedit.nano.encoded import encoded_pairs
 from imvideoedit.nano.inputs import Preparation
 from imvideoedit.nano.mix import PairMix, sample_pair
-from imvideoedit.nano.pairs import NanoPairs, PairBatches
+from imvideoedit.nano.pair_set import PairSet
+from imvideoedit.nano.pairs import NanoPairs
 from imvideoedit.nano.scene_batches import to_tensor
 from imvideoedit.training.export import ExportAdapter
 from imvideoedit.training.task import EditTask
@@ -198,7 +200,7 @@ def test_a_transform_that_leaves_the_target_leaves_its_labels_and_another_has_an
 def data_for(method, backbone, **options) -> NanoPairs:
     data = NanoPairs(pairs=2, batch_size=2, validation_pairs=1, resolution=32, **options)
     module = SimpleNamespace(backbone=backbone, method=method)
-    strategy = SimpleNamespace(barrier=lambda: None)
+    strategy = SimpleNamespace(barrier=lambda: None, root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(lightning_module=module, global_rank=0, world_size=1, strategy=strategy)
     return data
 

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.nano.encoded import EncodedPairs, PairSet, encoded_pairs
+from imvideoedit.nano.batches import PairBatches, StepSampler
+from imvideoedit.nano.encoded import EncodedPairs, TextTable, encoded_pairs
 from imvideoedit.nano.mix import PairMix, sample_pair
-from imvideoedit.nano.pairs import NanoPairs, PairBatches, StepSampler
+from imvideoedit.nano.pair_set import PairSet
+from imvideoedit.nano.pairs import NanoPairs
 from imvideoedit.nano.readouts import label_tokens
 from imvideoedit.nano.scene_batches import to_tensor
 from imvideoedit.wan.backbone import load_backbone
@@ -23,7 +25,13 @@ from imvideoedit.world.scenes import is_held_out
 
 def numbered_pairs(count: int) -> EncodedPairs:
     numbers = torch.arange(count, dtype=torch.float16).reshape(-1, 1, 1, 1, 1)
-    return EncodedPairs(numbers, -numbers, numbers.byte(), [0] * count, [torch.ones(2, 3).half()], tokens=4)
+    return EncodedPairs(
+        numbers,
+        -numbers,
+        numbers.byte(),
+        torch.zeros(count, dtype=torch.long),
+        TextTable.of([torch.ones(2, 3).half()], 4),
+    )
 
 
 def test_pairs_follow_from_the_seed_and_the_index():
@@ -134,7 +142,7 @@ def test_encoded_pairs_are_the_backbones_latents_and_texts(wan_folder):
                 found[row], backbone.encode_video(to_tensor(image)[None])[0], rtol=2e-3, atol=2e-3
             )
         torch.testing.assert_close(batch.text_BTD[row], backbone.encode_text([text])[0], rtol=2e-3, atol=2e-3)
-    assert len(pairs.texts_TD) == len({sample_pair(5, index)[1] for index in range(5)})
+    assert len(pairs.texts.lengths_N) == len({sample_pair(5, index)[1] for index in range(5)})
 
 
 @given(count=st.integers(1, 30), size=st.integers(1, 12), seed=st.integers(0, 99))

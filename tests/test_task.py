@@ -16,7 +16,7 @@ from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.adapter_file import adapter_hash, read_header, read_state
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.nano.pairs import StepSampler
+from imvideoedit.nano.batches import StepSampler
 from imvideoedit.nano.readouts import ContentReadouts
 from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.checkpoints import AtomicCheckpointIO

@@ -171,10 +171,11 @@ def checksum(entry: Entry) -> str:
 def fill(
     store: ShardStore,
     keys: Sequence[str],
-    encode: Callable[[list[str]], Mapping[str, Entry]],
+    encode: Callable[[Any], Mapping[str, Entry]],
     what: str,
     process: ProcessInfo | None = None,
     shard: int = SHARD,
+    prepare: Callable[[list[list[str]]], Iterable[Any]] = iter,
 ) -> int:
     """Encode the ``keys`` that a store lacks, one shard after the other; returns how many there were.
 
@@ -182,8 +183,9 @@ def fill(
     the files become those of an uninterrupted run.
 
     Args:
-        encode: makes the entries of some keys.
+        encode: makes the entries of a shard from its keys, or from what ``prepare`` made of them.
         what: the entries' name in lines of progress.
+        prepare: makes of the keys of all shards, one after the other and perhaps ahead, what ``encode`` takes.
     """
     process = process or ProcessInfo()
     store.scan()
@@ -192,8 +194,8 @@ def fill(
     chunks = [lacking[start : start + shard] for start in range(0, len(lacking), shard)]
     chunks = chunks[process.rank :: process.world_size]
     printed, began, done, total = time.monotonic(), time.monotonic(), 0, sum(map(len, chunks))
-    for chunk in chunks:
-        store.write(encode(chunk))
+    for chunk, ready in zip(chunks, prepare(chunks), strict=True):
+        store.write(encode(ready))
         done += len(chunk)
         now = time.monotonic()
         if process.rank == 0 and (now - printed > PROGRESS_EVERY or done == total):

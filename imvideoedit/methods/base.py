@@ -113,8 +113,6 @@ class Method(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Named losses, one value a sample: ``[B]`` float32 each. The training loss is the sum of their means.
 
-        Methods with other losses implement :meth:`training_point` or :meth:`losses_at`.
-
         Args:
             generator: source of the noise, and of the noise levels when they are not given.
             sigma_B: noise levels, such as those of a fixed validation grid; else drawn from the objective.
@@ -132,7 +130,7 @@ class Method(nn.Module, ABC):
         sigma_B: Tensor,
         weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """:meth:`losses` at what :meth:`training_point` drew: a function of tensors, so that it compiles as a whole."""
+        """:meth:`losses` at a training point: a function of tensors, which compiles as a whole; methods extend it."""
         predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
         return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
 
@@ -145,8 +143,7 @@ class Method(nn.Module, ABC):
         """
         if batch.target_BCFHW is None:
             raise ValueError("a batch without a target has no loss")
-        clean_BCFHW = batch.target_BCFHW
-        device = clean_BCFHW.device
+        clean_BCFHW, device = batch.target_BCFHW, batch.target_BCFHW.device
         if sigma_B is None:
             sigma_B = self.objective.sample_sigma(len(clean_BCFHW), generator, device)
         where = device if generator is None else generator.device

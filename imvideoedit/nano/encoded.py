@@ -6,96 +6,58 @@ method asks for.
 Shapes: B batch, N pairs, C latent channels, F latent frames, T text tokens, D text width.
 """
 
-import hashlib
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.nano.inputs import Example, Preparation
-from imvideoedit.nano.mix import PairMix, sample_pair
-from imvideoedit.nano.readouts import label_tokens
+from imvideoedit.nano.pair_set import PairSet, Rendered, rendered
 from imvideoedit.nano.scene_batches import to_tensor
 from imvideoedit.training.encoding import encoder_name, fill_texts, text_key
 from imvideoedit.wan.backbone import Backbone
-from imvideoedit.world.edits import Edit
 
-PROBED = 8  # pairs whose pixels and texts identify the state of the renderer and the grammar
-LAYOUT = 2  # of the entries
 INPUT = "input."  # begins the name of an input in an entry
 
 
 @dataclass(frozen=True)
-class PairSet:
-    """Pairs 0 to ``count - 1`` of a seed.
+class TextTable:
+    """Embeddings of texts, one behind the other without padding.
 
-    Args:
-        split: ``train`` or ``test`` compositions.
-        resolution: height and width in pixels; must be a multiple of the backbone's ``pixel_multiple``.
-        mix: of the training pairs.
-        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, or filmed from stills.
-        preparation: what a method asks for and changes, and whether pairs are filmed.
-        variants: times that each pair is transformed, each time by other random numbers.
+    Attributes:
+        flat_TD: all tokens.
+        starts_N, lengths_N: of the texts in it.
+        tokens: padded length of a text.
     """
 
-    seed: int
-    count: int
-    split: str
-    resolution: int = 64
-    mix: PairMix = field(default_factory=PairMix)
-    frames: int = 1
-    preparation: Preparation = field(default_factory=Preparation)
-    variants: int = 1
+    flat_TD: Tensor
+    starts_N: Tensor
+    lengths_N: Tensor
+    tokens: int
 
-    def pair(self, index: int) -> tuple[Edit, str]:
-        """An edit, and the text for training."""
-        return sample_pair(self.seed, index, self.split, self.mix)
+    @classmethod
+    def of(cls, texts_TD: Sequence[Tensor], tokens: int) -> "TextTable":
+        """The table of these texts."""
+        lengths_N = torch.tensor([len(text_TD) for text_TD in texts_TD])
+        return cls(torch.cat(list(texts_TD)), lengths_N.cumsum(0) - lengths_N, lengths_N, tokens)
 
-    def render(self, edit: Edit) -> tuple[np.ndarray, np.ndarray]:
-        """Source and target, uint8 ``[F, H, W, 3]``."""
-        return edit.render(self.frames, self.size)[:2]
+    def padded(self, places_B: Tensor) -> Tensor:
+        """Some texts, padded by zeros as the encoder does: ``[B, T, D]`` float32."""
+        token_T = torch.arange(self.tokens, device=places_B.device)
+        there_BT = token_T < self.lengths_N[places_B, None]
+        place_BT = (self.starts_N[places_B, None] + token_T).clamp(max=len(self.flat_TD) - 1)
+        return torch.where(there_BT[..., None], self.flat_TD[place_BT].float(), 0.0)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.resolution, self.resolution
-
-    def example(self, index: int, variant: int = 0) -> Example:
-        """A pair as the method makes it, a function of the seed, the index and the variant."""
-        edit, text = self.pair(index)
-        return self.preparation.example(edit, text, self.frames, self.size, (self.seed, index, variant))
-
-    def keys(self, autoencoder: str) -> dict[str, tuple[int, int]]:
-        """Keys of all entries, with the pair's index and the variant; all pairs of a variant before the next."""
-        base = self.key(autoencoder)
-        names = {
-            f"{base} {index}" + (f" {variant}" if variant else ""): (index, variant)
-            for variant in range(self.variants)
-            for index in range(self.count)
-        }
-        return {hashlib.sha256(name.encode()).hexdigest()[:32]: place for name, place in names.items()}
-
-    def key(self, autoencoder: str) -> str:
-        """A hash of all that decides the pairs, but not their number."""
-        settings = [LAYOUT, autoencoder, self.seed, self.split, self.resolution, vars(self.mix), self.frames]
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for edit, text in map(self.pair, range(PROBED)):
-            digest.update(text.encode() + b"".join(video[0].tobytes() for video in self.render(edit)))
-        asked = self.preparation
-        if asked.inputs or asked.transform is not None or asked.film:
-            digest.update(f"{asked.inputs} {asked.identity}{' film' if asked.film else ''}".encode())
-            # A transform may change few examples, so more of them are looked at.
-            for place in np.ndindex(PROBED, PROBED if asked.transform is not None else 1):
-                for name, value in sorted(self.example(*place).items()):
-                    digest.update(name.encode() + (value.encode() if isinstance(value, str) else value.tobytes()))
-        return digest.hexdigest()
+    def to(self, device: torch.device) -> "TextTable":
+        """A copy on a device."""
+        return TextTable(self.flat_TD.to(device), self.starts_N.to(device), self.lengths_N.to(device), self.tokens)
 
 
 @dataclass(frozen=True)
@@ -104,8 +66,7 @@ class EncodedPairs:
 
     Attributes:
         labels_NFhwA: the target's (see ``label_tokens``); None where a transform changed a target, and of films.
-        text_of_pair: place of each pair's text in ``texts_TD``.
-        tokens: padded length of a text.
+        text_of_pair: place of each pair's text in ``texts``.
         conditions: of the pairs by name, ``[N, ...]``: latents, or uint8 pixels of 0 to 255, of masks 0 and 1.
         condition_texts: places of the pairs' texts by name.
         variants: of each pair; all pairs of one follow those of another.
@@ -114,11 +75,10 @@ class EncodedPairs:
     source_NCFHW: Tensor
     target_NCFHW: Tensor
     labels_NFhwA: Tensor | None
-    text_of_pair: list[int]
-    texts_TD: list[Tensor]
-    tokens: int
+    text_of_pair: Tensor
+    texts: "TextTable"
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
-    condition_texts: Mapping[str, list[int]] = field(default_factory=dict)
+    condition_texts: Mapping[str, Tensor] = field(default_factory=dict)
     variants: int = 1
 
     def __len__(self) -> int:
@@ -131,23 +91,28 @@ class EncodedPairs:
         Args:
             indices: of pairs; i + n * len(self) is variant n of pair i.
         """
-        rows = torch.as_tensor(list(indices))
+        rows = torch.as_tensor(list(indices)).to(self.source_NCFHW.device)
         conditions = {name: _decoded(values[rows]) for name, values in self.conditions.items()}
-        conditions |= {name: self._texts(places, indices) for name, places in self.condition_texts.items()}
+        conditions |= {name: self.texts.padded(places[rows]) for name, places in self.condition_texts.items()}
         return EditBatch(
             self.source_NCFHW[rows].float(),
             self.target_NCFHW[rows].float(),
-            self._texts(self.text_of_pair, indices),
+            self.texts.padded(self.text_of_pair[rows]),
             conditions=conditions,
             labels={} if self.labels_NFhwA is None else {"content": self.labels_NFhwA[rows]},
         )
 
-    def _texts(self, places: Sequence[int], indices: Sequence[int]) -> Tensor:
-        text_BTD = torch.zeros(len(indices), self.tokens, self.texts_TD[0].shape[-1])
-        for row, index in enumerate(indices):
-            text_TD = self.texts_TD[places[index]]
-            text_BTD[row, : len(text_TD)] = text_TD.float()
-        return text_BTD
+    def to(self, device: torch.device) -> "EncodedPairs":
+        """A copy on a device, so that batches are made there."""
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "texts"}
+        moved = tree_map_only(Tensor, lambda tensor: tensor.to(device), values)
+        return replace(self, texts=self.texts.to(device), **moved)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        leaves = tree_leaves([getattr(self, each.name) for each in fields(self) if each.name != "texts"])
+        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor)) + self.texts.flat_TD.nbytes
 
 
 def _decoded(values: Tensor) -> Tensor:
@@ -175,10 +140,14 @@ def encoded_pairs(
         store.repair(process)
     places = pairs.keys(encoder_name(backbone, "vae"))
 
-    def encode(keys: list[str]) -> Mapping[str, Entry]:
-        return dict(zip(keys, _encode(backbone, pairs, [places[key] for key in keys]), strict=True))
+    def render(chunks: Sequence[list[str]]) -> Iterator[tuple[list[str], list[Rendered]]]:
+        asked = [[places[key] for key in chunk] for chunk in chunks]
+        return zip(chunks, rendered(pairs, asked, process.world_size), strict=True)
 
-    fill(pair_store, list(places), encode, f"{pairs.split} pairs", process)
+    def encode(chunk: tuple[list[str], list[Rendered]]) -> Mapping[str, Entry]:
+        return dict(zip(chunk[0], _encode(backbone, pairs, chunk[1]), strict=True))
+
+    fill(pair_store, list(places), encode, f"{pairs.split} pairs", process, prepare=render)
     entries = [pair_store.read(key) for key in places]
     told = [each.name for each in pairs.preparation.inputs if each.kind == "text"]
     texts = {name: [_text(entry[name]) for entry in entries] for name in ("words", *(INPUT + name for name in told))}
@@ -191,15 +160,14 @@ def encoded_pairs(
         torch.stack([entry["source"] for entry in entries]),
         torch.stack([entry["target"] for entry in entries]),
         torch.stack([entry["labels"] for entry in entries]) if all("labels" in entry for entry in entries) else None,
-        [position[text] for text in texts["words"]],
-        [entry["text"] for entry in embeddings],
-        int(embeddings[0]["tokens"]),
+        torch.tensor([position[text] for text in texts["words"]]),
+        TextTable.of([entry["text"] for entry in embeddings], int(embeddings[0]["tokens"])),
         {
             each.name: torch.stack([entry[INPUT + each.name] for entry in entries])
             for each in pairs.preparation.inputs
             if each.kind != "text"
         },
-        {name: [position[text] for text in texts[INPUT + name]] for name in told},
+        {name: torch.tensor([position[text] for text in texts[INPUT + name]]) for name in told},
         pairs.variants,
     )
 
@@ -209,10 +177,10 @@ def _text(stored: Tensor) -> str:
 
 
 @torch.no_grad()
-def _encode(backbone: Backbone, pairs: PairSet, places: Sequence[tuple[int, int]]) -> list[dict[str, Tensor]]:
+def _encode(backbone: Backbone, pairs: PairSet, rendered: Sequence[Rendered]) -> list[dict[str, Tensor]]:
     """Entries of some pairs: latents of source and target, the target's labels, the text's UTF-8 bytes, the inputs."""
-    examples = [pairs.example(*place) for place in places]
-    entries: list[dict[str, Tensor]] = [{} for _ in places]
+    examples = pairs.preparation.developed([example for example, _ in rendered], pairs.size, backbone.device)
+    entries: list[dict[str, Tensor]] = [{} if labels is None else {"labels": labels} for _, labels in rendered]
 
     def store(name: str, values: Sequence[Tensor]) -> None:
         for entry, value in zip(entries, values, strict=True):
@@ -238,11 +206,4 @@ def _encode(backbone: Backbone, pairs: PairSet, places: Sequence[tuple[int, int]
         else:
             frames = [torch.from_numpy(example[each.name]).permute(3, 0, 1, 2).contiguous() for example in examples]
             store(INPUT + each.name, frames)
-    grid = (pairs.resolution // backbone.pixel_multiple,) * 2
-    for entry, example, (index, _) in zip(entries, examples, places, strict=True):
-        edit, _ = pairs.pair(index)
-        if pairs.preparation.film:
-            continue
-        if pairs.preparation.transform is None or np.array_equal(example["target"], pairs.render(edit)[1]):
-            entry["labels"] = label_tokens(edit.target, (pairs.frames - 1) // 4 + 1, grid)
     return entries

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.data.film import difference, draw_film
+from imvideoedit.data.film import Film, developed, difference, draw_film
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
 from imvideoedit.world.edits import OFFERS, Edit
@@ -81,8 +82,10 @@ class Preparation:
             return cls(inputs, film=film)
         return cls(inputs, method.transform, f"{method.name} {method.config()}", film)
 
-    def example(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
-        """A training example.
+    def exposed(
+        self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]
+    ) -> "Example | Exposed":
+        """A training example, or of a film what :meth:`developed` makes one of.
 
         Args:
             seed: of the film's and the transform's random numbers.
@@ -90,8 +93,34 @@ class Preparation:
         Raises:
             ValueError: the transform returns other names, types or shapes than it was given.
         """
-        make = self._filmed if self.film else self._exact
-        example = make(edit, text, frames, size, seed)
+        if not self.film:
+            return self._transformed(self._exact(edit, text, frames, size), seed)
+        stills = self._exact(edit, text, 1, (FILMED * size[0], FILMED * size[1]))
+        changed = difference(stills["source"][0], stills["target"][0])
+        film = draw_film(np.random.default_rng([*seed, 1]), frames, changed)
+        kept = self._exact(edit, text, 1, size) if self.inputs else {"prompt": text}
+        return Exposed(film, stills, kept, tuple(seed))
+
+    def developed(
+        self, found: "Sequence[Example | Exposed]", size: tuple[int, int], device: torch.device | None = None
+    ) -> list[Example]:
+        """Examples as they are, and of films their clips, made on a device.
+
+        Raises:
+            ValueError: see :meth:`exposed`.
+        """
+        exposed = [each for each in found if isinstance(each, Exposed)]
+        if not exposed:
+            return [each for each in found if not isinstance(each, Exposed)]
+        both = [np.concatenate([each.stills[side][0] for side in ("source", "target")], -1) for each in exposed]
+        stills_BHWC = torch.from_numpy(np.stack(both)).to(device)
+        clips = developed([each.film for each in exposed], stills_BHWC, size).cpu().numpy()
+        examples = [
+            self._filmed(each, size, clip[..., :3], clip[..., 3:]) for each, clip in zip(exposed, clips, strict=True)
+        ]
+        return [self._transformed(example, each.seed) for example, each in zip(examples, exposed, strict=True)]
+
+    def _transformed(self, example: Example, seed: Sequence[int]) -> Example:
         if self.transform is None:
             return example
         changed = self.transform(dict(example), np.random.default_rng(list(seed)))
@@ -100,7 +129,7 @@ class Preparation:
         # A transform may return views, such as mirrored ones, which torch does not take.
         return {name: v if isinstance(v, str) else np.ascontiguousarray(v) for name, v in changed.items()}
 
-    def _exact(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
+    def _exact(self, edit: Edit, text: str, frames: int, size: tuple[int, int]) -> Example:
         """Rendered."""
         source, target, _ = edit.render(frames, size)
         kinds = {each.name: each.kind for each in self.inputs}
@@ -108,23 +137,35 @@ class Preparation:
         inputs = {name: _as_frames(value, kinds[name]) for name, value in told.items()}
         return {"source": source, "target": target, "prompt": text, **inputs}
 
-    def _filmed(self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]) -> Example:
-        """Clips of the pair's stills; what the text says of motion, which no still shows, is left out."""
-        still = self._exact(edit, text, 1, (FILMED * size[0], FILMED * size[1]), seed)
-        source, target = still["source"][0], still["target"][0]
-        # Another view moves what is seen by other distances, so that no one film suits both.
-        held = edit.source.view != edit.target.view
-        film = draw_film(np.random.default_rng([*seed, 1]), frames, size, difference(source, target), held)
-        example: Example = {"source": film.of(source), "target": film.of(target), "prompt": without_motion(text)}
+    def _filmed(self, each: "Exposed", size: tuple[int, int], source: np.ndarray, target: np.ndarray) -> Example:
+        """A film with its inputs; what texts say of motion, which no still shows, is left out."""
+        example: Example = {"source": source, "target": target, "prompt": without_motion(each.kept["prompt"])}
         offers, kinds = offered(self.inputs), {each.name: each.kind for each in self.inputs}
-        for name, value in self._exact(edit, text, 1, size, seed).items():
+        for name, value in each.kept.items():
             if kinds.get(name) == "mask":
-                example[name] = (film.of(still[name][0, :, :, None])[..., 0] > 127).astype(np.uint8) * 255
+                mask = each.film.of(each.stills[name][0, :, :, None], size)[..., 0]
+                example[name] = (mask > 127).astype(np.uint8) * 255
             elif offers.get(name) == FROM_TARGET:
-                example[name] = example["target"][:1]
+                example[name] = target[:1]
             elif name in kinds:
                 example[name] = without_motion(value) if isinstance(value, str) else value
         return example
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """What a film is made of.
+
+    Attributes:
+        stills: ``FILMED`` times as large as the clip.
+        kept: inputs and texts at the clip's size.
+        seed: of the transform.
+    """
+
+    film: Film
+    stills: Example
+    kept: Example
+    seed: tuple[int, ...]
 
 
 def _given(declared: Sequence[Input]) -> tuple[Input, ...]:

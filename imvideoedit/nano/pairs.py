@@ -1,59 +1,29 @@
-"""Training pairs of the nano world: which pairs are in which batch, and the data module."""
+"""The data module of the nano world's training pairs."""
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from lightning.pytorch.callbacks import Timer
+from torch.utils.data import DataLoader
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.owner import owned
 from imvideoedit.data.shards import ProcessInfo
-from imvideoedit.edit_batch import EditBatch
-from imvideoedit.nano.encoded import EncodedPairs, PairSet, encoded_pairs
+from imvideoedit.methods.base import Method
+from imvideoedit.nano.batches import Clips, MixedBatches, PairBatches, StepSampler
+from imvideoedit.nano.encoded import EncodedPairs, encoded_pairs
 from imvideoedit.nano.inputs import Preparation
 from imvideoedit.nano.mix import PairMix
+from imvideoedit.nano.pair_set import PairSet
 
-
-class PairBatches(Dataset):
-    """Endless batches of encoded pairs: batch i depends on the seed and i alone, so resuming is exact.
-
-    Every pair comes once in each pass, in an order that depends on the seed and the pass; a batch may span two passes.
-    Passes take the variants of the pairs in turn.
-    """
-
-    def __init__(self, pairs: EncodedPairs, batch_size: int, seed: int) -> None:
-        self.pairs, self.batch_size, self.seed = pairs, batch_size, seed
-        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
-
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
-
-    def indices(self, index: int) -> list[int]:
-        """The pairs of batch ``index``, as :meth:`EncodedPairs.batch` numbers them."""
-        first, count = index * self.batch_size, len(self.pairs)
-        places = (divmod(place, count) for place in range(first, first + self.batch_size))
-        return [int(self._order(epoch)[offset]) + epoch % self.pairs.variants * count for epoch, offset in places]
-
-    def __getitem__(self, index: int) -> EditBatch:
-        return self.pairs.batch(self.indices(index))
-
-
-class StepSampler(Sampler[int]):
-    """Batch indices of one process from step ``start`` on, every ``world``-th one; its length counts all steps."""
-
-    def __init__(self, steps: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
-        self.steps, self.start, self.rank, self.world = steps, start, rank, world
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[int]:
-        return (step * self.world + self.rank for step in range(self.start, self.steps))
+SLACK = 1e-6  # of shares that add up to 1
+ENDLESS = 10**9  # steps of a run that the clock ends
+LARGEST_VALIDATION = 64  # pairs in a batch
+GPU_SHARE = 0.4  # of a GPU's free memory
 
 
 class NanoPairs(LightningDataModule):
@@ -72,11 +42,10 @@ class NanoPairs(LightningDataModule):
         mix: of edits and texts in the training pairs.
         frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, and so are held-out
             ones of a method with inputs, for which a still may say too much.
-        film: clips of ``frames`` frames are filmed from pairs of stills (see :mod:`imvideoedit.data.film`) instead of
-            rendered: training still sees single images alone. Held-out pairs are then exact videos; films have no
-            labels.
-        variants: times that each pair is filmed or transformed, and encoded, at least 1; passes over the pairs take
-            them in turn.
+        clips: filmed from more pairs of stills, in shares of the steps, so that training still sees single images
+            alone; the pairs above have the rest of the steps, and are not made where nothing is left. Clips have no
+            labels, and held-out pairs are then exact videos of the first clips' length.
+        variants: times that each pair is transformed and encoded, at least 1; passes over the pairs take them in turn.
         cache: folder of encoded pairs for later runs; None keeps them in memory only.
 
     Raises:
@@ -95,7 +64,7 @@ class NanoPairs(LightningDataModule):
         frames: int = 1,
         cache: Path | str | None = None,
         variants: int = 1,
-        film: bool = False,
+        clips: Sequence[Clips] = (),
     ) -> None:
         super().__init__()
         counts = {"pairs": pairs, "batch_size": batch_size, "validation_pairs": validation_pairs, "variants": variants}
@@ -105,12 +74,13 @@ class NanoPairs(LightningDataModule):
         if frames < 1 or frames % 4 != 1:
             raise UserError(f"data.frames is {frames}; the nano autoencoder takes 4k + 1")
         self.pairs, self.batch_size, self.seed, self.frames = pairs, batch_size, seed, frames
-        if film and frames == 1:
-            raise UserError("data.film makes clips, but data.frames is 1; give the frames of a clip, such as 17")
-        self.film = film
+        shares = [each.share for each in clips]
+        if sum(shares) > 1 + SLACK:
+            raise UserError(f"the shares of data.clips are {', '.join(map(str, shares))}; they add up to at most 1")
+        self.clips, self.rest = tuple(clips), max(0.0, 1 - sum(shares))
         self.resolution, self.validation_pairs = resolution, validation_pairs
         self.mix, self.cache, self.variants = mix or PairMix(), cache, variants
-        self._encoded: list[EncodedPairs] = []  # for training and for validation
+        self._encoded: list[tuple[EncodedPairs, int, float]] = []  # with batch size and share
 
     def setup(self, stage: str) -> None:
         """Render and encode the pairs with the training task's backbone; further calls change nothing."""
@@ -124,48 +94,69 @@ class NanoPairs(LightningDataModule):
                 f"{backbone.pixel_multiple}"
             )
         method = trainer.lightning_module.method
-        asked, exact = Preparation.of(method, self.film), Preparation.of(method)
-        if self.variants > 1 and asked.transform is None and not self.film:
+        asked = Preparation.of(method)
+        if self.variants > 1 and asked.transform is None:
             raise UserError(
                 f"data.variants is {self.variants}, but the method {method.name} changes no example; leave it at 1"
             )
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
-        train = PairSet(
-            self.seed, self.pairs, "train", self.resolution, self.mix, self.frames, asked, variants=self.variants
-        )
-        validation = PairSet(
-            self.seed,
-            self.validation_pairs,
-            "test",
-            self.resolution,
-            frames=self.frames if asked.inputs or self.film else 1,
-            preparation=exact,
-        )
         cache = self.cache
         with nullcontext() if cache is None else owned(cache, "a run that encodes pairs", wait=True):
             process.barrier()  # no process writes before the first one owns the folder
-            self._encoded = [encoded_pairs(cache, backbone, pairs, process) for pairs in (train, validation)]
+            for kind, batch_size, share in self._kinds(method):
+                pairs = encoded_pairs(cache, backbone, kind, process)
+                self._encoded.append((_placed(pairs, trainer.strategy.root_device), batch_size, share))
+            self._held_out = encoded_pairs(cache, backbone, self._validation(asked), process)
             process.barrier()
+
+    def _kinds(self, method: Method) -> list[tuple[PairSet, int, float]]:
+        """What is trained on, with the batch size and the share of the steps."""
+        common: dict[str, Any] = {
+            "split": "train",
+            "resolution": self.resolution,
+            "mix": self.mix,
+            "variants": self.variants,
+        }
+        kinds = []
+        if self.rest > SLACK or not self.clips:
+            exact = PairSet(self.seed, self.pairs, frames=self.frames, preparation=Preparation.of(method), **common)
+            kinds.append((exact, self.batch_size, self.rest))
+        film = Preparation.of(method, film=True)
+        for number, clips in enumerate(self.clips):
+            filmed = PairSet(self.seed + number, clips.pairs, frames=clips.frames, preparation=film, **common)
+            kinds.append((filmed, clips.batch_size, clips.share))
+        return kinds
+
+    def _validation(self, asked: Preparation) -> PairSet:
+        frames = self.clips[0].frames if self.clips else self.frames if asked.inputs else 1
+        return PairSet(self.seed, self.validation_pairs, "test", self.resolution, frames=frames, preparation=asked)
 
     def train_dataloader(self) -> DataLoader:
         """Batches from the trainer's current step on.
 
         Raises:
-            UserError: the trainer has no ``max_steps``.
+            UserError: the trainer has neither ``max_steps`` nor ``max_time``.
         """
         trainer: Any = self.trainer
-        if trainer.max_steps < 1:
-            raise UserError("nano pairs are endless; set trainer.max_steps to the number of optimizer steps")
-        repeats = trainer.accumulate_grad_batches
-        sampler = StepSampler(
-            trainer.max_steps * repeats, trainer.global_step * repeats, trainer.global_rank, trainer.world_size
-        )
-        batches = PairBatches(self._encoded[0], self.batch_size, self.seed)
-        return DataLoader(batches, batch_size=None, sampler=sampler)
+        timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)
+        if trainer.max_steps < 1 and not timed:
+            raise UserError("nano pairs are endless; set trainer.max_steps, or trainer.max_time such as 00:00:10:00")
+        repeats, ranks = trainer.accumulate_grad_batches, trainer.world_size
+        steps = trainer.max_steps if trainer.max_steps > 0 else ENDLESS
+        sampler = StepSampler(steps * repeats, trainer.global_step * repeats, trainer.global_rank, ranks)
+        kinds = [(PairBatches(pairs, size, self.seed), share) for pairs, size, share in self._encoded]
+        return DataLoader(MixedBatches(kinds, self.seed, repeats * ranks), batch_size=None, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out pairs in order."""
-        pairs = self._encoded[1]
-        starts = range(0, len(pairs), self.batch_size)
-        batches: Any = [pairs.batch(range(start, min(start + self.batch_size, len(pairs)))) for start in starts]
+        pairs, size = self._held_out, min(self.batch_size, LARGEST_VALIDATION)
+        starts = range(0, len(pairs), size)
+        batches: Any = [pairs.batch(range(start, min(start + size, len(pairs)))) for start in starts]
         return DataLoader(batches, batch_size=None)
+
+
+def _placed(pairs: EncodedPairs, device: torch.device) -> EncodedPairs:
+    """On a GPU with room for them, so that no step waits for a copy; else where they are."""
+    if device.type != "cuda" or pairs.nbytes > GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return pairs
+    return pairs.to(device)

@@ -1,4 +1,7 @@
-"""SIGTERM, as Slurm and spot machines send it: training saves its state, and the command ends with exit code 0."""
+"""What ends training early: SIGTERM, as Slurm and spot machines send it, and the clock.
+
+At SIGTERM training saves its state, and the command ends with exit code 0.
+"""
 
 import signal
 import sys
@@ -6,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import Timer
 
 
 class TrainingStopped(Exception):
@@ -32,3 +36,13 @@ class StopRequest:
         if not self.training:
             print("stopped by SIGTERM before the first step; run the same command to resume", flush=True)
             sys.exit(0)
+
+
+def time_share(trainer: Trainer) -> float:
+    """Share of the trainer's ``max_time`` that training has taken, resumed runs together; 0 without one."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for timer in callbacks:
+        if isinstance(timer, Timer):
+            taken, left = timer.time_elapsed(), timer.time_remaining()
+            return 0.0 if left is None else taken / max(taken + left, 1e-9)
+    return 0.0

@@ -24,6 +24,7 @@ from imvideoedit.training.averaging import MovingAverage, ZeroAverage
 from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.restored import apply_options, options_of
 from imvideoedit.training.step_losses import StepLosses
+from imvideoedit.training.stopping import time_share
 from imvideoedit.training.strategies import FullySharded, average_of, shard_method
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
@@ -45,7 +46,8 @@ class EditTask(LightningModule):
         method: not installed yet.
         optimizer: makes the optimizer from the trained parameters, such as ``partial(AdamW, lr=1e-4)``.
         warmup: optimizer steps until the full learning rate, at least 0.
-        schedule: after the warmup: ``constant``, or ``cosine`` down to 0 at the trainer's last step.
+        schedule: after the warmup: ``constant``, or ``cosine`` down to 0 at the trainer's last step, or at the end of
+            its ``max_time`` where that comes first.
         ema_decay: of the moving average in [0, 1); smaller in the first steps, see :meth:`_update_average`.
         text_dropout: probability in [0, 1] of training with the empty text, for guidance; only for batches with the
             empty text's embedding.
@@ -208,7 +210,8 @@ class EditTask(LightningModule):
             return (step + 1) / self.warmup
         if self.schedule == "constant":
             return 1.0
-        done = (step - self.warmup) / max(int(self.trainer.estimated_stepping_batches) - self.warmup, 1)
+        steps = self.trainer.estimated_stepping_batches
+        done = max((step - self.warmup) / max(steps - self.warmup, 1), time_share(self.trainer))
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -1,0 +1,152 @@
+"""Which training pairs of the nano world there are, and their rendering by all cores.
+
+Shapes: F frames, H W pixels.
+"""
+
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from imvideoedit.nano.inputs import Example, Exposed, Preparation
+from imvideoedit.nano.mix import PairMix, sample_pair
+from imvideoedit.nano.readouts import label_tokens
+from imvideoedit.nano.scene_batches import TOKEN
+from imvideoedit.world.edits import Edit
+
+PROBED = 8  # pairs whose pixels and texts identify the state of the renderer and the grammar
+LAYOUT = 2  # of the entries
+FURTHER = 10**9  # between the numbers of pairs that are tried for one of a film
+MANY = 1024  # pairs from which on processes that render are worth their start
+PART = 32  # pairs that a process renders at a time
+
+Rendered = tuple[Example | Exposed, Tensor | None]
+"""An example before films are developed, and the labels of its target's tokens."""
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs 0 to ``count - 1`` of a seed.
+
+    Args:
+        split: ``train`` or ``test`` compositions.
+        resolution: height and width in pixels; must be a multiple of the backbone's ``pixel_multiple``.
+        mix: of the training pairs.
+        frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, or filmed from stills.
+        preparation: what a method asks for and changes, and whether pairs are filmed.
+        variants: times that each pair is transformed, each time by other random numbers.
+    """
+
+    seed: int
+    count: int
+    split: str
+    resolution: int = 64
+    mix: PairMix = field(default_factory=PairMix)
+    frames: int = 1
+    preparation: Preparation = field(default_factory=Preparation)
+    variants: int = 1
+
+    def pair(self, index: int) -> tuple[Edit, str]:
+        """An edit, and the text for training; of films none to another view, which no one film of both can show."""
+        for attempt in itertools.count():
+            edit, text = sample_pair(self.seed, index + attempt * FURTHER, self.split, self.mix)
+            if not self.preparation.film or edit.source.view == edit.target.view:
+                return edit, text
+        raise AssertionError("most edits keep the view")
+
+    def render(self, edit: Edit) -> tuple[np.ndarray, np.ndarray]:
+        """Source and target, uint8 ``[F, H, W, 3]``."""
+        return edit.render(self.frames, self.size)[:2]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.resolution, self.resolution
+
+    def example(self, index: int, variant: int = 0) -> Example:
+        """A pair as the method makes it, a function of the seed, the index and the variant."""
+        return self.preparation.developed([self.exposed(index, variant)], self.size)[0]
+
+    def exposed(self, index: int, variant: int = 0) -> Example | Exposed:
+        """What :meth:`example` is made of, see :meth:`Preparation.exposed`."""
+        edit, text = self.pair(index)
+        return self.preparation.exposed(edit, text, self.frames, self.size, (self.seed, index, variant))
+
+    def labels(self, index: int, example: Example | Exposed) -> Tensor | None:
+        """What each token of the target shows (see ``label_tokens``); None of films and of changed targets."""
+        if isinstance(example, Exposed):
+            return None
+        edit, _ = self.pair(index)
+        if self.preparation.transform is not None and not np.array_equal(example["target"], self.render(edit)[1]):
+            return None
+        return label_tokens(edit.target, (self.frames - 1) // 4 + 1, (self.resolution // TOKEN,) * 2)
+
+    def keys(self, autoencoder: str) -> dict[str, tuple[int, int]]:
+        """Keys of all entries, with the pair's index and the variant; all pairs of a variant before the next."""
+        base = self.key(autoencoder)
+        names = {
+            f"{base} {index}" + (f" {variant}" if variant else ""): (index, variant)
+            for variant in range(self.variants)
+            for index in range(self.count)
+        }
+        return {hashlib.sha256(name.encode()).hexdigest()[:32]: place for name, place in names.items()}
+
+    def key(self, autoencoder: str) -> str:
+        """A hash of all that decides the pairs, but not their number."""
+        settings = [LAYOUT, autoencoder, self.seed, self.split, self.resolution, vars(self.mix), self.frames]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for edit, text in map(self.pair, range(PROBED)):
+            digest.update(text.encode() + b"".join(video[0].tobytes() for video in self.render(edit)))
+        asked = self.preparation
+        if asked.inputs or asked.transform is not None or asked.film:
+            digest.update(
+                f"{asked.inputs} {asked.identity}{' film without other views' if asked.film else ''}".encode()
+            )
+            # A transform may change few examples, so more of them are looked at.
+            for place in np.ndindex(PROBED, PROBED if asked.transform is not None else 1):
+                for name, value in sorted(self.example(*place).items()):
+                    digest.update(name.encode() + (value.encode() if isinstance(value, str) else value.tobytes()))
+        return digest.hexdigest()
+
+
+class _Parts(Dataset):
+    """Pairs in parts, as the processes that render them take them."""
+
+    def __init__(self, pairs: PairSet, parts: Sequence[Sequence[tuple[int, int]]]) -> None:
+        self.pairs, self.parts = pairs, parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> list[Rendered]:
+        examples = [(index, self.pairs.exposed(index, variant)) for index, variant in self.parts[number]]
+        return [(example, self.pairs.labels(index, example)) for index, example in examples]
+
+
+def rendered(
+    pairs: PairSet, chunks: Sequence[Sequence[tuple[int, int]]], processes: int = 1
+) -> Iterator[list[Rendered]]:
+    """The examples of each chunk in turn; many are rendered ahead, on all cores.
+
+    Args:
+        chunks: of pairs, as index and variant.
+        processes: that share this machine's cores.
+    """
+    parts = [chunk[at : at + PART] for chunk in chunks for at in range(0, len(chunk), PART)]
+    few = sum(map(len, chunks)) < MANY or multiprocessing.current_process().daemon
+    workers = 0 if few else len(os.sched_getaffinity(0)) // processes
+    loader = DataLoader(_Parts(pairs, parts), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    ready = iter(loader)
+    for chunk in chunks:
+        yield [example for _ in range(0, len(chunk), PART) for example in next(ready)]
+
+
+def _as_it_is(examples: list[Rendered]) -> list[Rendered]:
+    return examples
