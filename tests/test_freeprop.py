@@ -91,8 +91,7 @@ def test_only_temporal_heads_scale_and_only_the_first_frame_of_spatial_heads_mov
     assert spatial.tolist() == [[2.0, 1, 2, 3], [-1.0, 1, 2, 3]]
     assert temporal.tolist() == [[0.0, 2, 4, 6], [0.0, 0.5, 1, 1.5]]
     stock = [table.unflatten(1, (4, 6)) for table in rope(torch.zeros(1, 4, 4, 4, 6))]
-    mask = torch.tensor([True, False])
-    tables = for_heads(mask, time_tables(rope, temporal, 2, 3), time_tables(rope, spatial, 2, 3))
+    tables = for_heads([1, 0], time_tables(rope, temporal, 2, 3), time_tables(rope, spatial, 2, 3))
     for own, plain in zip(tables, stock, strict=True):
         own = own.unflatten(1, (4, 6))
         assert torch.equal(own[..., rope.t_dim :], plain[..., rope.t_dim :].expand_as(own[..., rope.t_dim :]))
@@ -170,6 +169,48 @@ def test_the_motion_loss_is_its_formula_and_ignores_a_frames_own_block():
     turned = z.clone()
     turned[0, 0, 1, :2] = torch.tensor([1.0, 0.0])
     assert motion_loss(z, turned).item() == 0
+
+
+def test_drift_and_its_loss_are_their_formulas():
+    generator = torch.Generator().manual_seed(0)
+    z, other = (
+        torch.nn.functional.normalize(torch.randn(1, 3, 4, 5, generator=generator, dtype=torch.float64), dim=-1)
+        for _ in range(2)
+    )
+
+    def rows(x, frame):
+        return x[0, 0] @ x[0, frame].T
+
+    distances = torch.cat([torch.cdist(rows(other, 0), rows(other, i)).square().flatten() for i in range(3)])
+    width = distances.median()
+
+    def kernel(one, two):
+        return sum((-(a - b).square().sum() / width).exp() for a in one for b in two) / len(one) / len(two)
+
+    def by_hand(x, frame):
+        first, own = rows(x, 0), rows(x, frame)
+        return kernel(first, first) + kernel(own, own) - 2 * kernel(first, own)
+
+    assert torch.allclose(drift(z, width[None])[0], torch.stack([by_hand(z, frame) for frame in range(3)]), atol=1e-9)
+    wanted = sum((by_hand(z, frame) - by_hand(other, frame)).abs() for frame in (1, 2))
+    assert torch.allclose(consistency_loss(z, other)[0], wanted, atol=1e-9)
+
+
+def test_the_motion_loss_does_not_depend_on_how_many_frames_are_taken_at_a_time(monkeypatch):
+    z, other = torch.randn(2, 2, 5, 3, 4).unbind(0)
+    at_once = motion_loss(z, other)
+    monkeypatch.setattr("imvideoedit.methods.freeprop_losses.PRODUCTS", 2 * 5 * 3 * 3)
+    assert torch.allclose(motion_loss(z, other), at_once, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"heads": None}, {"motion": 0.0, "consistency": 0.0}])
+def test_all_losses_compile_as_one_graph(options):
+    transformer, method = installed(**options)
+    batch = first_frame_batch()
+    point = method.training_point(batch, torch.Generator().manual_seed(0))
+    compiled = torch.compile(method.losses_at, fullgraph=True, backend="eager")
+    for name, loss in compiled(transformer, batch, *point).items():
+        assert torch.allclose(loss, method.losses_at(transformer, batch, *point)[name], atol=1e-6), name
 
 
 def test_both_losses_vanish_where_nothing_is_edited():
@@ -338,6 +379,14 @@ def test_the_command_classifies_the_nano_backbone_and_the_file_fits_it(tmp_path,
     assert "of 32 heads are temporal" in capsys.readouterr().out
     backbone = load_backbone("nano", device="cpu", parts=())
     FreeProp(rank=4, width=16, heads=str(tmp_path / "heads.json")).install(backbone.transformer)
+
+
+def test_the_bundled_heads_are_those_of_the_bundled_backbone():
+    backbone = load_backbone("nano", device="cpu", parts=())
+    method = FreeProp(rank=4, width=16, heads="bundled")
+    method.install(backbone.transformer)
+    assert method.heads.backbone_hash == backbone.parameter_hash()
+    assert 0 < sum(map(sum, method.config()["heads"])) < 32, "some are temporal, some spatial"
 
 
 @pytest.mark.parametrize(

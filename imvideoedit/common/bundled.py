@@ -1,12 +1,18 @@
-"""Where the files lie that the package brings: the nano backbone and its adapter."""
+"""Where the files lie that the package brings: the nano backbone, its adapter, and which of its heads are temporal."""
 
 from pathlib import Path
 
 _NANO = Path(__file__).parents[1] / "nano"
 WEIGHTS = _NANO / "weights"
 ADAPTER = _NANO / "adapter.safetensors"
+HEADS = _NANO / "heads.json"
 
 
 def adapter_path(adapter: Path | str) -> Path:
     """The file of an adapter; ``bundled`` names the one in the package."""
     return ADAPTER if adapter == "bundled" else Path(adapter)
+
+
+def heads_path(heads: Path | str) -> Path:
+    """The file of head masks; ``bundled`` names the one in the package."""
+    return HEADS if heads == "bundled" else Path(heads)

@@ -49,7 +49,7 @@ class PositionScales(nn.Module):
         # Each frame beside the one before it; the first stands for the one before the video.
         x = self.patch(F.pad(latents_BCFHW.to(own), (0, 0, 0, 0, 1, 0), mode="replicate"))
         x = F.adaptive_avg_pool3d(x, tuple(min(size, most) for size, most in zip(x.shape[2:], POOLED, strict=True)))
-        tokens_BLD = x.flatten(2).transpose(1, 2) + _waves(x.shape[2:], x.shape[1]).to(x)
+        tokens_BLD = x.flatten(2).transpose(1, 2) + _waves(x.shape[2:], x.shape[1], x.device).to(x.dtype)
         tokens_BLD = torch.cat([self.token.expand(len(x), -1, -1), tokens_BLD], dim=1)
         for layer in self.layers:
             tokens_BLD = layer(tokens_BLD)
@@ -59,12 +59,12 @@ class PositionScales(nn.Module):
         return torch.cat([alpha_s, alpha_t], dim=1)
 
 
-def _waves(grid: torch.Size, width: int) -> Tensor:
+def _waves(grid: torch.Size, width: int, device: torch.device) -> Tensor:
     """Sinusoidal positions of a grid's cells in time, height and width, ``[L, D]``."""
     parts = []
     for axis, share in enumerate((width - 2 * (width // 4), width // 4, width // 4)):
-        rates = 1 / 100 ** (torch.arange(0, share, 2) / share)
-        angles = torch.arange(grid[axis])[:, None] * rates
+        rates = 1 / 100 ** (torch.arange(0, share, 2, device=device) / share)
+        angles = torch.arange(grid[axis], device=device)[:, None] * rates
         wave = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :share]
         shape = [1, 1, 1, share]
         shape[axis] = grid[axis]

@@ -51,21 +51,19 @@ def give_heads_their_tables(
     """
     blocks: list[Any] = list(transformer.blocks)
     return [
-        block.attn1.register_forward_pre_hook(partial(_of_heads, torch.tensor(row, dtype=torch.bool)))
+        block.attn1.register_forward_pre_hook(partial(_of_heads, tuple(row)))
         for block, row in zip(blocks, temporal, strict=True)
     ]
 
 
-def _of_heads(mask_N: Tensor, attention: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _of_heads(temporal: tuple[int, ...], attention: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give each head of a block's self-attention its own table, in this method's pass."""
 
     def own(value: Any) -> Any:
         if not isinstance(value, MethodRotary):
             return value
-        temporal: Tables = value.more
+        cos, sin = value.more
         spatial: Tables = (value[0], value[1])
-        device = spatial[0].device
-        moved = (temporal[0].to(device), temporal[1].to(device))
-        return for_heads(mask_N.to(device), moved, spatial)
+        return for_heads(temporal, (cos.to(spatial[0].device), sin.to(spatial[0].device)), spatial)
 
     return tuple(own(value) for value in args)

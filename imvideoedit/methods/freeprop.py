@@ -50,8 +50,9 @@ class FreeProp(Method):
 
     Args:
         rank: of the deltas, at least 1.
-        heads: which heads are temporal: the file that ``python -m imvideoedit.methods.freeprop_heads`` wrote, or, as in
-            an adapter's header, a list of 0 and 1 for the heads of each block. None: no AST-RoPE.
+        heads: which are temporal: the file that ``python -m imvideoedit.methods.freeprop_heads`` wrote, ``bundled``
+            for that of the nano backbone, or, as in an adapter's header, a list of 0 and 1 for the heads of each block.
+            None: no AST-RoPE.
         width: of the network that predicts (alpha_S, alpha_T).
         motion, consistency: weights of L_motion and L_MMD, at least 0; with both 0 there is no teacher's pass.
         block: whose output is distilled; None for the one in the middle.

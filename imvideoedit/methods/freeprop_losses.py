@@ -9,6 +9,7 @@ from torch.nn import functional
 
 POOLED = 2  # side of the squares of tokens that are averaged
 DIRECTIONS = 1e-6  # least norm of a feature
+PRODUCTS = 2**22  # of tokens of one sample, at a time
 
 
 def pooled(hidden_BLD: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -28,15 +29,21 @@ def motion_loss(student_BFND: Tensor, teacher_BFND: Tensor) -> Tensor:
 
     L_motion = 1 / (F (F - 1)) sum over i != j of mean |G_ij - G'_ij|, with G the inner products of all tokens.
     """
-    frames = student_BFND.shape[1]
-    total = student_BFND.new_zeros(len(student_BFND))
-    # Row by row of frames, so that the inner products of all with all are never held.
-    for i in range(frames):
-        others = [j for j in range(frames) if j != i]
-        if others:
-            apart = _products(student_BFND, i, others) - _products(teacher_BFND, i, others)
-            total = total + apart.abs().flatten(1).mean(1) / frames
-    return total
+    frames, tokens = student_BFND.shape[1:3]
+    if frames == 1:
+        return student_BFND.new_zeros(len(student_BFND))
+    # Some rows of frames at a time: of a long video all products, and their passing copies, take gigabytes.
+    step = max(1, PRODUCTS // (frames * tokens**2))
+    parts = [_apart(student_BFND, teacher_BFND, start, step) for start in range(0, frames, step)]
+    own = torch.eye(frames, dtype=torch.bool, device=student_BFND.device)
+    return torch.cat(parts, dim=1).masked_fill(own, 0).sum((1, 2)) / (frames * (frames - 1))
+
+
+def _apart(student_BFND: Tensor, teacher_BFND: Tensor, start: int, step: int) -> Tensor:
+    """Mean |G_ij - G'_ij| of ``step`` frames i with all frames j, ``[B, step, F]``."""
+    frames, tokens = student_BFND.shape[1:3]
+    some, others = (z[:, start : start + step].flatten(1, 2) @ z.flatten(1, 2).mT for z in (student_BFND, teacher_BFND))
+    return (some - others).abs().unflatten(2, (frames, tokens)).unflatten(1, (-1, tokens)).mean((2, 4))
 
 
 def consistency_loss(student_BFND: Tensor, teacher_BFND: Tensor) -> Tensor:
@@ -49,33 +56,33 @@ def consistency_loss(student_BFND: Tensor, teacher_BFND: Tensor) -> Tensor:
 
 def drift(features_BFND: Tensor, bandwidth_B: Tensor) -> Tensor:
     """d_i = MMD²(P_1, P_i), ``[B, F]``: of the rows of z_1 z_1ᵀ and of z_1 z_iᵀ under a Gaussian kernel."""
-    first = _products(features_BFND, 0, [0])[:, 0]
-    frames = features_BFND.shape[1]
-    own = [_products(features_BFND, 0, [i])[:, 0] for i in range(frames)]
-    within = _kernel(first, first, bandwidth_B)
-    return torch.stack(
-        [within + _kernel(rows, rows, bandwidth_B) - 2 * _kernel(first, rows, bandwidth_B) for rows in own], dim=1
+    rows_BFNN = _relations(features_BFND)
+    first_BFNN = rows_BFNN[:, :1]
+    own, within, between = (
+        _kernel(*pair, bandwidth_B)
+        for pair in ((first_BFNN, first_BFNN), (rows_BFNN, rows_BFNN), (first_BFNN, rows_BFNN))
     )
+    return own + within - 2 * between
 
 
-def _products(features_BFND: Tensor, i: int, others: list[int]) -> Tensor:
-    """Inner products of frame i's tokens with those of other frames, ``[B, others, N, N]``."""
-    return features_BFND[:, i, None] @ features_BFND[:, others].transpose(-1, -2)
+def _relations(features_BFND: Tensor) -> Tensor:
+    """z_1 z_iᵀ, the inner products of the first frame's tokens with those of each frame, ``[B, F, N, N]``."""
+    return features_BFND[:, :1] @ features_BFND.mT
 
 
-def _kernel(one_BNM: Tensor, other_BNM: Tensor, bandwidth_B: Tensor) -> Tensor:
-    """Mean of exp(-|x - y|² / bandwidth) over all pairs of rows, the diagonal among them."""
-    return torch.exp(-_square_distances(one_BNM, other_BNM) / bandwidth_B[:, None, None]).mean((1, 2))
+def _kernel(one_BFNM: Tensor, other_BFNM: Tensor, bandwidth_B: Tensor) -> Tensor:
+    """Mean of exp(-|x - y|² / bandwidth) over all pairs of rows, the diagonal among them, ``[B, F]``."""
+    return torch.exp(-_square_distances(one_BFNM, other_BFNM) / bandwidth_B[:, None, None, None]).mean((-2, -1))
 
 
-def _square_distances(one_BNM: Tensor, other_BNM: Tensor) -> Tensor:
+def _square_distances(one_BFNM: Tensor, other_BFNM: Tensor) -> Tensor:
     # Without a root, whose gradient at zero is infinite.
-    squares = one_BNM.square().sum(-1)[:, :, None] + other_BNM.square().sum(-1)[:, None]
-    return (squares - 2 * one_BNM @ other_BNM.transpose(1, 2)).clamp(min=0)
+    squares = one_BFNM.square().sum(-1)[..., None] + other_BFNM.square().sum(-1)[..., None, :]
+    return (squares - 2 * one_BFNM @ other_BFNM.mT).clamp(min=0)
 
 
 def _bandwidth(teacher_BFND: Tensor) -> Tensor:
     """Median squared distance between the teacher's rows of all frames' relations to the first, ``[B]``."""
-    rows = torch.cat([_products(teacher_BFND, 0, [i])[:, 0] for i in range(teacher_BFND.shape[1])], dim=1)
-    first = rows[:, : teacher_BFND.shape[2]]
-    return _square_distances(first, rows).flatten(1).median(dim=1).values.clamp(min=1e-6)
+    rows_BFNN = _relations(teacher_BFND)
+    apart = _square_distances(rows_BFNN[:, :1], rows_BFNN)
+    return apart.flatten(1).median(dim=1).values.clamp(min=1e-6)

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffusers import WanTransformer3DModel
 
+from imvideoedit.common.bundled import heads_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import read_json, write_json
 from imvideoedit.wan.identity import parameter_hash
@@ -57,11 +58,12 @@ class HeadMasks:
 
 
 def read_head_masks(path: Path | str) -> HeadMasks:
-    """Those of a file.
+    """Those of a file; ``bundled`` names that of the nano backbone.
 
     Raises:
         UserError: missing, damaged, or no such file.
     """
+    path = heads_path(path)
     content = read_json(path, dict, MAKE)
     found = content.get("backbone_hash")
     if not isinstance(found, str):
