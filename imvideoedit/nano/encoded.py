@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.nano.pair_set import PairSet, Rendered, rendered
-from imvideoedit.nano.scene_batches import to_tensor
 from imvideoedit.training.encoding import encoder_name, fill_texts, text_key
 from imvideoedit.wan.backbone import Backbone
 
@@ -190,8 +189,10 @@ def _encode(backbone: Backbone, pairs: PairSet, rendered: Sequence[Rendered]) ->
         return [torch.from_numpy(np.frombuffer(example[name].encode(), np.uint8).copy()) for example in examples]
 
     def latents(name: str) -> list[Tensor]:
-        video_BCFHW = torch.stack([to_tensor(example[name]) for example in examples])
-        return [x.clone() for x in backbone.encode_video(video_BCFHW.to(backbone.device)).half().cpu()]
+        # As bytes to the device, where they become numbers.
+        video_BFHWC = torch.from_numpy(np.stack([example[name] for example in examples])).to(backbone.device)
+        latents_BCFHW = backbone.encode_video(video_BFHWC.permute(0, 4, 1, 2, 3).float() / 127.5 - 1)
+        return [x.clone() for x in latents_BCFHW.half().cpu()]
 
     store("source", latents("source"))
     store("target", latents("target"))
