@@ -41,7 +41,7 @@ def measure(
         ValueError: the shapes differ.
     """
     rows: dict[str, Any] = {**region_psnr(edited, exact, mask), "psnr_by_frame": _psnr_by_frame(edited, exact)}
-    near = _color_distance(edited, exact)
+    near = _color_distance(edited, exact, (edited != exact).any(-1))  # equal colours are 0 apart
     maps = {"ssim": _ssim_map(edited, exact), "color": near}
     regions = dict(zip(REGIONS, (mask, ~mask, np.ones_like(mask)), strict=True))
     for name, values in maps.items():
@@ -49,7 +49,8 @@ def measure(
     rows["remaining"] = _rms(edited, exact, mask) / max(_rms(source, exact, mask), 1e-9)
     rows["motion"] = motion_fidelity(edited, exact, scene) if len(exact) > 1 else float("nan")
     rows["difference_error"] = _difference_error(edited, exact)
-    rows["artifact_rate"] = float(((near > ARTIFACT) & (_color_distance(edited, source) > ARTIFACT)).mean())
+    wrong = near > ARTIFACT
+    rows["artifact_rate"] = float((_color_distance(edited, source, wrong) > ARTIFACT).mean())
     return rows
 
 
@@ -65,9 +66,11 @@ def _rms(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
     return float(np.sqrt(_mean((a[where].astype(np.float32) - b[where]) ** 2)))
 
 
-def _color_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """CIEDE2000 of every pixel, ``[F, H, W]``."""
-    return deltaE_ciede2000(rgb2lab(a), rgb2lab(b))
+def _color_distance(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """CIEDE2000 of the pixels in ``where``, 0 elsewhere: ``[F, H, W]``."""
+    distance = np.zeros(where.shape)
+    distance[where] = deltaE_ciede2000(rgb2lab(a[where]), rgb2lab(b[where]))
+    return distance
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
