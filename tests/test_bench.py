@@ -7,14 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.evaluation.nano.editors import copy_source
+from imvideoedit.evaluation.nano.editors import adapter_editor, copy_source
 from imvideoedit.evaluation.nano.exact import PSNR_CAP, held_out_edits
 from imvideoedit.evaluation.nano.measures import measure
 from imvideoedit.evaluation.nano.scoring import WEIGHTS, overall, parts
-from imvideoedit.evaluation.nano.suite import run_nano_suite, score_videos
+from imvideoedit.evaluation.nano.suite import run_nano_suite, score_editors
 from imvideoedit.evaluation.nano.summary import means, summarize
 from imvideoedit.evaluation.nano.tracks import motion_fidelity
 from imvideoedit.evaluation.reporting.statistics import bootstrap, interval_over_seeds
@@ -48,8 +49,8 @@ EDITORS = {f.__name__: f for f in (exact_answer, copy_source, frozen, shuffled, 
 
 @pytest.fixture(scope="module")
 def ladder():
-    edits = held_out_edits(1)
-    return {name: summarize(score_videos(editor, edits, 9)) for name, editor in EDITORS.items()}
+    rows, _ = score_editors(EDITORS, held_out_edits(1), [9], shown="frozen")
+    return {name: summarize([row for row in rows if row["editor"] == name]) for name in EDITORS}
 
 
 def test_the_exact_answer_scores_everything(ladder):
@@ -149,12 +150,41 @@ def test_an_interval_over_seeds_repeats_and_grows_with_what_seeds_differ():
     assert near == interval_over_seeds([row for row in rows(0) if row["seed"] == 0][::2])
 
 
-def test_frames_are_scored_one_by_one_and_every_edited_video_is_handed_out():
-    kept = []
-    (row, *_) = score_videos(flickering, held_out_edits(1)[:2], 4, on_edited=lambda *videos: kept.append(videos))
+def test_frames_are_scored_one_by_one():
+    ((row, *_), _) = score_editors({"ours": flickering}, held_out_edits(1)[:2], [4], shown="ours")
     assert row["psnr_by_frame"][::2] == [60, 60] and all(18 < psnr < 30 for psnr in row["psnr_by_frame"][1::2])
-    (edit, source, exact, edited), _ = kept
-    assert np.array_equal(edited, flickering(source, edit)) and np.array_equal(exact, exact_answer(source, edit))
+
+
+def test_rows_and_examples_are_the_same_and_in_the_same_order_however_many_cores_there_are(bundled_pipeline):
+    def found(cores):
+        torch.set_num_threads(cores)
+        editors = {"flickering": flickering, "adapter": adapter_editor(bundled_pipeline, steps=1)}
+        rows, examples = score_editors(editors, held_out_edits(2)[::2] + held_out_edits(2)[1:2], [5, 2], "flickering")
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows], examples
+
+    before = torch.get_num_threads()
+    try:
+        (rows, examples), (others, shown) = found(1), found(4)
+        assert torch.get_num_threads() == 4, "the number of threads is left changed"
+    finally:
+        torch.set_num_threads(before)
+    assert str(rows) == str(others)  # NaN equals itself as text
+    places = [(row["editor"], row["frames"], row["video"]) for row in rows]
+    assert places == [(name, n, video) for name in ("flickering", "adapter") for n in (5, 2) for video in range(11)]
+    for number, edit in enumerate(held_out_edits(1)):
+        source, exact, _ = edit.render(5)
+        assert edit.task == list(examples)[number]
+        videos = (source, exact, flickering(source, edit))
+        for given in (examples, shown):
+            assert all(np.array_equal(*pair) for pair in zip(given[edit.task][1:], videos, strict=True))
+
+
+def test_an_editors_error_ends_the_scoring():
+    def broken(source, edit):
+        raise UserError("this editor is broken")
+
+    with pytest.raises(UserError, match="this editor is broken"):
+        score_editors({"broken": broken}, held_out_edits(1), [1], shown="broken")
 
 
 def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pipeline, tmp_path):
@@ -162,6 +192,7 @@ def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pip
 
     class Negative:
         backbone, config, method = bundled_pipeline.backbone, bundled_pipeline.config, bundled_pipeline.method
+        placement = bundled_pipeline.placement
 
         def __call__(self, source, instruction, **how):
             calls.append(instruction)
@@ -169,7 +200,7 @@ def test_pictures_show_the_first_video_of_each_task_as_it_was_scored(bundled_pip
 
     run_nano_suite(Negative(), tmp_path, per_task=2, frames=(1, 5))
     edits = held_out_edits(2)
-    assert calls == 2 * [edit.instruction for edit in edits], "edited twice, or not at all"
+    assert sorted(calls) == sorted(2 * [edit.instruction for edit in edits]), "edited twice, or not at all"
     assert {path.stem for path in (tmp_path / "strips").iterdir()} == {edit.task for edit in edits}
     for edit in edits[::2]:
         strip = np.asarray(Image.open(tmp_path / "strips" / f"{edit.task}.png"))

@@ -1,5 +1,8 @@
 """The editors that NanoEdit-Bench compares: copying, the autoencoder's ceiling, and a trained adapter."""
 
+import threading
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +15,7 @@ from imvideoedit.nano.inputs import exact_inputs, offered
 from imvideoedit.video.geometry import from_model, to_model
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.world.edits import Edit
+from imvideoedit.world.render import render
 
 Text = Literal["prompt", "instruction"]
 
@@ -26,7 +30,7 @@ def ceiling(backbone: Backbone) -> Editor:
 
     @torch.no_grad()
     def run(source: np.ndarray, edit: Edit) -> np.ndarray:
-        _, exact, _ = edit.render(len(source), source.shape[1:3])
+        exact = render(edit.target, len(source), source.shape[1:3])
         latents = backbone.encode_video(to_model(list(exact)).to(backbone.device))
         return from_model(backbone.decode_video(latents).float())
 
@@ -49,7 +53,7 @@ def input_options(pipeline: EditPipeline, edit: Edit, source: np.ndarray) -> dic
 
 
 def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: Any) -> Editor:
-    """The pipeline that users run, with the method's inputs, optional ones too.
+    """The pipeline that users run, with the method's inputs, optional ones too; it may be called from several threads.
 
     Args:
         text: ``prompt`` passes the source prompt too, from which the full edited prompt is built; ``instruction``
@@ -62,11 +66,19 @@ def adapter_editor(pipeline: EditPipeline, text: Text = "prompt", **settings: An
     if text not in ("prompt", "instruction"):
         raise UserError(f"suite.text is {text!r}; choose prompt or instruction")
     given_inputs(pipeline)
+    turn = threading.Lock()
 
     def run(source: np.ndarray, edit: Edit) -> np.ndarray:
         typed = edit.instruction if text == "instruction" else None
         options = input_options(pipeline, edit, source) | settings
-        result = pipeline(source, edit.instruction, prompt=typed, source_prompt=edit.source_prompt, **options)
+        with nullcontext() if _shared(pipeline, settings) else turn:
+            result = pipeline(source, edit.instruction, prompt=typed, source_prompt=edit.source_prompt, **options)
         return result.frames
 
     return run
+
+
+def _shared(pipeline: EditPipeline, settings: Mapping[str, Any]) -> bool:
+    """Whether several threads may edit at a time: on a GPU they would not gain; offloading and caches have a state."""
+    on_cpu = pipeline.backbone.device.type == "cpu" and pipeline.placement.level == "full"
+    return on_cpu and not settings.get("cache", pipeline.config.cache)

@@ -5,8 +5,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from imvideoedit.common.cores import on_all_cores
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.json_file import write_json
@@ -33,8 +33,6 @@ TABLE_WIDTH = 110  # characters
 
 Examples = dict[str, tuple[str, np.ndarray, np.ndarray, np.ndarray]]
 """Task -> instruction, source, exact answer and edited video, each uint8 ``[F, H, W, 3]``."""
-OnEdited = Callable[[Edit, np.ndarray, np.ndarray, np.ndarray], None]
-"""Called with an edit, its source, exact answer and edited video."""
 
 
 def run_nano_suite(
@@ -102,61 +100,47 @@ def _check(pipeline: EditPipeline, per_task: int, frames: Sequence[int]) -> None
 def score_editors(
     editors: Mapping[str, Editor], edits: Sequence[Edit], lengths: Sequence[int], shown: str
 ) -> tuple[list[VideoScores], Examples]:
-    """Score every editor on the same videos at every length, with a progress bar.
+    """Score every editor on the same videos at every length, as many at a time as there are cores.
 
     Args:
+        editors: called from several threads.
         shown: the editor whose first video of each task at the first length is returned.
 
     Returns:
-        The rows of :func:`score_videos`, each with its ``editor``; and the videos to show.
+        A row for every video of every editor: ``editor``, ``task``, ``video`` (its number), ``frames``, ``seconds`` (of
+        the edit, while others run), all measures, parts and ``overall``; and the videos to show.
     """
+    firsts = {edit.task: number for number, edit in reversed(list(enumerate(edits)))}.values()
+    places = [(length, number) for length in lengths for number in range(len(edits))]
+    rows: list[VideoScores] = []
     examples: Examples = {}
-
-    def keep_first(edit: Edit, source: np.ndarray, exact: np.ndarray, edited: np.ndarray) -> None:
-        examples.setdefault(edit.task, (edit.instruction, source, exact, edited))
-
     with Progress(transient=True) as progress:
-        bar = progress.add_task(f"{len(edits)} held-out videos", total=len(edits) * len(lengths) * len(editors))
-        advance = partial(progress.advance, bar)
-        rows = [
-            {"editor": name, **row}
-            for name, editor in editors.items()
-            for length in lengths
-            for row in score_videos(
-                editor, edits, length, advance, keep_first if (name, length) == (shown, lengths[0]) else None
-            )
-        ]
-    return rows, examples
+        bar = progress.add_task(f"{len(edits)} held-out videos", total=len(places))
+        scored = on_all_cores(lambda place: _score_video(editors, edits[place[1]], *place), places)
+        for (length, number), (own, videos) in zip(places, scored, strict=True):
+            rows += own
+            if length == lengths[0] and number in firsts:
+                edit = edits[number]
+                examples[edit.task] = (edit.instruction, videos["source"], videos["exact"], videos[shown])
+            progress.advance(bar)
+    return [row for name in editors for row in rows if row["editor"] == name], examples
 
 
-def score_videos(
-    editor: Editor,
-    edits: Iterable[Edit],
-    frames: int,
-    advance: Callable[[], None] | None = None,
-    on_edited: OnEdited | None = None,
-) -> list[VideoScores]:
-    """A row per video: ``task``, ``video`` (its number), ``frames``, ``seconds``, all measures, parts and ``overall``.
-
-    Args:
-        advance: called after every video.
-        on_edited: called with every edited video.
-    """
-    rows = []
-    for number, edit in enumerate(edits):
-        source, exact, mask = edit.render(frames)
+def _score_video(
+    editors: Mapping[str, Editor], edit: Edit, frames: int, number: int
+) -> tuple[list[VideoScores], dict[str, np.ndarray]]:
+    """One edit by all editors: a row for each; and its videos, ``source``, ``exact`` and those by editor."""
+    source, exact, mask = edit.render(frames)
+    rows, videos = [], {}
+    for name, editor in editors.items():
         began = time.perf_counter()
-        edited = editor(source, edit)
+        videos[name] = editor(source, edit)
         seconds = time.perf_counter() - began
-        measures = measure(edited, exact, source, mask, edit.target)
+        measures = measure(videos[name], exact, source, mask, edit.target)
         points = parts(measures)
-        place = {"task": edit.task, "video": number, "frames": frames, "seconds": seconds}
+        place = {"editor": name, "task": edit.task, "video": number, "frames": frames, "seconds": seconds}
         rows.append({**place, **measures, **points, "overall": overall(points)})
-        if on_edited is not None:
-            on_edited(edit, source, exact, edited)
-        if advance is not None:
-            advance()
-    return rows
+    return rows, {**videos, "source": source, "exact": exact}
 
 
 def write_images(examples: Examples, strips: Path, sheet: Path) -> None:

@@ -10,7 +10,7 @@ from imvideoedit.evaluation.nano.scoring import WEIGHTS
 from imvideoedit.evaluation.reporting.statistics import bootstrap, mean_of_known
 
 VideoScores = dict[str, Any]
-"""Everything measured of one edited video, see :func:`imvideoedit.evaluation.nano.suite.score_videos`."""
+"""Everything measured of one edited video, see :func:`imvideoedit.evaluation.nano.suite.score_editors`."""
 
 
 def summarize(rows: Sequence[VideoScores]) -> dict[str, Any]:
