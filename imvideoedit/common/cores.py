@@ -4,7 +4,7 @@ Small networks and numpy use one core well and several badly: a piece keeps to o
 not depend on how many there are.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,8 +14,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
     """``work`` of each item, in the items' order, by as many threads as torch may use (``OMP_NUM_THREADS``).
+
+    Closed before its end (``contextlib.closing``), it leaves out the items that have not begun.
 
     Raises:
         Exception: what ``work`` raises for an item, in its place; items that have not begun are then left out.

@@ -6,6 +6,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,9 @@ def score_editors(
     places = [(length, number) for length in lengths for number in range(len(edits))]
     rows: list[VideoScores] = []
     examples: Examples = {}
-    with Progress(transient=True) as progress:
+    all_scored = on_all_cores(lambda place: _score_video(editors, edits[place[1]], *place), places)
+    with closing(all_scored) as scored, Progress(transient=True) as progress:
         bar = progress.add_task(f"{len(edits)} held-out videos", total=len(places))
-        scored = on_all_cores(lambda place: _score_video(editors, edits[place[1]], *place), places)
         for (length, number), (own, videos) in zip(places, scored, strict=True):
             rows += own
             if length == lengths[0] and number in firsts:
