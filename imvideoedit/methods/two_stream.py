@@ -198,7 +198,7 @@ class TwoStreamMethod(ProcessorMethod):
             streams = torch.cat([x_BCFHW, batch.source_BCFHW.to(x_BCFHW.dtype)])
             sigmas = torch.cat([sigma_B.float(), _zeros(batch)])
             both, hidden = denoise_with(
-                transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint")
+                transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint", SourceFeatures())
             )
             return self.finish(both.chunk(2)[0], hidden.chunk(2)[0], x_BCFHW, sigma_B, batch.source_BCFHW)
 

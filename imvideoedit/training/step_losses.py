@@ -52,14 +52,16 @@ class StepLosses:
             self._run = torch.compile(self._losses, fullgraph=True, dynamic=False, mode=mode)
         if self.graphs:
             torch.compiler.cudagraph_mark_step_begin()
-        # Names of pairs differ from batch to batch, and the compiler would make a graph for each.
-        losses, readings = self._run(replace(edits, ids=()), point, sigma_B, weights)
+        # Blocks that are recomputed write the same features into the same places again, or need not.
+        with torch._dynamo.config.patch(skip_fwd_side_effects_in_bwd_under_checkpoint=True):
+            # Names of pairs differ from batch to batch, and the compiler would make a graph for each.
+            losses, readings = self._run(replace(edits, ids=()), point, sigma_B, weights)
         return _copied(losses), _copied(readings)
 
     def _losses(
         self, edits: EditBatch, point: PathPoint, sigma_B: Tensor, weights: Tensor | None
     ) -> tuple[Losses, Losses]:
-        read = self.auxiliary is not None and bool(edits.labels)
+        read = self.auxiliary is not None and len(edits.labels) > 0
         with tapped(self.transformer, self.auxiliary.taps if read else ()) as outputs:
             losses = self.method.losses_at(self.transformer, edits, point, sigma_B, weights)
         return losses, self.auxiliary.losses(edits.labels, outputs) if read else {}
