@@ -88,6 +88,8 @@ def test_inputs_are_written_and_read_again_wherever_the_folder_moves(folder, tmp
         ({"reference": "a" * 5000}, "no reference at aaa"),
         ({"input.first_frame": "ball.png"}, "first_frame is given twice"),
         ({"input.mask": "mask.mp4"}, "mask is given twice"),
+        ({"mask": "box:1,2,3,4"}, "no mask at .*box:1,2,3,4; .* a box or a folder for the adapter is input.mask"),
+        ({"mask": "frames"}, "no mask at .*frames; .* a box or a folder for the adapter is input.mask"),
         ({"input.two words": "x"}, "by an input's name"),
         ({"first_frame": ["ball.png"]}, "first_frame is .*; give a file or a text"),
         ({"input.caption": 3}, "input.caption is 3; give a file or a text"),

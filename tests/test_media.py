@@ -62,13 +62,13 @@ def test_what_cannot_be_read_is_named(tmp_path):
     for medium, message in (
         (tmp_path / "bad.mp4", "row 1: source: cannot read .*bad.mp4"),
         (tmp_path / "gone.mp4", "row 1: source: there is no file .*gone.mp4"),
-        (tmp_path / "gone.png", "there is no file row 1: source .*gone.png"),
+        (tmp_path / "gone.png", "row 1: source: there is no file .*gone.png"),
         (tmp_path / "empty", "row 1: source: .*empty holds no images"),
         (tmp_path / "mixed", "row 1: source has frames of several sizes"),
         (tmp_path / "linked", "row 1: source: .*leads out of its folder"),
-        (b"nothing", "cannot read row 1: source image as an image"),
+        (b"nothing", "row 1: source: cannot read the image as an image"),
     ):
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=f"^{message}"):
             read_medium(medium, "row 1: source")
 
 
