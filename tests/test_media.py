@@ -81,6 +81,22 @@ def test_black_clips_are_empty_masks_and_short_ones_are_refused(tmp_path):
         read_mask(mask, "x", 5)
 
 
+@pytest.mark.parametrize(("brightest", "limit"), [(2, 255), (127, 255), (1000, 65535)])
+def test_a_mask_of_levels_that_are_not_white_is_refused(tmp_path, brightest, limit):
+    """Such as a map of classes, which would be a mask of nothing."""
+    values = np.zeros((32, 48), np.uint16 if limit > 255 else np.uint8)
+    values[3:9, 3:9] = brightest
+    (tmp_path / "frames").mkdir()
+    for path in (tmp_path / "m.png", tmp_path / "frames/0.png"):
+        Image.fromarray(values).save(path)
+    masks = [tmp_path / "m.png"]
+    if brightest == 127:
+        masks += [tmp_path / "frames", make_clip(tmp_path / "m.mp4", np.repeat(values[None, ..., None], 3, 3))]
+    for mask in masks:
+        with pytest.raises(UserError, match=rf"^row 2: mask has nothing white, its brightest is \d+ of {limit}; save"):
+            read_mask(mask, "row 2: mask")
+
+
 def test_a_mask_with_transparency_is_refused():
     pixels = np.zeros((4, 4, 4), np.uint8)
     with pytest.raises(UserError, match="has transparency; save the mask as black and white"):

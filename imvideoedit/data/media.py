@@ -24,6 +24,7 @@ Shape = tuple[int, int, int]
 """(frames, height, width)."""
 
 CHUNK = 2**22  # bytes read at a time
+NOISE = 16  # levels that an encoder may leave of black
 # Of masks: programs differ in what it means.
 _TRANSPARENT = "has transparency; save the mask as black and white"
 
@@ -88,7 +89,7 @@ def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarr
     Values may range to 1, 255 or 65535; from half of that they are white. A still mask has one frame.
 
     Raises:
-        UserError: as :func:`read_medium`, or the mask has transparency.
+        UserError: as :func:`read_medium`; the mask has transparency; it has other levels, none of them white.
     """
     if not is_clip(medium):
         with _errors(label):
@@ -107,8 +108,11 @@ def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarr
         values = np.maximum(read_medium(medium, label, frames).max(-1), 2)
     if frames is not None and is_clip(medium) and len(values) < frames:
         raise UserError(f"{label} has {len(values)} frames, but {frames} are needed; give a longer one or a still mask")
-    highest = values.max()
+    highest = int(values.max())
     limit = 1 if highest <= 1 else 255 if highest <= 255 else 65535
+    black = NOISE if is_clip(medium) else 1
+    if black < highest <= limit / 2:
+        raise UserError(f"{label} has nothing white, its brightest is {highest} of {limit}; save it as black and white")
     return np.where(values * 2.0 > limit, 255, 0).astype(np.uint8)
 
 
