@@ -17,6 +17,7 @@ from imvideoedit.training.dry_run import advise_on_memory, dry_run
 from imvideoedit.training.progress import quiet_libraries
 from imvideoedit.training.run_folder import RunFolder
 from imvideoedit.training.stopping import TrainingStopped
+from imvideoedit.training.strategies import check_optimizer
 
 
 def fit(config: DictConfig) -> None:
@@ -41,6 +42,7 @@ def _fit(config: DictConfig) -> None:
     quiet_libraries()
     torch.set_float32_matmul_precision("high")
     task, data, trainer = instantiate(config.task), instantiate(config.data), build_trainer(config)
+    check_optimizer(trainer.strategy, task.make_optimizer)
     if run.checkpoint is not None:
         check_processes(trainer, *run.checkpoint)
     try:

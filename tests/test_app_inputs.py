@@ -93,5 +93,6 @@ def test_a_painted_mask_and_an_uploaded_first_frame_make_an_edit(browser, record
 
 
 def test_the_page_shows_what_the_adapter_declares(browser):
-    assert parts(browser, "#input-first-frame") and parts(browser, "#input-style") and parts(browser, "#mask-part")
+    for control in ("#input-first-frame", "#input-style", "#mask-part"):
+        until(lambda control=control: parts(browser, control))  # the page is drawn part by part
     assert not parts(browser, "#input-reference")

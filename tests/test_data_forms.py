@@ -7,13 +7,14 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.check import main
 from imvideoedit.data.records import open_records
-from imvideoedit.methods.adapter_file import read_header
+from imvideoedit.methods.adapter_file import read_header, read_state
 from imvideoedit.training.dry_run import Plan, pair_count
 from tests.clips import levels_of
 from tests.data_forms import CAPTIONS, FORMS, FRAMES, clip, csv_list, folders, image, level, musubi, videox_fun
@@ -65,6 +66,33 @@ def test_two_steps_are_trained_on_each_form(tmp_path, form, monkeypatch):
     frames = "[5]" if form == "videox_fun" else "[1]"
     adapter = train_here(tmp_path, monkeypatch, "data.path=data", f"data.frames={frames}")
     assert read_header(adapter).training["steps"] == 2, called
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["hugging_face", "csv_list"])
+def test_two_steps_are_trained_on_columns_of_any_names(tmp_path, form, monkeypatch):
+    """No name is known: what each column is, the map says, and the wrong way round it is another training."""
+    known = ("original_image", "edited_image", "edited_prompt")
+    if form == "csv_list":
+        known = ("vife_edit_video", "video", "prompt")
+    FORMS[form](tmp_path / "data")
+    (file,) = (path for path in (tmp_path / "data").iterdir() if path.suffix in (".csv", ".parquet"))
+    if form == "csv_list":
+        file.write_text(file.read_text().replace(",".join(known[i] for i in (1, 2, 0)), "B,C,A"))
+    else:
+        table = pq.read_table(file)
+        names = dict(zip(known, "ABC", strict=True))
+        pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), file)
+    with pytest.raises(UserError, match="no column is known to be its source"):
+        open_records(file, columns={"edited_prompt": "C"})
+    states = []
+    for name, (source, target) in {"right": "AB", "wrong": "BA"}.items():
+        columns = f"data.columns={{source: {source}, target: {target}, edited_prompt: C}}"
+        (tmp_path / name).mkdir()
+        adapter = train_here(tmp_path / name, monkeypatch, f"data.path={file}", columns)
+        assert read_header(adapter).training["steps"] == 2
+        states.append(read_state(adapter))
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_dry_run_counts_the_rows_of_any_form_and_its_longest_clips(tmp_path):

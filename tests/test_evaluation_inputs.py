@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import Input
-from imvideoedit.editing.jobs import Job
 from imvideoedit.editing.run_jobs import Outcome
 from imvideoedit.evaluation.edits.manifest import read_manifest, write_manifest
 from imvideoedit.evaluation.edits.score_store import ScoreStore
@@ -90,6 +88,8 @@ def test_inputs_are_written_and_read_again_wherever_the_folder_moves(folder, tmp
         ({"reference": "a" * 5000}, "no reference at aaa"),
         ({"input.first_frame": "ball.png"}, "first_frame is given twice"),
         ({"input.mask": "mask.mp4"}, "mask is given twice"),
+        ({"mask": "box:1,2,3,4"}, "no mask at .*box:1,2,3,4; .* a box or a folder for the adapter is input.mask"),
+        ({"mask": "frames"}, "no mask at .*frames; .* a box or a folder for the adapter is input.mask"),
         ({"input.two words": "x"}, "by an input's name"),
         ({"first_frame": ["ball.png"]}, "first_frame is .*; give a file or a text"),
         ({"input.caption": 3}, "input.caption is 3; give a file or a text"),
@@ -126,11 +126,6 @@ class Guided(PredictUpdate):
     )
 
 
-@dataclass(frozen=True)
-class JobWithInputs(Job):
-    inputs: dict[str, Any] = field(default_factory=dict)
-
-
 @pytest.fixture
 def made(monkeypatch):
     """Jobs that the benchmark makes; each output is a copy of its input."""
@@ -147,7 +142,6 @@ def made(monkeypatch):
             yield Outcome(entry, "made")
 
     monkeypatch.setattr(benchmark, "run_jobs", copy_all)
-    monkeypatch.setattr(benchmark, "Job", JobWithInputs)
     return jobs
 
 
@@ -193,9 +187,8 @@ def test_a_benchmark_gives_what_the_adapter_takes_and_tells_the_rest(folder, tmp
 
 def test_an_adapter_without_inputs_gets_none(folder, tmp_path, made, monkeypatch, capsys):
     write_rows(folder, FULL | {"id": "full"})
-    monkeypatch.setattr(benchmark, "Job", Job)  # a plain job, as ever
     run(folder, tmp_path, PredictUpdate(), monkeypatch)
-    assert type(made["full"]) is Job
+    assert made["full"].inputs == {}
     assert "does not take caption, depth, first_frame, mask, reference, which" in capsys.readouterr().err
 
 

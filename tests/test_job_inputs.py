@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,9 @@ from imvideoedit.editing.jobs import Job, read_jobs
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.methods import adapter_file
 from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
+from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.video.reader import read_video, write_video
+from tests.clips import make_clip
 from tests.test_edit_inputs import CONFIG, Asking, noise, pipeline_of
 
 
@@ -212,3 +215,28 @@ def test_the_command_gives_an_adapter_what_it_declares(asking, files, monkeypatc
     assert np.array_equal(out[:, :, 16:], noise(3)[:, :, 16:]) and (out[:, :, :16] != noise(3)[:, :, :16]).any()
     arrays = {"first_frame": noise(1, seed=1)[0], "mask": left_half(), "style": "a red ball"}
     assert np.array_equal(out, asking(noise(3), "snow", inputs=arrays, mask_feather=0.0).frames)
+
+
+@pytest.mark.parametrize(("form", "side"), [("yuv420p", False), ("yuv444p10le", False), ("turned", True)])
+def test_around_a_box_the_lossless_file_holds_a_camera_clips_pixels(wan_folder, tmp_path, form, side):
+    """The default feather, over several windows; the written file's planes are read without any conversion."""
+    coloured = noise(21, 48, 64)
+    coloured[:, :, 32:] //= 3
+    lossy = {"rotation": 90} if side else {"pix_fmt": form}
+    make_clip(tmp_path / "clip.mp4", coloured, options={"crf": "25"}, **lossy)
+    source = read_video(tmp_path / "clip.mp4")[0]
+    height, width = (64, 48) if side else (48, 64)
+    assert source.shape == (21, height, width, 3)
+    inputs, settings = {"mask": "box:11,17,13,9"}, {"max_frames": 9, "overlap": 4}
+    job = Job(tmp_path / "clip.mp4", "snow", tmp_path / "out.mkv", codec="lossless", inputs=inputs, settings=settings)
+    edit_file(pipeline_of(PredictUpdate, wan_folder), job)
+    with av.open(str(job.output)) as container:
+        frames = [
+            [np.frombuffer(p, np.uint8).reshape(height, p.line_size) for p in f.planes] for f in container.decode()
+        ]
+    found = np.stack([np.stack([red, green, blue], -1)[:, :width] for green, blue, red in frames])
+    rows, columns = np.mgrid[:height, :width]
+    away = np.hypot(*(np.maximum(np.maximum(a - x, x - b), 0) for x, a, b in ((columns, 11, 23), (rows, 17, 25))))
+    changed = (found != source).any(-1)
+    assert not changed[:, away >= 8].any()
+    assert changed[:, away == 0].mean() > 0.9 and changed[:, (away > 0) & (away < 4)].mean() > 0.5

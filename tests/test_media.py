@@ -62,13 +62,13 @@ def test_what_cannot_be_read_is_named(tmp_path):
     for medium, message in (
         (tmp_path / "bad.mp4", "row 1: source: cannot read .*bad.mp4"),
         (tmp_path / "gone.mp4", "row 1: source: there is no file .*gone.mp4"),
-        (tmp_path / "gone.png", "there is no file row 1: source .*gone.png"),
+        (tmp_path / "gone.png", "row 1: source: there is no file .*gone.png"),
         (tmp_path / "empty", "row 1: source: .*empty holds no images"),
         (tmp_path / "mixed", "row 1: source has frames of several sizes"),
         (tmp_path / "linked", "row 1: source: .*leads out of its folder"),
-        (b"nothing", "cannot read row 1: source image as an image"),
+        (b"nothing", "row 1: source: cannot read the image as an image"),
     ):
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=f"^{message}"):
             read_medium(medium, "row 1: source")
 
 
@@ -79,6 +79,22 @@ def test_black_clips_are_empty_masks_and_short_ones_are_refused(tmp_path):
     assert read_mask(mask, "x").shape == (3, 32, 48) and not read_mask(mask, "x").any()
     with pytest.raises(UserError, match="x has 3 frames, but 5 are needed"):
         read_mask(mask, "x", 5)
+
+
+@pytest.mark.parametrize(("brightest", "limit"), [(2, 255), (127, 255), (1000, 65535)])
+def test_a_mask_of_levels_that_are_not_white_is_refused(tmp_path, brightest, limit):
+    """Such as a map of classes, which would be a mask of nothing."""
+    values = np.zeros((32, 48), np.uint16 if limit > 255 else np.uint8)
+    values[3:9, 3:9] = brightest
+    (tmp_path / "frames").mkdir()
+    for path in (tmp_path / "m.png", tmp_path / "frames/0.png"):
+        Image.fromarray(values).save(path)
+    masks = [tmp_path / "m.png"]
+    if brightest == 127:
+        masks += [tmp_path / "frames", make_clip(tmp_path / "m.mp4", np.repeat(values[None, ..., None], 3, 3))]
+    for mask in masks:
+        with pytest.raises(UserError, match=rf"^row 2: mask has nothing white, its brightest is \d+ of {limit}; save"):
+            read_mask(mask, "row 2: mask")
 
 
 def test_a_mask_with_transparency_is_refused():

@@ -89,6 +89,17 @@ def encoded(backbone: Backbone, video: np.ndarray) -> torch.Tensor:
     return backbone.encode_video(to_model(list(video)))[0].half().float()
 
 
+def test_a_batch_moves_all_that_it_carries_nested_too():
+    here = torch.ones(1)
+    conditions: dict[str, Any] = {"mask": here, "features": {"first": here, "others": (here, [here])}, "scale": 2}
+    batch = EditBatch(here, None, here, conditions, {"content": here}, here, ("a",)).to("meta")
+    moved = [batch.source_BCFHW, batch.text_BTD, batch.empty_TD, batch.labels["content"], batch.conditions["mask"]]
+    features = batch.conditions["features"]
+    assert all(each.is_meta for each in (*moved, features["first"], features["others"][0], features["others"][1][0]))
+    assert (batch.target_BCFHW, batch.conditions["scale"], batch.ids) == (None, 2, ("a",))
+    assert not here.is_meta and not conditions["features"]["first"].is_meta
+
+
 def test_every_input_arrives_as_its_encoder_makes_it(tmp_path, backbone):
     (tmp_path / "data").mkdir()
     mask = np.zeros((5, *SIZE), np.uint8)

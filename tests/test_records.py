@@ -114,7 +114,7 @@ def test_images_are_decoded_only_on_request(tmp_path):
     folder = write_folder(tmp_path, [fields(0)])
     (folder / "images/0_a.png").write_bytes(b"no image")
     record = open_records(folder)[0]
-    with pytest.raises(UserError, match=r"row 0 \(pair-0\): source .*0_a\.png"):
+    with pytest.raises(UserError, match=r"row 0 \(pair-0\): source: .*0_a\.png"):
         record.load()
 
 

@@ -1,12 +1,16 @@
 """From training to the edited file and its score: the commands serve a method that only the tests know."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from imvideoedit.editing.edit_file import read_facts
+from imvideoedit.editing.jobs import Job
 from imvideoedit.evaluation.nano.adapter import score_adapter
 from imvideoedit.evaluation.nano.exact import held_out_edits
 from imvideoedit.methods.adapter_file import read_header, read_state
@@ -19,10 +23,10 @@ from tests.training_runs import Run
 
 TRAINING = (
     *("+experiment=nano", "~method", "+method._target_=tests.toy_method.Toy", "name=toy", "data.frames=5"),
-    *("data.pairs=4", "data.validation_pairs=1", "data.batch_size=1", "data.resolution=32", "trainer.max_steps=12"),
+    *("data.pairs=4", "data.validation_pairs=1", "data.batch_size=1", "data.resolution=32", "trainer.max_steps=50"),
     *("task.auxiliary=null", "task.schedule=constant", "task.warmup=1", "trainer.precision=32-true"),
-    *("trainer.accelerator=cpu", "trainer.val_check_interval=12", "trainer.log_every_n_steps=4"),
-    *("callbacks.preview=null", "callbacks.checkpoint.every_n_steps=12", "callbacks.progress=null"),
+    *("trainer.accelerator=cpu", "trainer.val_check_interval=50", "trainer.log_every_n_steps=1"),
+    *("callbacks.preview=null", "callbacks.checkpoint.every_n_steps=50", "callbacks.progress=null"),
     *("sampling.steps=2", "sampling.max_area=1024", "sampling.max_frames=17", "callbacks.export.dtype=float32"),
 )
 
@@ -74,7 +78,10 @@ def with_inputs(example: Path) -> tuple[str, ...]:
     return "--first-frame", str(example / "first.png"), "--mask", str(example / "mask"), "--mask-feather", "0"
 
 
-def test_twelve_steps_move_all_that_is_trained_and_the_header_lists_the_inputs(adapter):
+def test_fifty_steps_lower_the_loss_and_move_all_that_is_trained_and_the_header_lists_the_inputs(adapter):
+    with next(adapter.parent.rglob("metrics.csv")).open(newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(losses) == 50 and np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
     header = read_header(adapter)
     assert header.method == "toy" and [each["name"] for each in header.inputs] == ["first_frame", "mask"]
     state = read_state(adapter)
@@ -115,7 +122,26 @@ def test_what_is_missing_unknown_or_of_another_shape_is_one_line(adapter, exampl
 def test_the_benchmark_scores_it_with_exact_inputs(adapter, tmp_path):
     score_adapter(tmp_path, str(adapter), "cpu", per_task=1, frames=[5], steps=1)
     result = json.loads((tmp_path / "result.json").read_text())
-    assert "first_frame" in json.dumps(result) and "mask" in json.dumps(result)
+    assert result["inputs"] == ["first_frame", "mask"] and 0 < result["lengths"]["5"]["overall"] < 100
+
+
+def test_a_manifest_gives_it_what_its_columns_name(adapter, example, tmp_path):
+    """Three rows by command: all that it needs, another first frame, and one that lacks the mask."""
+    shutil.copytree(example, tmp_path / "bench")
+    whole = {"source": "clip.mkv", "instruction": (example / "instruction.txt").read_text()}
+    whole |= {"first_frame": "first.png", "input.mask": "mask"}
+    rows = [{"id": "whole"}, {"id": "other", "first_frame": "mask/000.png"}, {"id": "bare", "input.mask": ""}]
+    (tmp_path / "bench/list.jsonl").write_text("\n".join(json.dumps(whole | row) for row in rows))
+    order = ["+suite=benchmark", f"benchmark={tmp_path}/bench/list.jsonl", f"adapter={adapter}", f"out={tmp_path}/out"]
+    done = run("imvideoedit.evaluate", *order, "suite.scorers.open=null", "device=cpu", before=know_the_toy)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("failed"))
+    assert "bare: the adapter adapter.safetensors needs the input mask (mask), which is not given" in line
+    edited = [read_video(tmp_path / f"out/edits/{name}.mp4")[0] for name in ("whole", "other")]
+    assert len(edited[0]) == 33 and not np.array_equal(*edited)
+    facts = [read_facts(tmp_path / f"out/edits/{name}.mp4")["inputs"] for name in ("whole", "other")]
+    asked = Job(example / "clip.mkv", "", tmp_path / "x.mp4", inputs={"first_frame": example / "first.png"}).facts()
+    assert facts[0]["first_frame"] == asked["inputs"]["first_frame"] != facts[1]["first_frame"]
 
 
 @pytest.mark.slow

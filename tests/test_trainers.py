@@ -96,3 +96,13 @@ def test_a_sharded_run_resumes_exactly(two, wan_folder, tmp_path, trainer):
     states = [read_state(folder / "runs/tiny/adapter.safetensors") for folder in (full, parts)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert losses(parts) == losses(full)
+
+
+@pytest.mark.parametrize("trainer", ["zero2", "fsdp2"])
+def test_an_optimizer_of_whole_matrices_is_refused_before_training(tmp_path, trainer):
+    if trainer == "zero2":
+        pytest.importorskip("deepspeed")
+    run = Run(tmp_path, ["+experiment=nano", f"trainer={trainer}", "trainer.accelerator=cpu", "trainer.devices=1"])
+    assert run.wait() == [2]
+    assert run.said().splitlines()[-1].startswith("error: Muon needs whole matrices, which zero2, zero2_offload and")
+    assert "Traceback" not in run.said() and not list(tmp_path.rglob("encoded*"))

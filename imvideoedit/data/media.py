@@ -24,6 +24,7 @@ Shape = tuple[int, int, int]
 """(frames, height, width)."""
 
 CHUNK = 2**22  # bytes read at a time
+NOISE = 16  # levels that an encoder may leave of black
 # Of masks: programs differ in what it means.
 _TRANSPARENT = "has transparency; save the mask as black and white"
 
@@ -50,9 +51,9 @@ def medium_shape(medium: Medium, label: str) -> Shape:
     Raises:
         UserError: it is missing or unreadable; begins with ``label``.
     """
-    if not is_clip(medium):
-        return (1, *image_size(medium, _named(medium, label)))
     with _errors(label):
+        if not is_clip(medium):
+            return (1, *image_size(medium))
         if isinstance(medium, Path) and medium.is_dir():
             files = frame_files(medium)
             return (len(files), *image_size(files[0]))
@@ -67,15 +68,14 @@ def read_medium(medium: Medium, label: str, frames: int | None = None) -> np.nda
     Raises:
         UserError: it cannot be decoded, has fewer frames, or frames of several sizes; begins with ``label``.
     """
-    if not is_clip(medium):
-        video = [load_rgb(medium, _named(medium, label))]
-    else:
-        with _errors(label):
-            if isinstance(medium, Path) and medium.is_dir():
-                video = [load_rgb(path) for path in frame_files(medium)[:frames]]
-            else:
-                with _as_file(medium) as path:
-                    video = list(islice(Clip(path), frames))
+    with _errors(label):
+        if not is_clip(medium):
+            video = [load_rgb(medium)]
+        elif isinstance(medium, Path) and medium.is_dir():
+            video = [load_rgb(path) for path in frame_files(medium)[:frames]]
+        else:
+            with _as_file(medium) as path:
+                video = list(islice(Clip(path), frames))
     if frames is not None and len(video) < frames:
         raise UserError(f"{label} has {len(video)} frames, but {frames} are needed; give a longer clip")
     if len({frame.shape for frame in video}) > 1:
@@ -89,13 +89,14 @@ def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarr
     Values may range to 1, 255 or 65535; from half of that they are white. A still mask has one frame.
 
     Raises:
-        UserError: as :func:`read_medium`, or the mask has transparency.
+        UserError: as :func:`read_medium`; the mask has transparency; it has other levels, none of them white.
     """
     if not is_clip(medium):
-        values = _levels(medium, label)[None]
+        with _errors(label):
+            values = _levels(medium)[None]
     elif isinstance(medium, Path) and medium.is_dir():
         with _errors(label):
-            stills = [_levels(path, label) for path in frame_files(medium)[:frames]]
+            stills = [_levels(path) for path in frame_files(medium)[:frames]]
         if len({still.shape for still in stills}) > 1:
             raise UserError(f"{label} has frames of several sizes; bring them to one")
         values = np.stack(stills)
@@ -107,21 +108,23 @@ def read_mask(medium: Medium, label: str, frames: int | None = None) -> np.ndarr
         values = np.maximum(read_medium(medium, label, frames).max(-1), 2)
     if frames is not None and is_clip(medium) and len(values) < frames:
         raise UserError(f"{label} has {len(values)} frames, but {frames} are needed; give a longer one or a still mask")
-    highest = values.max()
+    highest = int(values.max())
     limit = 1 if highest <= 1 else 255 if highest <= 255 else 65535
+    black = NOISE if is_clip(medium) else 1
+    if black < highest <= limit / 2:
+        raise UserError(f"{label} has nothing white, its brightest is {highest} of {limit}; save it as black and white")
     return np.where(values * 2.0 > limit, 255, 0).astype(np.uint8)
 
 
-def _levels(still: Medium, label: str) -> np.ndarray:
+def _levels(still: Medium) -> np.ndarray:
     """Brightness ``[H, W]`` of a still mask, in its own range."""
-    name = _named(still, label)
-    if has_alpha(still, name):
-        raise UserError(f"{name} {_TRANSPARENT}")
+    if has_alpha(still):
+        raise UserError(f"{still if isinstance(still, Path) else 'the image'} {_TRANSPARENT}")
     with contextlib.suppress(OSError):  # load_rgb says what is wrong
         image = open_picture(still)
         if image.mode.startswith("I"):
             return np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
-    return load_rgb(still, name).max(-1)
+    return load_rgb(still).max(-1)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -159,10 +162,6 @@ def contents(medium: Medium) -> Iterator[bytes]:
                     yield part
         except FileNotFoundError as error:
             raise UserError(f"there is no file {path}; check the path") from error
-
-
-def _named(medium: Medium, label: str) -> str:
-    return f"{label} {medium if isinstance(medium, Path) else 'image'}"
 
 
 @contextlib.contextmanager

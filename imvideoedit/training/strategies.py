@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from imvideoedit.common.tensor_file import TensorFile
 from imvideoedit.methods.base import Method
 from imvideoedit.training.averaging import ZeroAverage
 from imvideoedit.training.checkpoints import write_errors
+from imvideoedit.training.optimizers import MuonWithAdamW
 
 BUCKET = 50_000_000  # values reduced or gathered at once: a tenth of DeepSpeed's default, whose buffers take gigabytes
 
@@ -124,6 +125,22 @@ def shard_method(method: Method, mesh: Any, precision: str) -> None:
         # Each unit is a root of its own, which by default keeps its gathered weights after a forward pass without a
         # backward pass: those of a validation are the moving average, which the next training step would then use.
         fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+
+
+def check_optimizer(strategy: Strategy, make_optimizer: Callable[..., Any]) -> None:
+    """See that a strategy can shard what an optimizer keeps.
+
+    Args:
+        make_optimizer: a ``functools.partial`` of its class.
+
+    Raises:
+        UserError: it cannot: Muon needs whole matrices.
+    """
+    if isinstance(strategy, Zero2 | FullySharded) and getattr(make_optimizer, "func", None) is MuonWithAdamW:
+        raise UserError(
+            "Muon needs whole matrices, which zero2, zero2_offload and fsdp2 keep in parts; "
+            "choose optimizer=adamw, or trainer=ddp"
+        )
 
 
 def average_of(trainer: Any) -> ZeroAverage | None:

@@ -136,7 +136,8 @@ def _row(values: dict[str, Any], manifest: Path, where: str) -> EditRow:
     paths = {key: manifest.parent / given.pop(key) for key in _PATHS if key in given}
     for key, path in paths.items():
         if not os.path.isfile(path):  # unlike pathlib, takes names of any length
-            raise UserError(f"{where}: there is no {key} at {path}")
+            other = "; it is a file here, and a box or a folder for the adapter is input.mask" if key == "mask" else ""
+            raise UserError(f"{where}: there is no {key} at {path}{other}")
     given.setdefault("id", paths["source"].stem)
     given.setdefault("method", manifest.parent.absolute().name)
     return EditRow(**given, **paths, inputs=_inputs(values, manifest.parent, where))  # type: ignore[arg-type]
