@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -113,3 +114,18 @@ def test_float_images_and_bombs_are_refused(monkeypatch):
         for read in (load_rgb, image_size):
             with pytest.raises(UserError, match="pixels; scale it down"):
                 read(data)
+
+
+def test_a_png_that_claims_gigabytes_takes_only_the_memory_of_its_bytes(tmp_path):
+    path = tmp_path / "claims.png"
+    Image.new("RGB", (16, 12), (9, 8, 7)).save(path)
+    good = path.read_bytes()
+    place = good.index(b"IDAT") - 4
+    path.write_bytes(good[:place] + (2**31 - 1).to_bytes(4, "big") + good[place + 4 :])
+    tracemalloc.start()
+    try:
+        pixels = load_rgb(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+    assert (pixels == (9, 8, 7)).all()

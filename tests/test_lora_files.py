@@ -203,10 +203,16 @@ def test_unknown_metadata_are_named(fused, caplog):
     assert "recipe, lora_adapter_metadata.new_kind" in caplog.text and "ss_steps" not in caplog.text
 
 
-def test_the_weight_is_finite(tmp_path):
+def test_a_scale_beyond_float32_makes_no_nan_of_zeros(fused):
+    with pytest.raises(UserError, match="makes .* infinite"):
+        fused({**PAIR, f"{PLACE}.lora_B.weight": torch.zeros_like(UP)}, {"ss_network_alpha": "-1e+308"})
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("-inf"), 1e300])
+def test_the_weight_is_finite(tmp_path, weight):
     save_file(PAIR, tmp_path / "lora.safetensors")
     with pytest.raises(UserError, match="give a finite number"):
-        fuse_lora(tiny_transformer(), tmp_path / "lora.safetensors", float("nan"))
+        fuse_lora(tiny_transformer(), tmp_path / "lora.safetensors", weight)
 
 
 def test_the_identity_tells_loras_apart_by_their_metadata(tmp_path):

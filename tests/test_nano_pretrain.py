@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 from diffusers import WanPipeline
 
 from imvideoedit.common.bundled import WEIGHTS
+from imvideoedit.common.errors import UserError
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
+from imvideoedit.nano.pretrain import save
 from imvideoedit.nano.quality import (
     _counts,
     _shares,
@@ -130,6 +133,36 @@ def test_noise_is_measured_as_noise():
 def test_diffusers_loads_the_bundled_folder():
     pipeline = WanPipeline.from_pretrained(WEIGHTS)
     assert type(pipeline.vae) is NanoAutoencoder
+
+
+def test_a_folder_that_is_saved_in_part_is_no_backbone_and_keeps_what_else_it_holds(tmp_path, monkeypatch):
+    first, second = (load_backbone("nano", device="cpu") for _ in range(2))
+    with torch.no_grad():
+        second.transformer.patch_embedding.bias += 1
+    folder = tmp_path / "backbone"
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer/last.ckpt").write_bytes(b"checkpoint")
+    save(first, folder)
+    names = {path.relative_to(folder) for path in folder.rglob("*")}
+    move, moved = Path.replace, []
+
+    def cut(self, target):
+        if len(moved) == 4:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        save(second, folder)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_backbone(str(folder), device="cpu")
+    save(second, folder)
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == names
+    assert (folder / "transformer/last.ckpt").read_bytes() == b"checkpoint"
+    loaded = load_backbone(str(folder), device="cpu").transformer.state_dict()
+    assert all(tensor.equal(loaded[name].half()) for name, tensor in second.transformer.half().state_dict().items())
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 import io
 import json
+import os
 import pickle
+import re
 from pathlib import Path
 
 import datasets
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.data.records import open_records
+from imvideoedit.data.records import FORMATS, open_records
 from imvideoedit.world.tasks import TASKS
 
 SOURCE = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
@@ -183,3 +185,12 @@ def test_folders_without_a_data_set_are_refused(tmp_path):
     splits.save_to_disk(tmp_path / "ambiguous")
     with pytest.raises(UserError, match="holds the splits a, b"):
         open_records(tmp_path / "ambiguous")
+
+
+@pytest.mark.parametrize("format", ["auto", *FORMATS])
+def test_what_is_neither_a_file_nor_a_folder_as_its_form_wants_is_refused(tmp_path, format):
+    (tmp_path / "file").write_text("a,b")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "pipe", "file/inside", "/dev/zero", "n" * 300):
+        with pytest.raises(UserError, match=re.escape(name[:30])):
+            open_records(tmp_path / name, format)[0]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import check_name
 from imvideoedit.data.columns import DIFFSYNTH, MUSUBI, PLAIN, VIDEOX_FUN
 from imvideoedit.data.dataset_rows import read_dataset
 from imvideoedit.data.folder_rows import read_ai_toolkit, read_folders, subfolders
@@ -58,13 +59,18 @@ def open_records(
         UserError: there is no such path, no such format, no such split, or no or an ambiguous data set.
     """
     path, columns = Path(path), dict(columns or {})
+    check_name(path)
     if not path.exists():
         raise UserError(f"{path}: no such folder; give one with metadata.jsonl or a datasets dataset")
+    if not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is a device or a pipe, no data set; give a folder or a file")
     path, split = split_folder(path, split)
     if format == "auto":
         format = recognise(path, columns)
     if format not in FORMATS:
         raise UserError(f"there is no format {format!r}; choose auto, {', '.join(FORMATS)}")
+    if format in ("folders", "ai_toolkit") and not path.is_dir():
+        raise UserError(f"{path}: is a file, and {format} are folders; give one, or another format")
     if format == "datasets":
         return read_dataset(path, columns, split)
     refuse_split(path, split, format)

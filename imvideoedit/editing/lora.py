@@ -1,6 +1,5 @@
 """Published LoRAs, such as few-step distillations of Wan, added to the frozen weights under an adapter."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,14 +22,14 @@ def fuse_lora(transformer: WanTransformer3DModel, path: Path | str, weight: floa
         path: safetensors with the keys of diffusers, of PEFT, or of the original model as CausVid, self-forcing,
             LightX2V, DiffSynth and kohya's scripts publish them. Alphas count where the file has them, among its
             tensors or in its metadata.
-        weight: any finite number.
+        weight: any number that float32 holds.
 
     Raises:
         UserError: missing or damaged file, one that is not for this transformer, or of which a part cannot be used. The
             transformer is then as it was.
     """
-    if not math.isfinite(weight):
-        raise UserError(f"the weight of {path} is {weight}; give a finite number")
+    if not abs(weight) <= torch.finfo(torch.float32).max:  # NaN, too
+        raise UserError(f"the weight of {path} is {weight}; give a finite number that float32 holds")
     changes = read_changes(path)
     parameters = dict(transformer.named_parameters())
     _check(changes, parameters, weight, path)

@@ -1,6 +1,7 @@
 """A LoRA file as changes of a transformer's weights: every tensor in it is used, or the file is refused."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,11 @@ class Change:
 
     @property
     def bound(self) -> float:
-        """No value of it is larger."""
+        """No value of it is larger; infinite where a factor is more than float32 holds, which makes NaN of zeros."""
         total = 0.0
         for factor, tensors in self.terms:
+            if abs(factor) > torch.finfo(torch.float32).max:
+                return math.inf
             term = abs(factor)
             for tensor in tensors:
                 term *= float(tensor.abs().max())

@@ -7,6 +7,7 @@ The autoencoder first, then text-to-video on images and videos. Both stages writ
 import copy
 import json
 import platform
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import UMT5Config, UMT5EncoderModel
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing_folder, sync
 from imvideoedit.common.hydra_command import command
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.card import write_card
@@ -69,7 +71,11 @@ def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: Dic
 
 
 def save(backbone: Backbone, folder: Path) -> None:
-    """Write the diffusers folder in half precision."""
+    """Write the diffusers folder in half precision, besides what else is in it, such as the stages' checkpoints.
+
+    It is taken for a backbone, old or new, only while all of it is there: the transformer's config goes first and comes
+    last.
+    """
     scheduler = UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=backbone.shift, num_train_timesteps=1000
     )
@@ -80,7 +86,17 @@ def save(backbone: Backbone, folder: Path) -> None:
     }
     halves = {name: copy.deepcopy(part).half() for name, part in parts.items()}
     pipeline = WanPipeline(tokenizer=backbone.tokenizer, scheduler=scheduler, **halves)
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    with replacing_folder(folder / ".whole") as whole:
+        pipeline.save_pretrained(whole, safe_serialization=True)
+    whole = folder / ".whole"
+    last = whole / "transformer/config.json"
+    (folder / "transformer/config.json").unlink(missing_ok=True)
+    for path in (*(each for each in whole.rglob("*") if each.is_file() and each != last), last):
+        place = folder / path.relative_to(whole)
+        place.parent.mkdir(exist_ok=True)
+        path.replace(place)
+        sync(place.parent)
+    shutil.rmtree(whole)
 
 
 def pretrain(cfg: DictConfig) -> None:

@@ -1,7 +1,5 @@
 """Still images of any common kind as plain uint8 RGB."""
 
-import io
-import struct
 import warnings
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from PIL.PngImagePlugin import PngImageFile
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.kinds import check_single
 from imvideoedit.video.photos import is_heic, load_heic
-from imvideoedit.video.pictures import open_picture
+from imvideoedit.video.pictures import open_picture, png_chunks
 from imvideoedit.video.pixels import on_white, to_srgb
 
 ImageSource = Image.Image | Path | str | bytes
@@ -83,19 +81,12 @@ def _exif(opened: Image.Image) -> Image.Exif:
 def _has_metadata_after_pixels(opened: PngImageFile) -> bool:
     """Whether a PNG has any chunk but the end after its first pixels."""
     assert opened.fp is not None
-    place = opened.fp.tell()
-    try:
-        opened.fp.seek(8)
-        pixels = False
-        while len(head := opened.fp.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if pixels and kind not in (b"IDAT", b"IEND"):
-                return True
-            pixels = pixels or kind == b"IDAT"
-            opened.fp.seek(length + 4, io.SEEK_CUR)
-        return False
-    finally:
-        opened.fp.seek(place)
+    pixels = False
+    for kind, _ in png_chunks(opened.fp):
+        if pixels and kind not in (b"IDAT", b"IEND"):
+            return True
+        pixels = pixels or kind == b"IDAT"
+    return False
 
 
 def _open(image: ImageSource, name: str) -> Image.Image:

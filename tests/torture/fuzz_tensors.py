@@ -134,8 +134,9 @@ class _Model:
         try:
             lora_hash(path)
             fuse_lora(self.transformer, path)
-            assert all(tensor.isfinite().all() for tensor in self.transformer.parameters())
+            infinite = [name for name, each in self.transformer.named_parameters() if not each.isfinite().all()]
             self.transformer.load_state_dict(self.before, strict=False)
+            assert not infinite, f"{infinite} are not finite"
         finally:
             self._unchanged()
 
