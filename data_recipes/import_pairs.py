@@ -5,16 +5,16 @@ model describes each pair, rules and a judge filter, tasks are balanced.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
+from data_recipes.column_maps import ColumnMap, cells, read_map, task_of, text_of
 from data_recipes.foreign_rows import stream
+from data_recipes.import_clips import import_clips
 from data_recipes.rows import TEXTS, Row, digest, rejected
 from data_recipes.shards import Shards
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
@@ -23,12 +23,8 @@ from imvideoedit.common.terminal import say
 from imvideoedit.data.fields import inside
 from imvideoedit.data.splits import TRAIN
 from imvideoedit.video.images import image_size
-from imvideoedit.world.tasks import TASKS
 
 ROWS_PER_SHARD = 100
-PRESETS = Path(__file__).parent / "presets.yaml"
-FIELDS = ("source", "target", *TEXTS, "task")
-REQUIRED = FIELDS[:3]
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("id", "task", *TEXTS)),
@@ -42,53 +38,16 @@ SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class ColumnMap:
-    """Which columns of a foreign data set hold what."""
-
-    columns: Mapping[str, Sequence[str]]  # field to the columns that may hold it; the first that exists counts
-    tasks: Mapping[str, str]  # the set's kinds of edits to ``TASKS``; a model names the task of other kinds
-
-
-def read_map(text: str | None, preset: str | None) -> ColumnMap:
-    """The mapping of ``source=a,target=b,…``, which overrides that of a preset.
-
-    Raises:
-        UserError: an unknown preset or field, or a required field is missing.
-    """
-    presets = yaml.safe_load(PRESETS.read_text())
-    if preset is not None and preset not in presets:
-        raise UserError(f"there is no preset {preset!r}; the presets are {', '.join(presets)}")
-    chosen = presets[preset] if preset else {"columns": {}}
-    columns = {field: list(names) for field, names in chosen["columns"].items()}
-    for item in (text or "").split(","):
-        if item:
-            field, _, column = item.partition("=")
-            if field not in FIELDS or not column:
-                raise UserError(f"--map has {item!r}; write FIELD=COLUMN with a field of {', '.join(FIELDS)}")
-            columns[field] = [column]
-    missing = [field for field in REQUIRED if field not in columns]
-    if missing:
-        raise UserError(f"--map does not say which column holds {', '.join(missing)}; or use a --preset")
-    return ColumnMap(columns, chosen.get("tasks", {}))
-
-
 def to_row(name: str, fields: Mapping[str, Any], mapping: ColumnMap) -> Row:
     """A row of ``SCHEMA``, rejected if its images or its instruction are missing.
 
     Raises:
         UserError: the data set lacks a required column.
     """
-    found: dict[str, Any] = {}
-    for field, columns in mapping.columns.items():
-        column = next((each for each in columns if each in fields), None)
-        if column is None and field in REQUIRED:
-            known = ", ".join(sorted(key for key in fields if key))
-            raise UserError(f"{name} has no column {' or '.join(columns)} for {field}, but {known}; correct --map")
-        found[field] = fields.get(column) if column else None
-    texts = {field: _text(found.get(field)) for field in TEXTS}
+    found = cells(name, fields, mapping)
+    texts = {field: text_of(found.get(field)) for field in TEXTS}
     row: Row = {"id": digest("import", name), "source": b"", "target": b"", "height": 0, "width": 0}
-    row |= texts | {"task": _task(_text(found.get("task")), mapping.tasks), "accepted": True, "reason": ""}
+    row |= texts | {"task": task_of(text_of(found.get("task")), mapping.tasks), "accepted": True, "reason": ""}
     try:
         images = {field: _image(found[field], fields.get("")) for field in ("source", "target")}
         sizes = [image_size(data, field) for field, data in images.items()]
@@ -98,17 +57,6 @@ def to_row(name: str, fields: Mapping[str, Any], mapping: ColumnMap) -> Row:
         return rejected(row, f"instruction: none in {name}")
     key = digest(*(digest(data.hex()) for data in images.values()), texts["instruction"])
     return row | images | {"id": key, "height": sizes[0][0], "width": sizes[0][1]}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):  # some data sets write an instruction several ways
-        value = next((each for each in value if each), "")
-    return " ".join(str(value).split()) if value is not None else ""
-
-
-def _task(kind: str, tasks: Mapping[str, str]) -> str:
-    plain = kind.lower().strip().replace(" ", "_").replace("-", "_")
-    return plain if plain in TASKS else tasks.get(plain, "")
 
 
 def _image(value: Any, folder: Path | None) -> bytes:
@@ -132,21 +80,27 @@ def main(argv: list[str] | None = None) -> None:
     parser = CommandLine(prog="python -m data_recipes.import_pairs", description="Import pairs into a recipe.")
     add = parser.add_argument
     add("--from", dest="origin", required=True, metavar="ID_OR_FOLDER", help="data set on the hub, or folder")
-    add("--map", metavar="FIELD=COLUMN,…", help="columns of source, target, instruction; optionally of task, prompts")
+    add(
+        "--map",
+        metavar="FIELD=COLUMN,…",
+        help="columns of source, target, instruction; optionally of task, prompts",
+    )
     add("--preset", help="columns of a public data set, see data_recipes/presets.yaml")
     add("--out", type=Path, required=True, help="the recipe's folder")
     add("--split", help="of parquet files, by their names and folders, or of a data set on the hub (default train)")
     add("--config", help="of a data set on the hub that has several")
     add("--limit", type=int, help="most rows")
+    add("--clips", action="store_true", help="the pairs are videos; then: python -m data_recipes.build_clips")
     arguments = parser.parse_args(argv)
     if arguments.limit is not None and arguments.limit < 1:
         raise UserError(f"--limit is {arguments.limit}; it must be at least 1")
     mapping = read_map(arguments.map, arguments.preset)
     with owned(arguments.out, "an import"):
-        manifest = _import(arguments, mapping)
+        manifest = (import_clips if arguments.clips else _import)(arguments, mapping)
     reasons = "".join(f"; {count:,} rejected: {reason}" for reason, count in manifest["rejected"].items())
     say(f"imported {manifest['accepted']:,} of {manifest['rows']:,} pairs{reasons}")
-    say(f"next: python -m data_recipes.build +recipe=imported out={arguments.out} pairs={manifest['accepted']}")
+    build = "build_clips +recipe=ffp_imported" if arguments.clips else "build +recipe=imported"
+    say(f"next: python -m data_recipes.{build} out={arguments.out} pairs={manifest['accepted']}")
 
 
 def _import(arguments: argparse.Namespace, mapping: ColumnMap) -> dict[str, Any]:

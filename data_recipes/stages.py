@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from data_recipes.clip_rows import CLIPS
 from data_recipes.rows import PAIRS, PROMPTS, REVIEWED, VERDICTS, Row, digest
 from data_recipes.shards import Shards
 
@@ -14,6 +15,7 @@ SCHEMAS = {
     "synthesize": PAIRS,
     "filter": VERDICTS,
     "review": REVIEWED,
+    **dict.fromkeys(("sources", "proposals", "masks", "edits", "verdicts"), CLIPS),
 }
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from data_recipes.import_pairs import FIELDS, PRESETS, imported, main, read_map
+from data_recipes.column_maps import FIELDS, PRESETS, read_map
+from data_recipes.import_pairs import imported, main
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.records import open_records

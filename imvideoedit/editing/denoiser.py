@@ -63,7 +63,9 @@ class Denoiser:
         config, frames = self.config, batch.source_BCFHW.shape[2]
         sigmas = shifted_sigmas(config.steps, self.shift if config.shift is None else config.shift, config.strength)
         windows = windows_of(frames, config, self.group)
-        batches = [self.method.window(batch, window, self.group) for window in windows]
+        # The whole video first, as a window of itself: what a method computes of all of it is computed once.
+        whole = self.method.window(batch, slice(0, frames), self.group)
+        batches = [self.method.window(whole, window, self.group) for window in windows]
         known = self._conditions(batches)
         parts = [
             partial(self._velocity, index, each, known and known[index], _lowest(sigmas, config))

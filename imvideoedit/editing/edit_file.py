@@ -4,6 +4,7 @@ import contextlib
 import json
 import os.path
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from itertools import repeat
@@ -20,6 +21,8 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import parse_json
 from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
+from imvideoedit.editing.first_frame import chosen_editor, wanted
+from imvideoedit.editing.first_frame_editor import FirstFrameEditor
 from imvideoedit.editing.inputs import Sources, from_files, known_inputs
 from imvideoedit.editing.job import Job, side_by_side_path
 from imvideoedit.editing.model_options import ModelOptions
@@ -55,6 +58,10 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
         compile=options.compile,
     )
     pipeline.identity, pipeline.contents = options.identity, options.contents
+    editor = chosen_editor(options.adapters[0][0], options.first_frame_adapter)
+    # Between two edits its parts leave the device to those of the adapter.
+    memory = "model" if options.memory in ("auto", "full") else options.memory
+    pipeline.first_frames = FirstFrameEditor(editor, device=device, memory=memory, attention=options.attention)
     return pipeline
 
 
@@ -77,7 +84,11 @@ def edit_file(
     job.check()
     # Before a frame is read: where a file is replaced meanwhile, the edit counts as that of the old one.
     facts, clip = job.facts(), job.open_clip()
-    pipeline.check_inputs(job.given)
+    editor = pipeline.first_frames
+    made = [] if editor is None else wanted(pipeline.method.inputs, job.given)
+    if editor is not None:
+        editor.check(made, pipeline.title)
+    pipeline.check_inputs([*job.given, *made])
     inputs = from_files(known_inputs(pipeline.method.inputs), job.given, clip)
     prompts = expand(
         job.instruction,
@@ -88,6 +99,10 @@ def edit_file(
         nano=pipeline.backbone.is_nano,
         local_model=job.expand_model,
     )
+    if editor is not None and made:
+        frame_HWC = editor.make(next(iter(clip)), prompts.prompt, job.seed)
+        inputs = {**inputs, **{name: partial(iter, frame_HWC[None]) for name in made}}
+        prompts = replace(prompts, note="; ".join(filter(None, [prompts.note, editor.note])))
     write = partial(_write, pipeline, job, facts, clip, inputs, prompts, progress, on_step, on_frame)
     if not _fits(write):
         lowered = pipeline.placement.lower()

@@ -24,6 +24,8 @@ class ModelOptions:
         adapters: at least one; the sampling config is the first one's.
         loras: of the backbone, under the adapters.
         memory, attention, compile: as in ``EditPipeline.from_pretrained``.
+        first_frame_adapter: makes first frames that the adapters need and that are not given; None for the bundled
+            one, where it is of the same backbone.
     """
 
     adapters: tuple[WeightedFile, ...]
@@ -31,6 +33,7 @@ class ModelOptions:
     memory: str = "auto"
     attention: str = "native"
     compile: bool = False
+    first_frame_adapter: Path | None = None
 
     @functools.cached_property
     def identity(self) -> str:
@@ -52,9 +55,16 @@ class ModelOptions:
             UserError: a file is missing or unreadable.
         """
         try:
-            return self._named(content_hash, content_hash)
+            return self._named(content_hash, content_hash) + self._first_frame()
         except OSError as error:
             raise UserError(f"cannot read {error.filename}: {error.strerror}; check its permissions") from error
+
+    def _first_frame(self) -> str:
+        """The editor of first frames, where one may be at work."""
+        from imvideoedit.editing.first_frame import chosen_editor, needs_first_frame
+
+        editor = chosen_editor(self.adapters[0][0], self.first_frame_adapter)
+        return f" after {content_hash(editor)}" if editor and needs_first_frame(self.adapters[0][0]) else ""
 
     def _named(self, of_adapter: Callable[[Path], str], of_lora: Callable[[Path], str]) -> str:
         """The files' hashes with their weights, to the last digit."""
@@ -87,6 +97,7 @@ def add_model_options(parser: CommandLine) -> None:
     """Add the options that :func:`parse_model_options` reads."""
     add, weighted = parser.add_argument, "FILE[=WEIGHT]"
     add("--adapter", action="append", metavar=weighted, help="trained adapter; repeat to mix; default: bundled (nano)")
+    add("--first-frame-adapter", type=Path, metavar="FILE", help="makes a first frame that is needed and not given")
     add("--lora", action="append", metavar=weighted, help="LoRA of the backbone, such as a few-step distillation")
     add("--memory", choices=("auto", *OFFLOAD_LEVELS), default="auto", help="offload level; auto: the first that fits")
     add("--attention", metavar="KERNEL", default="native", help="flash, _flash_3, sage, xformers, ..., where installed")
@@ -101,8 +112,10 @@ def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
     """
     adapters = tuple(parse_weighted(text) for text in arguments.adapter or [str(ADAPTER)])
     loras = tuple(parse_weighted(text) for text in arguments.lora or ())
-    for option, files in (("adapter", adapters), ("lora", loras)):
+    maker = arguments.first_frame_adapter
+    makers = () if maker is None else ((maker, 1.0),)
+    for option, files in (("adapter", adapters), ("lora", loras), ("first-frame-adapter", makers)):
         for path, _ in files:
             if not os.path.isfile(path):  # unlike pathlib, takes names of any length
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
-    return ModelOptions(adapters, loras, arguments.memory, arguments.attention, arguments.compile)
+    return ModelOptions(adapters, loras, arguments.memory, arguments.attention, arguments.compile, maker)

@@ -60,6 +60,7 @@ class EditPipeline:
         identity, contents: hashes of the adapter's tensors and of all of its files, for edited files' metadata, see
             :class:`imvideoedit.editing.model_options.ModelOptions`.
         title: of the method, for errors, such as ``the adapter my.safetensors``.
+        first_frames: a ``FirstFrameEditor`` for edited files that lack a frame that the method needs, or None.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EditPipeline:
         self.backbone, self.method, self.config = backbone, method, config or SamplingConfig()
         self.placement = placement or Placement(backbone, method, backbone.device, "full")
         self.identity, self.contents, self.title = "", "", f"the method {method.name}"
+        self.first_frames: Any = None
 
     @classmethod
     def from_pretrained(

@@ -188,7 +188,7 @@ class Method(nn.Module, ABC):
         return torch.randn(batch.source_BCFHW.shape, generator=generator, device=where).to(batch.source_BCFHW)
 
     def window(self, batch: EditBatch, frames: slice, group: int) -> EditBatch:
-        """The edit of some of the video's latent frames: source, videos and masks are cut, images stay.
+        """Source, videos and masks cut to some latent frames: first asked for all of them, then for windows of that.
 
         Args:
             group: frames of a latent frame, after the first.

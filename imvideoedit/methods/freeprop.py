@@ -150,8 +150,9 @@ class FreeProp(Method):
     @torch.no_grad()
     def window(self, batch: EditBatch, frames: slice, group: int) -> EditBatch:
         """The first frame is carried on to every window, and the coefficients are those of the whole video."""
-        scales_B2 = self.position_scales(batch.source_BCFHW)
         own = super().window(batch, frames, group)
+        scales_B2 = batch.conditions.get(SCALES)  # of an earlier cut
+        scales_B2 = self.position_scales(batch.source_BCFHW) if scales_B2 is None else scales_B2
         return own if scales_B2 is None else replace(own, conditions={**own.conditions, SCALES: scales_B2})
 
     @torch.no_grad()
