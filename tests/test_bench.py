@@ -227,3 +227,5 @@ def test_the_bundled_adapter_runs_and_both_files_agree(tmp_path, bundled_pipelin
 def test_senseless_numbers_are_refused(bundled_pipeline, tmp_path):
     with pytest.raises(UserError, match="at least 1"):
         run_nano_suite(bundled_pipeline, tmp_path, per_task=0)
+    with pytest.raises(UserError, match="seed is -1"):
+        run_nano_suite(bundled_pipeline, tmp_path, seed=-1)

@@ -35,4 +35,5 @@ def test_held_out_edits_are_ten_tasks_of_test_compositions_and_the_same_each_tim
     assert [e.task for e in edits[::2]] == list(TASKS)
     assert edits == held_out_edits(2)
     assert edits[::2] == held_out_edits(1)
+    assert not set(map(repr, edits)) & set(map(repr, held_out_edits(2, seed=9)))
     assert all(is_held_out(e.source.things[0].color, e.source.things[0].kind) for e in edits)

@@ -8,13 +8,14 @@ from imvideoedit.world.edits import Edit, sample_edit
 from imvideoedit.world.tasks import TASKS
 
 PSNR_CAP = 60.0  # dB; the PSNR of identical videos is infinite, and so would be every mean with one
+HELD_OUT = 2026  # the seed of NanoEdit-Bench
 PSNRS = ("changed_psnr", "kept_psnr", "frame_psnr")
 
 Editor = Callable[[np.ndarray, Edit], np.ndarray]
 """Takes a source video ``[F, H, W, 3]`` uint8 and its edit; returns the edited video of the same shape."""
 
 
-def held_out_edits(per_task: int, seed: int = 2026, tasks: Sequence[str] = TASKS) -> list[Edit]:
+def held_out_edits(per_task: int, seed: int = HELD_OUT, tasks: Sequence[str] = TASKS) -> list[Edit]:
     """``per_task`` test-composition edits of each task, task by task; a prefix of a longer list of the same seed."""
     edits = []
     for task in tasks:

@@ -23,7 +23,7 @@ from imvideoedit.common.files import replacing
 from imvideoedit.common.json_file import write_json
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.evaluation.nano.editors import Text, adapter_editor, ceiling, copy_source, given_inputs
-from imvideoedit.evaluation.nano.exact import Editor, held_out_edits
+from imvideoedit.evaluation.nano.exact import HELD_OUT, Editor, held_out_edits
 from imvideoedit.evaluation.nano.measures import REGIONS, measure
 from imvideoedit.evaluation.nano.scoring import WEIGHTS, overall, parts
 from imvideoedit.evaluation.nano.summary import VideoScores, summarize
@@ -43,6 +43,7 @@ def run_nano_suite(
     frames: Sequence[int] = (17, 49),
     text: Text = "prompt",
     quality: str = "best",
+    seed: int = HELD_OUT,
     **settings: Any,
 ) -> dict[str, Any]:
     """Edit ``per_task`` videos of each task at every length, measure, write the files and print a table per length.
@@ -53,6 +54,7 @@ def run_nano_suite(
     Args:
         text: as in :func:`adapter_editor`.
         quality: see :meth:`SamplingConfig.preset`.
+        seed: of the videos, at least 0; other ones make a copy of the benchmark.
         settings: sampling parameters in place of those of the adapter and the preset.
 
     The adapter gets the exact inputs that its method declares.
@@ -65,14 +67,14 @@ def run_nano_suite(
         UserError: the adapter's backbone is not the nano one, its method needs an input that the nano world has not,
             or a value is out of its range.
     """
-    _check(pipeline, per_task, frames)
+    _check(pipeline, per_task, frames, seed)
     config = pipeline.config.preset(quality).override(**settings)
     editors = {
         "adapter": adapter_editor(pipeline, text, **vars(config)),
         "copy": copy_source,
         "ceiling": ceiling(pipeline.backbone),
     }
-    rows, examples = score_editors(editors, held_out_edits(per_task), frames, shown="adapter")
+    rows, examples = score_editors(editors, held_out_edits(per_task, seed), frames, shown="adapter")
     summaries = {name: summarize([row for row in rows if row["editor"] == name]) for name in editors}
     result = {**summaries["adapter"], "copy": summaries["copy"], "ceiling": summaries["ceiling"]}
     given = given_inputs(pipeline)
@@ -89,13 +91,15 @@ def run_nano_suite(
     return result
 
 
-def _check(pipeline: EditPipeline, per_task: int, frames: Sequence[int]) -> None:
+def _check(pipeline: EditPipeline, per_task: int, frames: Sequence[int], seed: int) -> None:
     if not pipeline.backbone.is_nano:
         raise UserError(
             f"the nano suite needs an adapter of the nano backbone; this one is of {pipeline.backbone.name}"
         )
     if per_task < 1 or not frames or min(frames) < 1:
         raise UserError(f"per_task and suite.frames must be at least 1; got {per_task} and {list(frames)}")
+    if seed < 0:
+        raise UserError(f"suite.seed is {seed}; it must be at least 0")
 
 
 def score_editors(
