@@ -25,17 +25,17 @@ MAKER, DATE, CAMERA, PLACE = 0x010F, 0x0132, 0x8769, 0x8825
 EXPOSED, LENS, MAKER_NOTE, WIDTH, LATITUDE = 0x829A, 0xA434, 0x927C, 0xA002, 2
 
 
-def photo(path: Path, **options) -> Path:
+def photo(path: Path) -> Path:
     exif = Image.Exif()
     exif[0x0112], exif[MAKER], exif[DATE] = 6, "Angstrom", "2024:01:02 03:04:05"
     exif[CAMERA] = {EXPOSED: 0.004, LENS: "50 mm", MAKER_NOTE: b"x" * 99, WIDTH: 48}
     exif[PLACE] = {1: "N", LATITUDE: (48.0, 8.0, 1.5)}
-    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(path, exif=exif, **options)
+    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(path, exif=exif.tobytes())
     return path
 
 
 @pytest.mark.parametrize("read", [".jpg", ".png", ".webp", ".tif"])
-@pytest.mark.parametrize("written", [".jpg", ".png", ".webp", ".tiff"])
+@pytest.mark.parametrize("written", [".jpg", ".png", ".webp"])
 def test_a_photo_keeps_its_origin_and_nothing_of_its_old_pixels(tmp_path, read, written):
     output = tmp_path / f"b{written}"
     assert notes(photo(tmp_path / f"a{read}"), output) == []
@@ -49,8 +49,9 @@ def test_a_photo_keeps_its_origin_and_nothing_of_its_old_pixels(tmp_path, read, 
     assert read_metadata(output) == {"imvideoedit": "it"}
 
 
-def test_a_video_of_a_photo_does_not_say_its_origin_which_is_named(tmp_path):
-    output = tmp_path / "b.mp4"
+@pytest.mark.parametrize("name", ["b.mp4", "b.tiff"])
+def test_what_cannot_say_a_photos_origin_names_it(tmp_path, name):
+    output = tmp_path / name
     assert notes(photo(tmp_path / "a.jpg"), output) == [
         f"{output} does not keep of the source: EXIF (camera, date, place)"
     ]

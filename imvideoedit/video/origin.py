@@ -26,9 +26,10 @@ def tells_origin(path: Path) -> bool:
         return not (_TELLING | {_CAMERA, _PLACE}).isdisjoint(exif_of(image))
 
 
-def origin_of(path: Path) -> Image.Exif | None:
-    """What of an image's EXIF another picture can have; None where it says nothing, is damaged, or too much."""
-    if not tells_origin(path):
+def origin_of(path: Path, output: Path) -> Image.Exif | None:
+    """What of an image's EXIF the picture ``output`` can have; None where it says nothing, is damaged, or too much."""
+    # Pillow writes no tables into a TIFF that libtiff compresses.
+    if output.suffix.lower() in (".tif", ".tiff") or not tells_origin(path):
         return None
     try:
         with open_picture(path) as image:

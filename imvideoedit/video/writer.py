@@ -110,7 +110,8 @@ class VideoWriter:
         target = stack.enter_context(replacing(self.path))
         target.touch()  # fails now where the folder cannot be written to
         if codec == STILL:
-            self._origin = origin_of(self._source) if self._source is not None and not self._spec.carries else None
+            if self._source is not None and not self._spec.carries:
+                self._origin = origin_of(self._source, self.path)
             return StillFile(target, self._spec.metadata, self._origin)
         return Muxer(target, self._spec, stack)
 
