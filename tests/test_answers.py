@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from imvideoedit.clients.answers import AnswerCache, Question, Unanswered, fitting_json
+from imvideoedit.clients.answers import AnswerCache, Question, Refused, Unanswered, fitting_json
 from imvideoedit.common.errors import UserError
 from tests.processes import command_environment
 
@@ -108,8 +109,34 @@ def test_nothing_that_is_read_is_unpickled(tmp_path):
     cache = AnswerCache(tmp_path)
     cache.write("a", ANSWER)
     with contextlib.closing(sqlite3.connect(tmp_path / "answers.sqlite")) as connection, connection:
-        connection.execute("UPDATE answers SET answer = ?", [pickle.dumps(Trap())])
+        connection.execute("UPDATE checked SET answer = ?", [pickle.dumps(Trap())])
     assert cache.read("a", Verdict) is None and not (tmp_path / "run").exists()
+
+
+def test_a_bit_that_flipped_in_an_answer_or_a_refusal_is_not_believed(tmp_path):
+    cache, path = AnswerCache(tmp_path), tmp_path / "answers.sqlite"
+    cache.write("a", ANSWER)
+    cache.write("b", None, "I do not judge this")
+    whole = path.read_bytes()
+    for text, key in ((ANSWER.encode(), "a"), (b"I do not judge this", "b")):
+        (place,) = (each.start() for each in re.finditer(re.escape(text), whole))
+        for bit in range(8 * len(text)):
+            flipped = bytearray(whole)
+            flipped[place + bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            assert cache.read(key, Verdict) is None
+    path.write_bytes(whole)
+    assert cache.read("a", Verdict) == ANSWER
+
+
+def test_answers_of_before_there_were_checksums_are_read(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "answers.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE answers (key PRIMARY KEY, answer, refusal)")
+        connection.execute("INSERT INTO answers VALUES ('a', ?, NULL), ('b', NULL, 'no')", [ANSWER])
+    cache = AnswerCache(tmp_path)
+    assert cache.read("a", Verdict) == ANSWER
+    with pytest.raises(Refused, match="no"):
+        cache.read("b", Verdict)
 
 
 def test_what_makes_a_question_another_one():

@@ -195,7 +195,7 @@ def test_a_damaged_answer_on_disk_is_asked_for_again(server, settings):
     path = settings().cache / "answers.sqlite"
     for value in ("{}", "", 1, None, b"\xff"):
         with contextlib.closing(sqlite3.connect(path)) as cache, cache:
-            cache.execute("UPDATE answers SET answer = ?", [value])
+            cache.execute("UPDATE checked SET answer = ?", [value])
         assert endpoint(settings()).ask(order("damaged", "ok"), Verdict) == Verdict(**GOOD)
     for content in (b"", b"no database", path.read_bytes()[:-3000]):
         path.write_bytes(content)

@@ -179,7 +179,9 @@ def test_a_local_model_is_asked_once_and_its_babble_is_not_used(settings, tmp_pa
     expansion = Expansion("A red box on sand.", "A blue box on sand.", "local")
     assert expand("snow", FRAMES, "local", None, settings, speaks, "cpu") == expansion
     with contextlib.closing(sqlite3.connect(settings.cache / "answers.sqlite")) as cache, cache:
-        assert cache.execute("UPDATE answers SET answer = replace(answer, 'blue', 'green')").rowcount == 1
+        changed = "SELECT key, replace(answer, 'blue', 'green'), refusal FROM checked"
+        assert cache.execute(f"INSERT INTO answers {changed}").rowcount == 1
+        cache.execute("DELETE FROM checked")
     assert "green" in expand("snow", FRAMES, "local", None, settings, speaks, "cpu").prompt, "asked again"
     local_model(tmp_path / "speaks", says=json.dumps(ANSWER))
     assert expand("snow", FRAMES, "local", None, settings, speaks, "cpu") == expansion, "taken for the model before"

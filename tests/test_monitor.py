@@ -27,10 +27,20 @@ def test_rows_survive_an_interruption_and_later_ones_come_once(tmp_path):
     for step in range(5):
         first.log_metrics({"a": step}, step)
     resumed = logger(tmp_path)
-    resumed.begin(3)
+    resumed.begin(3, {"epoch": 0, "a": 99.0})
     for step in range(3, 7):
         resumed.log_metrics({"a": 10 * step, "b": 1}, step)
     assert rows(tmp_path) == [(0, "0"), (1, "1"), (2, "2"), (3, "30"), (4, "40"), (5, "50"), (6, "60")]
+
+
+def test_the_row_that_a_checkpoint_holds_is_added_where_the_file_lacks_it(tmp_path):
+    first = logger(tmp_path)
+    first.log_metrics({"a": 0, "epoch": 0}, 0)
+    first.log_metrics({"validated": 7, "epoch": 0}, 1)
+    resumed = logger(tmp_path)
+    resumed.begin(2, {"epoch": 0, "a": 1})
+    resumed.log_metrics({"a": 2, "epoch": 0}, 2)
+    assert rows(tmp_path) == [(0, "0"), (1, ""), (1, "1"), (2, "2")]
 
 
 def trained(losses: list[float], ids: list[str]):

@@ -1,4 +1,4 @@
-"""What a photo's EXIF says of its origin is not in an edit, and that is said."""
+"""What a photo's EXIF says of its origin is in an edit that can hold it; where it is not, that is said."""
 
 import warnings
 from pathlib import Path
@@ -8,28 +8,65 @@ import pytest
 from PIL import Image
 
 from imvideoedit.common.errors import Note
-from imvideoedit.video.reader import Clip, VideoWriter
+from imvideoedit.video.reader import Clip, VideoWriter, read_metadata
 
 
 def notes(source: Path, output: Path) -> list[str]:
     clip = Clip(source)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with VideoWriter(output, clip.info, source=source) as writer:
+        with VideoWriter(output, clip.info, source=source, metadata={"imvideoedit": "it"}) as writer:
             for frame_HWC in clip:
                 writer.add(frame_HWC)
     return [str(each.message) for each in caught if each.category is Note]
 
 
-@pytest.mark.parametrize(("suffix", "tag"), [(".jpg", 0x010F), (".png", 0x8298), (".webp", 0x0132), (".tif", 0x013B)])
-def test_a_photo_that_says_its_origin_loses_it_with_one_note(tmp_path, suffix, tag):
+MAKER, DATE, CAMERA, PLACE = 0x010F, 0x0132, 0x8769, 0x8825
+EXPOSED, LENS, MAKER_NOTE, WIDTH, LATITUDE = 0x829A, 0xA434, 0x927C, 0xA002, 2
+
+
+def photo(path: Path) -> Path:
     exif = Image.Exif()
-    exif[tag] = "2024:01:02 03:04:05"
-    source = tmp_path / f"a{suffix}"
-    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(source, exif=exif)
-    assert notes(source, tmp_path / f"b{suffix}") == [
-        f"{tmp_path / f'b{suffix}'} does not keep of the source: EXIF (camera, date, place)"
+    exif[0x0112], exif[MAKER], exif[DATE] = 6, "Angstrom", "2024:01:02 03:04:05"
+    exif[CAMERA] = {EXPOSED: 0.004, LENS: "50 mm", MAKER_NOTE: b"x" * 99, WIDTH: 48}
+    exif[PLACE] = {1: "N", LATITUDE: (48.0, 8.0, 1.5)}
+    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(path, exif=exif.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("read", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("written", [".jpg", ".png", ".webp"])
+def test_a_photo_keeps_its_origin_and_nothing_of_its_old_pixels(tmp_path, read, written):
+    output = tmp_path / f"b{written}"
+    assert notes(photo(tmp_path / f"a{read}"), output) == []
+    with Image.open(output) as image:
+        exif = image.getexif()
+        assert image.size == (32, 48) and exif.get(0x0112, 1) == 1
+        assert (exif[MAKER], exif[DATE]) == ("Angstrom", "2024:01:02 03:04:05")
+        camera, place = exif.get_ifd(CAMERA), exif.get_ifd(PLACE)
+    assert camera[EXPOSED] == pytest.approx(0.004) and camera[LENS] == "50 mm" and place[LATITUDE] == (48.0, 8.0, 1.5)
+    assert not {MAKER_NOTE, WIDTH} & camera.keys()
+    assert read_metadata(output) == {"imvideoedit": "it"}
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.tiff"])
+def test_what_cannot_say_a_photos_origin_names_it(tmp_path, name):
+    output = tmp_path / name
+    assert notes(photo(tmp_path / "a.jpg"), output) == [
+        f"{output} does not keep of the source: EXIF (camera, date, place)"
     ]
+
+
+def test_tables_that_no_reader_takes_or_that_are_too_long_are_named(tmp_path):
+    data = photo(tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "damaged.jpg").write_bytes(data.replace(b"\x82\x9a\x00\x05", b"\x82\x9a\x00\x63"))
+    exif = Image.Exif()
+    exif[CAMERA] = {0x9286: b"x" * 40_000}
+    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(tmp_path / "long.jpg", exif=exif)
+    for name in ("damaged.jpg", "long.jpg"):
+        told = notes(tmp_path / name, tmp_path / "b.jpg")
+        assert told == [] if name == "damaged.jpg" else "EXIF" in told[0]
+        assert Image.open(tmp_path / "b.jpg").size in ((32, 48), (48, 32))
 
 
 def test_an_orientation_alone_is_applied_and_nothing_is_lost(tmp_path):

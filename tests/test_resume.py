@@ -100,6 +100,12 @@ def validation_losses(folder: Path) -> list[float]:
         return [float(row["validation/loss"]) for row in csv.DictReader(file) if row.get("validation/loss")]
 
 
+def logged(folder: Path) -> list[tuple[str, bool]]:
+    """The step of each row, and whether it is of a validation."""
+    with (folder / "runs/tiny/csv/metrics.csv").open() as file:
+        return [(row["step"], bool(row.get("validation/loss"))) for row in csv.DictReader(file)]
+
+
 def latest_step(folder: Path) -> int:
     checksums = sorted((folder / "runs/tiny/checkpoints").glob("step-*.json"))
     return int(checksums[-1].stem.split("-")[1]) if checksums else 0
@@ -128,6 +134,14 @@ def test_sigterm_saves_and_ends_well_and_a_damaged_checkpoint_is_passed_over(uni
     assert f"warning: checkpoint runs/tiny/checkpoints/{newest.name} is damaged" in run.said("out")
     adapters = [folder / "runs/tiny/adapter.safetensors" for folder in (tmp_path, uninterrupted(1))]
     assert adapter_hash(adapters[0]) == adapter_hash(adapters[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_row_of_the_log_is_lost(uninterrupted, wan_folder, tmp_path, number):
+    stopped_after_three_steps(tmp_path, wan_folder, number)
+    assert Run(tmp_path, overrides(wan_folder, "callbacks.checkpoint.every_n_steps=1")).wait() == [0]
+    assert logged(tmp_path) == logged(uninterrupted(1))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from pydantic import BaseModel, ValidationError
 
 from imvideoedit.common.errors import UserError
@@ -79,10 +80,15 @@ def fitting_json(text: str, schema: type[BaseModel]) -> str:
     raise Unanswered(f"the answer does not fit {schema.__name__} ({problem})")
 
 
+# Before there were checksums, answers were kept in the first one.
+_TABLES = ("answers (key PRIMARY KEY, answer, refusal)", "checked (key PRIMARY KEY, answer, refusal, checksum)")
+
+
 class AnswerCache:
     """Answers and refusals in an SQLite file that several threads and processes may use at once.
 
-    A damaged file is renamed and a new one begun. Not diskcache: it unpickles whatever its file says is a pickle.
+    A damaged file is renamed and a new one begun; an entry that is not as it was written is asked for again. Not
+    diskcache: it unpickles whatever its file says is a pickle.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,7 +103,12 @@ class AnswerCache:
         """
         if not self._path.exists():
             return None
-        for answer, refusal in self._execute("SELECT answer, refusal FROM answers WHERE key = ?", key):
+        found = self._execute("SELECT answer, refusal, checksum FROM checked WHERE key = ?", key)
+        for answer, refusal, checksum in found:
+            if checksum != _checksum(key, answer, refusal):
+                logging.getLogger(__name__).warning("%s holds a damaged answer, which is asked for again", self._path)
+                return None
+        for answer, refusal, *_ in found or self._execute("SELECT answer, refusal FROM answers WHERE key = ?", key):
             if refusal:
                 raise Refused(refusal)
             with contextlib.suppress(ValidationError):
@@ -107,22 +118,28 @@ class AnswerCache:
 
     def write(self, key: str, answer: str | None, refusal: str | None = None) -> None:
         """Store an answer's JSON, or the model's refusal."""
-        self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", key, answer, refusal)
+        checksum = _checksum(key, answer, refusal)
+        self._execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", key, answer, refusal, checksum)
 
-    def _execute(self, statement: str, *values: str | None) -> list[tuple[str, str]]:
+    def _execute(self, statement: str, *values: str | None) -> list[tuple[str, ...]]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # A connection for each statement: it is quick next to a question, and works after a fork and in threads.
             with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as connection, connection:
                 connection.text_factory = lambda data: data.decode(errors="replace")
-                connection.execute("CREATE TABLE IF NOT EXISTS answers (key PRIMARY KEY, answer, refusal)")
+                for table in _TABLES:
+                    connection.execute(f"CREATE TABLE IF NOT EXISTS {table}")
                 return connection.execute(statement, values).fetchall()
         except (sqlite3.OperationalError, FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(f"cannot use the cache {self._path} ({error}); set IMVIDEOEDIT_CACHE") from error
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of damaged names in its schema
             damaged = self._path.with_suffix(".damaged")
             logging.getLogger(__name__).warning(
                 "%s is damaged (%s); it is now %s and answers are asked for again", self._path, error, damaged.name
             )
             self._path.replace(damaged)
             return self._execute(statement, *values)
+
+
+def _checksum(*values: object) -> str:
+    return xxhash.xxh3_64_hexdigest(repr(values).encode(errors="backslashreplace"))

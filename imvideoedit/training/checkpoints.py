@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing, sync
 from imvideoedit.common.json_file import read_checked, write_checked
+from imvideoedit.training.loggers import KeptCSVLogger
 from imvideoedit.training.randomness import random_states, restore_random_states
 from imvideoedit.training.stopping import StopRequest, TrainingStopped
 
@@ -44,13 +45,16 @@ class Checkpoints(Checkpoint):
         self.folder, self.every_n_steps, self.keep = Path(folder), every_n_steps, keep
         self.stop = StopRequest()
         self._step = self._saved = -1
+        self._stopping = False
         self._random: list[dict[str, Any]] = []
+        self._row: dict[str, Any] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["random"] = random_states()
+        checkpoint["row"] = _row(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._random = checkpoint["random"]
+        self._random, self._row = checkpoint["random"], checkpoint.get("row", {})
         progress = checkpoint["loops"]["fit_loop"]
         batches, epochs = progress["epoch_loop.batch_progress"], progress["epoch_progress"]
         # Lightning counts the batches of one process; with another number of them the epoch would end early or late.
@@ -68,16 +72,21 @@ class Checkpoints(Checkpoint):
         restore_random_states(self._random)
         self._step = trainer.global_step
         self._saved = trainer.global_step if trainer.ckpt_path else -1
+        for logger in trainer.loggers:
+            if isinstance(logger, KeptCSVLogger):
+                logger.begin(trainer.global_step, self._row)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._stopping:  # not before the row of the step is logged, and the validation that is due
+            raise TrainingStopped(self._step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.global_step == self._step:  # within an accumulation
             return
         self._step = trainer.global_step
-        stop = trainer.strategy.reduce_boolean_decision(self.stop.received, all=False)
-        if stop or self._step % self.every_n_steps == 0:
+        self._stopping = trainer.strategy.reduce_boolean_decision(self.stop.received, all=False)
+        if self._stopping or self._step % self.every_n_steps == 0:
             self._save(trainer)
-        if stop:
-            raise TrainingStopped(self._step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._saved != trainer.global_step:
@@ -119,6 +128,14 @@ class Checkpoints(Checkpoint):
             f"the checkpoint of step {step} cannot be written to {self.folder} ({free / 2**30:.1f} GiB free): "
             f"{str(error).splitlines()[0]}; free some space and run the same command again, which {start}"
         )
+
+
+def _row(trainer: Trainer) -> dict[str, Any]:
+    """What is to be logged of the current step: after its checkpoint, and a run that goes on from that skips it."""
+    connector = trainer._logger_connector
+    if trainer._results is None or not connector.should_update_logs:
+        return {}
+    return {"epoch": trainer.current_epoch, **{name: float(value) for name, value in connector.metrics["log"].items()}}
 
 
 def latest(folder: Path | str) -> tuple[Path, dict[str, Any]] | None:

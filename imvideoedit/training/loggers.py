@@ -2,6 +2,7 @@
 
 import csv
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ class KeptWriter(ExperimentWriter):
         """Drop rows of that step and later ones: they will be repeated."""
         self.rows = [row for row in self.rows if int(row["step"]) < step]
 
+    def complete(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add the row of a step, where there are values and none of them is in the file."""
+        names = values.keys() - {"epoch"}  # which rows of validations have, too
+        if names and not any(int(row["step"]) == step and any(map(row.get, names)) for row in self.rows):
+            self.log_metrics(dict(values), step)
+
     def save(self) -> None:
         """Replace the file by all rows."""
         if not self.metrics:
@@ -53,10 +60,15 @@ class KeptCSVLogger(CSVLogger):
             self._experiment = KeptWriter(log_dir=self.log_dir)
         return super().experiment
 
-    def begin(self, step: int) -> None:
-        """Drop rows of this optimizer step and later ones, which an interruption left."""
+    def begin(self, step: int, last: Mapping[str, Any]) -> None:
+        """Drop rows of this optimizer step and later ones, which an interruption left.
+
+        Args:
+            last: values of the step before, which it may have kept from the file.
+        """
         if _logs():
             self.experiment.forget(step)
+            self.experiment.complete(step - 1, last)
 
 
 def _logs() -> bool:

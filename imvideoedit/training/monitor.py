@@ -14,7 +14,6 @@ from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.averaging import full_tensor
 from imvideoedit.training.checkpoints import Checkpoints
 from imvideoedit.training.flops import peak_flops, useful_flops
-from imvideoedit.training.loggers import KeptCSVLogger
 
 NEAR_0, NEAR_1 = 0.05, 0.95  # a gate below or above counts as near 0 or 1
 MEAN_DECAY = 0.98  # of the running mean of the loss
@@ -55,9 +54,6 @@ class TrainingMonitor(Callback):
         self.mean, self.steps = state_dict["mean"], state_dict["steps"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, KeptCSVLogger):
-                logger.begin(trainer.global_step)
         self._began = self._ended = time.monotonic()
         self._last_step = trainer.global_step
 

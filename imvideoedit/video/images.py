@@ -17,8 +17,6 @@ ImageSource = Image.Image | Path | str | bytes
 
 _ORIENTATION_TAG = 0x0112
 _TURNED_ORIENTATIONS = {5, 6, 7, 8}
-# Maker, model, date, artist, copyright, and the tables of the camera's settings and of the place.
-_TELLING = {0x010F, 0x0110, 0x0132, 0x013B, 0x8298, 0x8769, 0x8825}
 OPAQUE = 255
 
 
@@ -62,7 +60,7 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
     opened = _open(image, name)
     try:
         check_single(opened, name)
-        orientation = _exif(opened).get(_ORIENTATION_TAG, 1)
+        orientation = exif_of(opened).get(_ORIENTATION_TAG, 1)
     except UserError:
         raise
     except Exception as error:  # as in load_rgb
@@ -71,7 +69,7 @@ def image_size(image: ImageSource, name: str | None = None) -> tuple[int, int]:
     return (width, height) if orientation in _TURNED_ORIENTATIONS else (height, width)
 
 
-def _exif(opened: Image.Image) -> Image.Exif:
+def exif_of(opened: Image.Image) -> Image.Exif:
     """Without decoding the pixels, as a PNG's own ``getexif`` does since metadata may follow them."""
     if isinstance(opened, PngImageFile) and opened.fp is not None and not _has_metadata_after_pixels(opened):
         return Image.Image.getexif(opened)
@@ -120,14 +118,6 @@ def has_alpha(image: ImageSource, name: str | None = None) -> bool:
         return opened.has_transparency_data and opened.convert("RGBA").getchannel("A").getextrema()[0] != OPAQUE
     except Exception as error:  # as in load_rgb
         raise UserError(f"cannot decode {name}: {error}; replace the image") from error
-
-
-def tells_origin(path: Path) -> bool:
-    """Whether an image's EXIF says its camera, date, place or author."""
-    if is_heic(path):
-        return False
-    with open_picture(path) as image:
-        return not _TELLING.isdisjoint(_exif(image))
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -55,12 +55,12 @@ class PngFolder:
         """Nothing is buffered."""
 
 
-def save_png(path: Path, frame_HWC: np.ndarray, texts: dict[str, str]) -> None:
-    """Write a uint8 ``[H, W, 3]`` frame with texts."""
+def save_png(path: Path, frame_HWC: np.ndarray, texts: dict[str, str], exif: Image.Exif | None = None) -> None:
+    """Write a uint8 ``[H, W, 3]`` frame with texts and EXIF."""
     info = PngInfo()
     for key, text in texts.items():
         info.add_itxt(key, text)
-    write_picture(Image.fromarray(frame_HWC), path, "PNG", pnginfo=info)
+    write_picture(Image.fromarray(frame_HWC), path, "PNG", pnginfo=info, **({"exif": exif} if exif else {}))
 
 
 def write_picture(image: Image.Image, path: Path, name: str, **options: Any) -> None:

@@ -17,10 +17,11 @@ import numpy as np
 from imvideoedit.video.animations import AnimationSource, needs_pillow
 from imvideoedit.video.colour import check_colours, frame_format
 from imvideoedit.video.containers import decoded, opened, video_stream
-from imvideoedit.video.images import has_alpha, load_rgb, tells_origin
+from imvideoedit.video.images import has_alpha, load_rgb
 from imvideoedit.video.info import VideoInfo
 from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.listing import decoded_from, list_frames
+from imvideoedit.video.origin import tells_origin
 from imvideoedit.video.pngs import png_texts
 from imvideoedit.video.stills import names_still, still_texts
 from imvideoedit.video.timing import Timing, rate

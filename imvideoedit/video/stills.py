@@ -65,10 +65,11 @@ class StillFile:
     Args:
         target: the file to write, with the suffix of its format.
         metadata: texts for :func:`still_texts`.
+        exif: what else the picture is to say; nothing if None.
     """
 
-    def __init__(self, target: Path, metadata: dict[str, str]) -> None:
-        self._target, self._metadata = target, metadata
+    def __init__(self, target: Path, metadata: dict[str, str], exif: Image.Exif | None = None) -> None:
+        self._target, self._metadata, self._exif = target, metadata, exif or Image.Exif()
 
     def add(self, frame_HWC: np.ndarray) -> None:
         """Write the picture, uint8 ``[H, W, 3]``.
@@ -78,10 +79,10 @@ class StillFile:
         """
         kept = STILLS[self._target.suffix.lower()]
         if kept.name == "PNG":
-            save_png(self._target, frame_HWC, self._metadata)
+            save_png(self._target, frame_HWC, self._metadata, self._exif)
             return
         check_still(self._target, 1, frame_HWC.shape[:2])
-        exif = Image.Exif()
+        exif = self._exif
         if self._metadata:
             exif[_DESCRIPTION] = json.dumps(self._metadata)
         try:

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
@@ -16,6 +18,7 @@ from imvideoedit.video.encoder import KINDS, STILL, choose_codec
 from imvideoedit.video.info import VideoInfo
 from imvideoedit.video.kinds import kind_of
 from imvideoedit.video.muxer import Muxer, OutputSpec
+from imvideoedit.video.origin import origin_of
 from imvideoedit.video.pngs import PngFolder, new_folder
 from imvideoedit.video.stills import StillFile, check_still
 from imvideoedit.video.timing import rate
@@ -36,7 +39,8 @@ class VideoWriter:
         sound: a file whose sound is copied, packet for packet where the format takes the codec, else as AAC, in .webm
             as Opus. Of a range only the sound during it, to the packet; with ``like``, the file that it describes.
         source: the file that ``like`` describes, instead of ``sound``: besides its sound, its subtitles, chapters,
-            texts and tracks' names are kept where the format holds them; what is lost is a ``Note``.
+            texts and tracks' names, and of a photo camera, date, author and place, are kept where the format holds
+            them; what is lost is a ``Note``.
         metadata: texts for ``read_metadata``.
         codec: ``h264``, ``h265``, ``av1``, ``lossless`` or ``png``; by the name if None.
         crf: quality in the codec's own scale, 0 the best; the codec's usual one if None. Not for lossless and png.
@@ -83,6 +87,7 @@ class VideoWriter:
         )
         _check(self.path, self._spec)
         self._shape: tuple[int, ...] | None = None
+        self._origin: Image.Exif | None = None
 
     def __enter__(self) -> "VideoWriter":
         self._stack = stack = contextlib.ExitStack()
@@ -90,7 +95,8 @@ class VideoWriter:
             failing.push(stack)
             self._sink = self._open_sink(stack)
             if self._source is not None and self._like is not None and not self._is_named_by_muxer():
-                name_losses(self.path, self._like, None, set(), set())
+                lost = self._like if self._origin is None else replace(self._like, exif=False)
+                name_losses(self.path, lost, None, set(), set())
             failing.pop_all()
         return self
 
@@ -104,7 +110,9 @@ class VideoWriter:
         target = stack.enter_context(replacing(self.path))
         target.touch()  # fails now where the folder cannot be written to
         if codec == STILL:
-            return StillFile(target, self._spec.metadata)
+            if self._source is not None and not self._spec.carries:
+                self._origin = origin_of(self._source, self.path)
+            return StillFile(target, self._spec.metadata, self._origin)
         return Muxer(target, self._spec, stack)
 
     def add(self, frame_HWC: np.ndarray) -> None:

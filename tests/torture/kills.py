@@ -121,7 +121,7 @@ class Attack:
     def _one(self, folder: Path, kind: str = "writes", at: int = 0) -> bool:
         """Start it; returns whether it was killed."""
         out, what = folder / "out", f"after {kind} {at}"
-        before, step = self._kept(out), _step(out)
+        before, step, starts = self._kept(out), _step(out), len(_starts(out))
         said, told = _start(self._victim, folder, kind=kind, at=at, number=int(self._number), torn=self._torn)
         if "Traceback" in said:
             self._row.failed.append(f"{what}: a traceback: {said.strip().splitlines()[-1]}")
@@ -129,8 +129,8 @@ class Attack:
         self._row.lost += [
             f"{what}: {name} was made again or is gone" for name in before if before[name] != after.get(name)
         ]
-        begun = _starts(out)
-        if begun and at and step and begun[-1] < step:
+        begun = _starts(out)[starts:]  # none where it was killed before
+        if begun and begun[-1] < step:
             self._row.lost.append(f"{what}: step {step} was saved, but it began at {begun[-1]}")
         if told == "killed":
             self._row.tried += 1

@@ -1,7 +1,6 @@
 """Twenty users of the editing page at a time, each with a video of another shape, through its HTTP interface."""
 
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -36,9 +35,9 @@ def run(scale: float, planted: bool) -> Iterator[Row]:
         files = Path(name) / "files"
         files.mkdir()
         (Path(name) / "server").mkdir()
-        command = [sys.executable, "-m", "tests.torture.page_server", *["planted"] * planted]
+        command = ["tests.torture.page_server", *["planted"] * planted, "--port", "0", "--device", "cpu"]
         try:
-            with serving([*command, "--port", "0", "--device", "cpu"], Path(name) / "server") as address:
+            with serving(Path(name) / "server", *command, forked=False) as address:
                 people = [User(address, files, number) for number in range(crowd)]
                 _all_at_once(people, row)
                 _for_a_while(people[:users], lasting, SECONDS * scale, Path(name) / "server")

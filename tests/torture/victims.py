@@ -51,7 +51,7 @@ class Victim:
 def clip(path: Path, seed: int) -> Path:
     """A short video of the nano world."""
     source_FHWC = sample_pair(seed, 0)[0].render(5, (32, 32))[0]
-    write_video(path, source_FHWC, fps=8, codec="h264")
+    write_video(path, source_FHWC, fps=8, codec="lossless")
     return path
 
 
@@ -95,7 +95,18 @@ def _encoded(out: Path) -> Any:
     return files(out / "encoded"), adapter_hash(out / "adapter.safetensors")
 
 
-EDIT = ("snow", "--quality", "draft", "--device", "cpu", "--side-by-side", "--output", "out/edited.mp4")
+EDIT = (
+    "snow",
+    "--quality",
+    "draft",
+    "--device",
+    "cpu",
+    "--side-by-side",
+    "--codec",
+    "lossless",
+    "--output",
+    "out/edited.mp4",
+)
 VICTIMS = (
     Victim(
         "edit", "imvideoedit.edit", ("0.mp4", *EDIT), lambda folder: (clip(folder / "0.mp4", 0), _out(folder)), _media
@@ -103,7 +114,7 @@ VICTIMS = (
     Victim(
         "batch of edits",
         "imvideoedit.edit",
-        ("jobs.jsonl", "--quality", "draft", "--device", "cpu", "--output", "out"),
+        ("jobs.jsonl", "--quality", "draft", "--device", "cpu", "--codec", "lossless", "--output", "out"),
         _batch,
         _media,
         ("*.mp4",),
