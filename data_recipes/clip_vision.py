@@ -18,14 +18,15 @@ def _loaded(kind: Any, name: str, setting: str, **how: Any) -> Any:
     try:
         return kind(name, **how)
     except Exception as error:  # from the hub, the file system or a library
-        raise UserError(f"the model {name} cannot be loaded ({error}); check {setting} and the network") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"the model {name} cannot be loaded ({why}); check {setting} and the network") from error
 
 
 @dataclass
 class GroundedMasks(Masker):
     """The object's box in the first frame by a detector that takes words, followed through the clip by SAM 2.
 
-    Not run here with real weights: neither model can be had without a network.
+    SAM 2 in transformers needs torchvision. Neither model was run here.
     """
 
     detector: str = "IDEA-Research/grounding-dino-base"
@@ -79,7 +80,7 @@ class GroundedMasks(Masker):
                 self.detector,
                 "masker.detector",
             )
-            processor = _loaded(Sam2VideoProcessor.from_pretrained, self.tracker, "masker.tracker")
+            processor = _loaded(lambda name: Sam2VideoProcessor.from_pretrained(name), self.tracker, "masker.tracker")
             tracker = _loaded(Sam2VideoModel.from_pretrained, self.tracker, "masker.tracker", use_safetensors=True)
             self._models = detect, processor, tracker.eval().to(where(self.device))
         return self._models

@@ -16,6 +16,7 @@ from data_recipes.clip_models import ClipPainter, Depth, Masker, VacePainter
 from data_recipes.clip_regions import control_of, region_of
 from data_recipes.clip_rows import read_clip, read_clip_mask
 from data_recipes.clip_texts import Proposal
+from data_recipes.clip_vision import DepthMaps, GroundedMasks
 from data_recipes.filtering import Judge, Judgement
 from data_recipes.import_pairs import main as import_pairs
 from data_recipes.models import Model
@@ -277,3 +278,18 @@ def test_wrong_settings_are_one_line(folder, tmp_path, settings, words):
 def test_a_style_without_depth_ends_the_run(folder, tmp_path):
     with pytest.raises(UserError, match="needs edits.depth"):
         run(tmp_path / "out", folder, **{"edits.depth": None})
+
+
+def test_models_that_cannot_be_loaded_are_one_line(tmp_path):
+    video = clip_of(5)
+    for make, words in (
+        (lambda: GroundedMasks(detector=str(tmp_path), device="cpu").masks(video, "ball"), "check masker.detector"),
+        (lambda: DepthMaps(model=str(tmp_path), device="cpu").depth(video), "check depth.model"),
+        (
+            lambda: VacePainter(str(tmp_path), device="cpu").paint(video, video[..., 0], "a", 0),
+            "check painter.pipeline",
+        ),
+    ):
+        with pytest.raises(UserError, match=words) as raised:
+            make()
+        assert "\n" not in str(raised.value)
