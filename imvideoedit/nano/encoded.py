@@ -141,7 +141,7 @@ def encoded_pairs(
 
     def render(chunks: Sequence[list[str]]) -> Iterator[tuple[list[str], list[Rendered]]]:
         asked = [[places[key] for key in chunk] for chunk in chunks]
-        return zip(chunks, rendered(pairs, asked, process.world_size), strict=True)
+        return zip(chunks, rendered(pairs, asked, backbone.pixel_multiple, process.world_size), strict=True)
 
     def encode(chunk: tuple[list[str], list[Rendered]]) -> Mapping[str, Entry]:
         return dict(zip(chunk[0], _encode(backbone, pairs, chunk[1]), strict=True))

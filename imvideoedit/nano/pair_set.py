@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset
 from imvideoedit.nano.inputs import Example, Exposed, Preparation
 from imvideoedit.nano.mix import PairMix, sample_pair
 from imvideoedit.nano.readouts import label_tokens
-from imvideoedit.nano.scene_batches import TOKEN
 from imvideoedit.world.edits import Edit
 
 PROBED = 8  # pairs whose pixels and texts identify the state of the renderer and the grammar
@@ -79,14 +78,18 @@ class PairSet:
         edit, text = self.pair(index)
         return self.preparation.exposed(edit, text, self.frames, self.size, (self.seed, index, variant))
 
-    def labels(self, index: int, example: Example | Exposed) -> Tensor | None:
-        """What each token of the target shows (see ``label_tokens``); None of films and of changed targets."""
+    def labels(self, index: int, example: Example | Exposed, token: int) -> Tensor | None:
+        """What each token of the target shows (see ``label_tokens``); None of films and of changed targets.
+
+        Args:
+            token: pixels of a token's side.
+        """
         if isinstance(example, Exposed):
             return None
         edit, _ = self.pair(index)
         if self.preparation.transform is not None and not np.array_equal(example["target"], self.render(edit)[1]):
             return None
-        return label_tokens(edit.target, (self.frames - 1) // 4 + 1, (self.resolution // TOKEN,) * 2)
+        return label_tokens(edit.target, (self.frames - 1) // 4 + 1, (self.resolution // token,) * 2)
 
     def keys(self, autoencoder: str) -> dict[str, tuple[int, int]]:
         """Keys of all entries, with the pair's index and the variant; all pairs of a variant before the next."""
@@ -119,30 +122,31 @@ class PairSet:
 class _Parts(Dataset):
     """Pairs in parts, as the processes that render them take them."""
 
-    def __init__(self, pairs: PairSet, parts: Sequence[Sequence[tuple[int, int]]]) -> None:
-        self.pairs, self.parts = pairs, parts
+    def __init__(self, pairs: PairSet, parts: Sequence[Sequence[tuple[int, int]]], token: int) -> None:
+        self.pairs, self.parts, self.token = pairs, parts, token
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def __getitem__(self, number: int) -> list[Rendered]:
         examples = [(index, self.pairs.exposed(index, variant)) for index, variant in self.parts[number]]
-        return [(example, self.pairs.labels(index, example)) for index, example in examples]
+        return [(example, self.pairs.labels(index, example, self.token)) for index, example in examples]
 
 
 def rendered(
-    pairs: PairSet, chunks: Sequence[Sequence[tuple[int, int]]], processes: int = 1
+    pairs: PairSet, chunks: Sequence[Sequence[tuple[int, int]]], token: int, processes: int = 1
 ) -> Iterator[list[Rendered]]:
     """The examples of each chunk in turn; many are rendered ahead, on all cores.
 
     Args:
         chunks: of pairs, as index and variant.
+        token: see :meth:`PairSet.labels`.
         processes: that share this machine's cores.
     """
     parts = [chunk[at : at + PART] for chunk in chunks for at in range(0, len(chunk), PART)]
     few = sum(map(len, chunks)) < MANY or multiprocessing.current_process().daemon
     workers = 0 if few else len(os.sched_getaffinity(0)) // processes
-    loader = DataLoader(_Parts(pairs, parts), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    loader = DataLoader(_Parts(pairs, parts, token), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
     ready = iter(loader)
     for chunk in chunks:
         yield [example for _ in range(0, len(chunk), PART) for example in next(ready)]

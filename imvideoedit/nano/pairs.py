@@ -121,8 +121,8 @@ class NanoPairs(LightningDataModule):
         if self.rest > SLACK or not self.clips:
             exact = PairSet(self.seed, self.pairs, frames=self.frames, preparation=Preparation.of(method), **common)
             kinds.append((exact, self.batch_size, self.rest))
-        film = Preparation.of(method, film=True)
         for number, clips in enumerate(self.clips):
+            film = Preparation.of(method, film=True)
             filmed = PairSet(self.seed + number, clips.pairs, frames=clips.frames, preparation=film, **common)
             kinds.append((filmed, clips.batch_size, clips.share))
         return kinds
