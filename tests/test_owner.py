@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from imvideoedit.common.errors import UserError
@@ -129,8 +130,8 @@ def test_pairs_of_the_nano_world_are_encoded_by_the_owner_of_their_cache(tmp_pat
     monkeypatch.setattr("imvideoedit.nano.pairs.Preparation.of", lambda *_: SimpleNamespace(inputs=(), transform=None))
     pairs = NanoPairs(pairs=2, cache=tmp_path if cached else None)
     module = SimpleNamespace(backbone=SimpleNamespace(name="nano", pixel_multiple=16), method=None)
-    barrier = SimpleNamespace(barrier=lambda: None)
-    trainer = {"lightning_module": module, "global_rank": 0, "world_size": 1, "strategy": barrier}
+    strategy = SimpleNamespace(barrier=lambda: None, root_device=torch.device("cpu"))
+    trainer = {"lightning_module": module, "global_rank": 0, "world_size": 1, "strategy": strategy}
     pairs.trainer = SimpleNamespace(**trainer)
     pairs.setup("fit")
     assert seen == [not cached] * 2 and may_begin(tmp_path)
