@@ -110,6 +110,7 @@ def test_all_of_an_adapter_file_and_both_outputs_count(adapter, entries, tmp_pat
         header = file.metadata()
     sampler = json.loads(header["training"])
     sampler["sampler"]["steps"] += 1
+    del sampler["checks"]  # of the header before
     save_file(read_state(adapter), tmp_path / "other.safetensors", header | {"training": json.dumps(sampler)})
     one, other = options_of(adapter), options_of(tmp_path / "other.safetensors")
     assert one.identity == other.identity and one.contents != other.contents

@@ -106,7 +106,7 @@ def test_the_command_takes_the_inputs_and_nothing_outside_the_mask_changes(adapt
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ((), "needs the input first_frame (image), which is not given"),
+        ((), "needs the input mask (mask), which is not given"),  # a first frame would be made
         (("--first-frame", "first.png"), "needs the input mask"),
         (("--first-frame", "first.png", "--mask", "mask", "--reference", "first.png"), "does not know"),
         (("--first-frame", "wrong.png", "--mask", "mask"), "wrong.png"),
