@@ -27,7 +27,10 @@ FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "enable-unsafe-swiftshader
 def serving(folder: Path, module: str, *arguments: str, forked: bool = True) -> Iterator[str]:
     """The address of the page that a command serves, with ``folder`` for temporary files; it must end as it should."""
     before = {path.name for path in folder.iterdir()}
-    environment = command_environment() | {"TMPDIR": str(folder)}
+    environment = command_environment() | {
+        "TMPDIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder.parent / "torch"),
+    }
     process: Command | subprocess.Popen[str]
     if forked:
         process = Command(module, *arguments, env=environment)
@@ -37,8 +40,9 @@ def serving(folder: Path, module: str, *arguments: str, forked: bool = True) -> 
     yield address_of(process)
     process.send_signal(signal.SIGTERM)
     errors = process.communicate()[1]
-    assert (process.returncode, errors) == (0, "")
-    assert {path.name for path in folder.iterdir()} == before, "temporary files are left"
+    assert (process.returncode, errors) == (0, ""), f"it ended with {process.returncode}: {errors}"
+    left = {path.name for path in folder.iterdir()} - before
+    assert not left, f"temporary files are left: {left}"
 
 
 def address_of(process: "Command | subprocess.Popen[str]") -> str:

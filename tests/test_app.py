@@ -14,6 +14,7 @@ from imvideoedit.video.reader import read_video, write_video
 from tests.browser import browsing, parts, pick_sample, press, says, serving, status, until, upload
 from tests.processes import command_environment, run
 from tests.test_edit import assert_one_line
+from tests.torture.page_users import User, edit_by_command
 
 pytest.importorskip("gradio", reason="gradio is not installed; pip install 'imvideoedit[app]'")
 pytestmark = pytest.mark.slow
@@ -85,6 +86,14 @@ def test_a_sample_is_edited_compared_seen_again_and_downloaded(browser, tmp_path
     press(browser, "#history .gallery-item button", 1)
     says(browser, "17 frames, done")
     assert "red ball" not in until(lambda: parts(browser, "#prompt textarea")[0].get_property("value"))
+
+
+def test_an_edit_may_be_ordered_before_the_page_has_taken_in_the_upload(server, tmp_path):
+    (tmp_path / "files").mkdir()
+    user = User(tmp_path / "files", 9)
+    edit_by_command(tmp_path / "files", tmp_path / "edited")
+    user.open(server, tmp_path / "edited")
+    assert user.edit() == ("done", "")  # with the values that the page begins with, and the command line's frames
 
 
 def test_an_adapter_that_declares_no_inputs_has_a_brush_for_a_mask_and_no_other_upload(browser):

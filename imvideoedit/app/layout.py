@@ -71,7 +71,7 @@ class Layout:
         images = [(enlarged(next(iter(Clip(path)))), s.name) for path, s in zip(samples, SAMPLES, strict=True)]
         self.gallery = gr.Gallery(images, label="… or a sample", elem_id="samples", **GALLERY)
         self.instruction = gr.Textbox(
-            label="What to change", placeholder="make the red box blue", max_length=500, elem_id="instruction"
+            "", label="What to change", placeholder="make the red box blue", max_length=500, elem_id="instruction"
         )
         self.examples = gr.Dataset(
             components=[self.instruction],
@@ -107,8 +107,9 @@ class Layout:
             self.seed = gr.Number(0, label="Seed", info="of the noise", precision=0, min_width=140, elem_id="seed")
             self.start = gr.Number(0, label="Start", info="seconds", min_width=140, elem_id="start")
             self.end = gr.Number(0, label="End", info="seconds; 0 is the video's end", min_width=140, elem_id="end")
+        # A text, not nothing, which is what the page sends until the settings have been opened or the upload was taken.
         self.source_prompt = gr.Textbox(
-            label="What the video shows now", info="optional; helps to make the prompt", elem_id="source-prompt"
+            "", label="What the video shows now", info="optional; helps to make the prompt", elem_id="source-prompt"
         )
 
     def _put_output(self) -> None:

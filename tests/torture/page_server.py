@@ -2,24 +2,25 @@
 
 import sys
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 from imvideoedit.app import queue
 from imvideoedit.app.command import main
-from imvideoedit.editing.job import Job
+from imvideoedit.app.live import Edit
 
 
 def plant() -> None:
-    """Have every third edit read the video of the one before."""
-    whole, jobs = queue.edit_file, list[Job]()
+    """Have every third edit take the video of another user, from its first step to its last."""
+    submit, videos = queue.EditQueue.submit, list[Path]()
 
-    def edit_file(pipeline: Any, job: Job, *rest: Any) -> Any:
-        jobs.append(job)
-        if len(jobs) % 3 == 0:
-            job = replace(job, input=jobs[-2].input)
-        return whole(pipeline, job, *rest)
+    def mixed_up(self: queue.EditQueue, edit: Edit) -> None:
+        videos.append(edit.job.input)
+        others = [path for path in videos if path != edit.job.input]
+        if len(videos) % 3 == 0 and others:
+            edit.job = replace(edit.job, input=others[-1])
+        submit(self, edit)
 
-    queue.edit_file = edit_file  # type: ignore[assignment]
+    queue.EditQueue.submit = mixed_up  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

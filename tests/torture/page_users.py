@@ -16,12 +16,16 @@ import numpy as np
 
 from imvideoedit.video.reader import read_video, write_video
 from tests.browser import serving
+from tests.processes import run as run_command
 from tests.torture.table import Row
 
 USERS, CROWD = 20, 26  # users, and sessions that submit at once, more than may wait
 SECONDS = 120
 PER_EDIT = 0.5  # most files that a repeated edit may add to the cache of uploads and results
 REFUSALS = ("too many edits are waiting", "an edit of yours is running or waiting")
+INSTRUCTION = "snow"
+SETTINGS = {"steps": 1, "guidance": 1, "keep": 0}  # one pass of the model, and each pixel of the result is its own
+WRONG = "its result is not the command line's"
 DONE = re.compile(r"(\d+) frames, done")
 RESULT = re.compile(r"/gradio_api/file=[^\"\\]+_edited\.mp4")
 
@@ -35,28 +39,48 @@ def run(scale: float, planted: bool) -> Iterator[Row]:
         files = Path(name) / "files"
         files.mkdir()
         (Path(name) / "server").mkdir()
+        people = [User(files, number) for number in range(crowd)]
+        edit_by_command(files, Path(name) / "edited")
         command = ["tests.torture.page_server", *["planted"] * planted, "--port", "0", "--device", "cpu"]
         try:
             with serving(Path(name) / "server", *command, forked=False) as address:
-                people = [User(address, files, number) for number in range(crowd)]
+                for user in people:
+                    user.open(address, Path(name) / "edited")
                 _all_at_once(people, row)
                 _for_a_while(people[:users], lasting, SECONDS * scale, Path(name) / "server")
         except AssertionError as error:
             lasting.failed.append(f"the server did not end well: {' '.join(str(error).split())[-300:]}")
+    other = [each for each in row.failed + lasting.failed if not each.startswith(WRONG)]
+    if planted and other:
+        raise AssertionError(f"not the planted fault: {other[0]}")
     yield row
     yield lasting
 
 
-class User:
-    """A browser tab with a video of its own."""
+def edit_by_command(files: Path, edited: Path) -> None:
+    """Edit the users' videos as the page shall."""
+    settings = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+    options = ["--quality", "draft", *settings, "--device", "cpu", "--output", edited]
+    done = run_command("imvideoedit.edit", files, INSTRUCTION, *options, forked=False)
+    if done.returncode:
+        raise AssertionError(f"the command line does not edit the users' videos: {done.stderr[-300:]}")
+    for path in files.iterdir():
+        if np.array_equal(read_video(path)[0], read_video(edited / f"{path.stem}_edited.mp4")[0]):
+            raise AssertionError("an edit that changes nothing shows nothing of the page")
 
-    def __init__(self, address: str, folder: Path, number: int) -> None:
-        self._client = httpx.Client(base_url=address, timeout=600)
-        self.shape = (1 + number % 7, 32 + 4 * (number // 7), 48, 3)
-        self._folder, self._number = folder, number
+
+class User:
+    """A browser tab with a video of its own; made in ``folder``."""
+
+    def __init__(self, folder: Path, number: int) -> None:
         self._session, self._browser = uuid.uuid4().hex, uuid.uuid4().hex
         self._path = folder / f"{number}.mp4"
-        write_video(self._path, np.full(self.shape, 10 * number, np.uint8), fps=8)
+        write_video(self._path, np.full((1 + number % 7, 32 + 4 * (number // 7), 48, 3), 10 * number, np.uint8), fps=8)
+
+    def open(self, address: str, edited: Path) -> None:
+        """Open the page; the command line's edit lies in ``edited``."""
+        self._client = httpx.Client(base_url=address, timeout=600)
+        self._edited_FHWC = read_video(edited / f"{self._path.stem}_edited.mp4")[0]
 
     def edit(self, twice: bool = False) -> tuple[str, str]:
         """Submit an edit and wait; returns ``done`` or ``refused`` or ``failed``, and what the page said.
@@ -83,21 +107,23 @@ class User:
         return self._checked(found[-1])
 
     def _checked(self, place: str) -> tuple[str, str]:
-        path = self._folder / f"{uuid.uuid4().hex}.mp4"
-        path.write_bytes(self._client.get(place).content)
-        try:
-            shape = read_video(path)[0].shape
-        except Exception as error:
-            return "failed", f"its result cannot be read: {error}"
-        finally:
-            path.unlink()
-        return ("done", "") if shape == self.shape else ("failed", f"a result of {shape} for a video of {self.shape}")
+        """The frames that the page offers for download are those of the command line."""
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "result.mp4"
+            path.write_bytes(self._client.get(place).content)
+            try:
+                frames_FHWC = read_video(path)[0]
+            except Exception as error:
+                return "failed", f"its result cannot be read: {error}"
+        if np.array_equal(frames_FHWC, self._edited_FHWC):
+            return "done", ""
+        return "failed", f"{WRONG}: {frames_FHWC.shape} for {self._edited_FHWC.shape}"
 
     def _data(self, config: dict[str, Any]) -> list[Any]:
         with self._path.open("rb") as file:
             stored = self._client.post("/gradio_api/upload", files={"files": (self._path.name, file)}).json()[0]
         video = {"path": stored, "meta": {"_type": "gradio.FileData"}, "orig_name": self._path.name}
-        given = {"video": video, "instruction": "snow", "quality": "draft", "steps": 1, "guidance": 1}
+        given = {"video": video, "instruction": INSTRUCTION, "quality": "draft", **SETTINGS}
         components = {each["id"]: each for each in config["components"]}
         return [self._value(components[number], given) for number in _event(config)["inputs"]]
 
@@ -133,7 +159,9 @@ def _all_at_once(people: list[User], row: Row) -> None:
     lock = threading.Lock()
     with ThreadPoolExecutor(len(people)) as pool:
         outcomes = list(pool.map(lambda user: _count(row, lock, partial(user.edit, user is people[0])), people))
-    row.notes.append(f"{outcomes.count('done')} done, {outcomes.count('refused')} refused in words")
+    row.notes.append(
+        f"{outcomes.count('done')} done as by the command line, {outcomes.count('refused')} refused in words"
+    )
     if not outcomes.count("done"):
         row.failed.append("no edit was done")
 
@@ -142,17 +170,23 @@ def _for_a_while(people: list[User], row: Row, seconds: float, server: Path) -> 
     lock, end = threading.Lock(), time.monotonic() + seconds
     middle: list[tuple[int, int]] = []
 
-    def edit_on(user: User) -> None:
+    def edit_on(user: User) -> int:
+        done = 0
         while time.monotonic() < end:
             outcome = _count(row, lock, user.edit)
+            done += outcome == "done"
             if outcome == "refused":
                 with lock:
                     row.failed.append("a user alone in a tab was refused, although not too many were waiting")
             if time.monotonic() > end - seconds / 2 and not middle:
                 middle.append((_cached(server), row.tried))
+        return done
 
     with ThreadPoolExecutor(len(people)) as pool:
-        list(pool.map(edit_on, people))
+        done = sum(pool.map(edit_on, people))
+    row.notes.append(f"{done} done as by the command line")
+    if not done:
+        row.failed.append("no edit was done")
     cached, tried = middle[0] if middle else (0, 0)
     row.notes.append(f"{_cached(server)} files of uploads and results at the end, {cached} after {tried} edits")
     if middle and _cached(server) - cached > max(len(people), PER_EDIT * (row.tried - tried)):
