@@ -29,7 +29,6 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return counter
 
 
@@ -64,3 +63,12 @@ def test_readouts_and_other_shapes_are_graphs_of_their_own(graphs):
             assert set(readings) == (set() if batch is plain else {"color", "kind", "material", "state"})
         compiled(batch, *point)
     assert graphs.frame_count == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "accumulated", "graphs"), [("cuda", 1, True), ("cuda", 2, False), ("cpu", 1, False)]
+)
+def test_gradients_that_are_accumulated_are_not_replayed_over(device, accumulated, graphs):
+    losses = StepLosses(None, None, None, compiled=True)
+    losses.place(torch.device(device), accumulated)
+    assert losses.graphs is graphs

@@ -35,8 +35,16 @@ class StepLosses:
         self, transformer: WanTransformer3DModel, method: Method, auxiliary: Any, compiled: bool = False
     ) -> None:
         self.transformer, self.method, self.auxiliary, self.compiled = transformer, method, auxiliary, compiled
-        self.graphs = compiled and torch.cuda.is_available()
+        self.graphs = False
         self._run: Any = None
+
+    def place(self, device: torch.device, accumulated: int) -> None:
+        """Decide on CUDA graphs, before the first batch.
+
+        Args:
+            accumulated: batches whose gradients add up in an optimizer step.
+        """
+        self.graphs = device.type == "cuda" and accumulated == 1
 
     def __call__(
         self, edits: EditBatch, point: PathPoint, sigma_B: Tensor, weights: Tensor | None = None

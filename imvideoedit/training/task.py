@@ -55,8 +55,7 @@ class EditTask(LightningModule):
             ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
         start: adapter file or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
-        compile, attention: see :mod:`imvideoedit.wan.kernels`; compiled, the first step of each shape takes minutes.
-            ``compile="step"``: all losses of a batch as one graph, see :mod:`imvideoedit.training.step_losses`.
+        compile, attention: see :mod:`imvideoedit.wan.kernels`, of ``compile="step"`` ``step_losses``; slow at first.
         seed: of initial weights, noise and noise levels.
 
     Raises:
@@ -129,6 +128,7 @@ class EditTask(LightningModule):
             if part is not None:
                 part.to(self.device)
         choose_attention(self.backbone.transformer, self.attention, self.device)
+        self.losses_of.place(self.device, self.trainer.accumulate_grad_batches)
         if isinstance(self.average, MovingAverage):
             self.average.to(self.device)
         self.average = average_of(self.trainer) or self.average
