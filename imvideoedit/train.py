@@ -4,6 +4,8 @@ The same command resumes an interrupted run from its latest checkpoint, and leav
 ``resume=false`` refuses a folder with a run. ``dry_run=true`` prints what a run would cost.
 """
 
+from typing import Any
+
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer
@@ -14,6 +16,7 @@ from imvideoedit.common.owner import owned
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.checkpoints import Checkpoints, check_processes
 from imvideoedit.training.dry_run import advise_on_memory, dry_run
+from imvideoedit.training.precision import check_precision
 from imvideoedit.training.progress import quiet_libraries
 from imvideoedit.training.run_folder import RunFolder
 from imvideoedit.training.stopping import TrainingStopped
@@ -52,14 +55,14 @@ def _fit(config: DictConfig) -> None:
         print(stopped, flush=True)
         return
     if trainer.is_global_zero:
-        run.finish(instantiate(config.afterwards).values())
+        run.finish(_each(config.afterwards))
 
 
 def build_trainer(config: DictConfig) -> Trainer:
     """The configured trainer with its callbacks and loggers, which handles SIGTERM."""
-    callbacks = [callback for callback in instantiate(config.callbacks).values() if callback is not None]
-    loggers = list(instantiate(config.logger).values())
+    callbacks, loggers = _each(config.callbacks), _each(config.logger)
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers)
+    check_precision(trainer)
     if config.global_batch is not None:
         processes = trainer.world_size
         trainer.accumulate_grad_batches = accumulation_steps(config.global_batch, config.data.batch_size, processes)
@@ -69,6 +72,11 @@ def build_trainer(config: DictConfig) -> Trainer:
         if isinstance(callback, Checkpoints):
             callback.stop.listen(trainer)
     return trainer
+
+
+def _each(group: DictConfig | None) -> list[Any]:
+    """What a group of the configuration holds, less what is null; the whole group may be."""
+    return [each for each in (instantiate(group) or {}).values() if each is not None]
 
 
 main = command("train", fit)

@@ -1,5 +1,6 @@
 """The web page's queue: one edit at a time, previews, cancelling, limits, and what the page says about them."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from imvideoedit.app.live import Edit
 from imvideoedit.app.queue import MOST_OF_BROWSER, EditQueue, Limits, inspect
 from imvideoedit.app.samples import SAMPLES, render_samples
 from imvideoedit.app.texts import problem, progress
-from imvideoedit.common.errors import UserError
+from imvideoedit.common.errors import Note, UserError, notes_in_one_line
 from imvideoedit.editing.jobs import Job
 from imvideoedit.video.display import enlarged, shown_size, thumbnail
 from imvideoedit.video.reader import Clip, read_video, write_video
@@ -130,6 +131,19 @@ def test_an_edit_with_a_preview_is_the_very_same_edit(queue, clip, bundled_pipel
     assert edit.finished.wait(PATIENCE) and edit.prompts is not None and edit.preview is not None
     plain = bundled_pipeline(read_video(clip)[0], "", prompt=edit.prompts.prompt, keep=0.0, **FAST).frames
     assert np.array_equal(plain, read_video(edit.job.output)[0])
+
+
+def test_the_notes_of_an_edit_reach_its_user_and_those_of_others_do_not(queue, clip):
+    edit = edit_of(clip, keep=255.0)
+    with notes_in_one_line():
+        queue.submit(edit)
+        warnings.warn(Note("of another thread"), stacklevel=1)
+        assert edit.finished.wait(PATIENCE) and edit.state == "done", edit.problem
+    assert len(edit.notes) == 1 and edit.notes[0].startswith("no pixel is edited") and "keep" in edit.notes[0]
+    assert str(clip.parent) not in edit.notes[0]
+    fine = edit_of(clip, "b")
+    queue.submit(fine)
+    assert fine.finished.wait(PATIENCE) and fine.notes == []
 
 
 def test_edits_wait_for_each_other_and_can_be_cancelled_at_any_time(queue, clip):

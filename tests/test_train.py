@@ -205,6 +205,7 @@ def test_launchers_compose_for_a_sweep():
         (("backbone.name=./nowhere",), "./nowhere"),
         (("+experiment=13k", "trainer=single", "backbone.name=${oc.env:WAN}", "data.path=no/pairs"), "no/pairs"),
         (("backbone.name=${oc.env:WAN}", "task.schedule=wild"), "task.schedule"),
+        (("backbone.name=${oc.env:WAN}", "+experiment=nano", "trainer.precision=bf16-true"), "bf16-mixed"),
         (("backbone.name=${oc.env:WAN}", "method.gate=true", "method.position=above"), "method.position"),
     ],
 )

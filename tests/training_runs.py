@@ -22,7 +22,7 @@ HERE = [
     "data.num_workers=0", "data.val_share=0", "data.cache=cache", "data.epochs=9", "data.batch_size=1",
     "global_batch=1", "trainer=single", "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.max_steps=2",
     "trainer.val_check_interval=null", "trainer.log_every_n_steps=1", "callbacks.progress=null", "logger=none",
-    "callbacks.watch=null", "optimizer=adamw",
+    "callbacks.watch=null", "optimizer=adamw", "afterwards=null",
 ]  # fmt: skip
 CONF = str(Path(__file__).parents[1] / "conf")
 

@@ -33,6 +33,7 @@ class Edit:
         preview: the latest estimate of the middle frame, uint8 ``[H, W, 3]``.
         problem: one line, if it failed.
         prompts, thumbnail: if it is done.
+        notes: what the result does not keep of what was given, or how something was understood, a line each.
     """
 
     job: Job
@@ -46,6 +47,7 @@ class Edit:
     problem: str = ""
     prompts: Expansion | None = None
     thumbnail: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
     cancel: threading.Event = field(default_factory=threading.Event)
     finished: threading.Event = field(default_factory=threading.Event)
 

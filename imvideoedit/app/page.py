@@ -228,7 +228,7 @@ class Page:
         assert edit.prompts is not None
         frames = len(Clip(job.output))
         middle = frames // 2
-        note = f" Note: {edit.prompts.note}." if edit.prompts.note else ""
+        note = "".join(f" Note: {note}." for note in edit.notes)
         return {
             on.status: message(f"“{job.instruction}”: {frames} frames, done.{note}"),
             on.result: gr.Column(visible=True),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imvideoedit.app.frames import frame_pair, write_comparison
 from imvideoedit.app.live import Cancelled, Edit, LivePreview
-from imvideoedit.common.errors import UserError, one_line
+from imvideoedit.common.errors import UserError, heard_notes, one_line
 from imvideoedit.common.terminal import say
 from imvideoedit.common.web import MEGABYTE
 from imvideoedit.editing.edit_file import edit_file
@@ -132,7 +132,9 @@ class EditQueue:
         try:
             edit.check()
             preview = LivePreview(edit, self.pipeline.backbone)
-            edit.prompts = edit_file(self.pipeline, edit.job, edit.progress, preview, edit.on_frame)
+            with heard_notes() as notes:
+                edit.prompts = edit_file(self.pipeline, edit.job, edit.progress, preview, edit.on_frame)
+            edit.notes = [without_folders(note, edit.job) for note in (edit.prompts.note, *notes) if note]
             edit.phase = "Preparing the comparison"
             edit.thumbnail = thumbnail(frame_pair(edit.job, len(Clip(edit.job.output)) // 2)[1])
             write_comparison(edit.job, edit.comparison, edit.check)

@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -143,6 +144,23 @@ def notes_in_one_line() -> Iterator[None]:
             yield
         finally:
             warnings.formatwarning = usual
+
+
+@contextlib.contextmanager
+def heard_notes() -> Iterator[list[str]]:
+    """Each ``Note`` of this thread, in one line, as a growing list; it is shown as well."""
+    usual, thread, heard = warnings.showwarning, threading.get_ident(), []
+
+    def show(message, category, *args, **kwargs) -> None:
+        if issubclass(category, Note) and threading.get_ident() == thread:
+            heard.append(in_one_line(str(message)))
+        usual(message, category, *args, **kwargs)
+
+    warnings.showwarning = show
+    try:
+        yield heard
+    finally:
+        warnings.showwarning = usual
 
 
 def _fail(message: str, code: int) -> int:

@@ -20,7 +20,7 @@ from tests.torture.whole import broken, is_temporary
 from tests.torture.writers import WRITERS
 
 KB = 1024
-LARGE = 256 * KB * KB  # bytes of a disk that each command finds room on
+LARGE = 1024 * KB * KB  # bytes of a disk that each command finds room on, with its checkpoints
 KEPT = (".mp4", ".parquet", "scores.json")  # endings of files that no command may remove
 
 
