@@ -11,7 +11,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import load_backbone, meta_transformer
 from imvideoedit.wan.identity import parameter_hash
-from imvideoedit.wan.locations import WAN_1_3B_HUB, WAN_1_3B_REVISION
+from imvideoedit.wan.locations import WAN_1_3B_HUB, WAN_1_3B_REVISION, default_device
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from tests.conftest import TINY_TRANSFORMER, tiny_transformer
 
@@ -222,3 +222,25 @@ def test_weights_that_are_not_finite_are_refused_by_name(wan_folder, tmp_path, p
     save_file(state, file, {"format": "pt"})
     with pytest.raises(UserError, match="holds NaN or infinite values at"):
         load_backbone(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "gpus", "place"),
+    [
+        ({}, 8, "cuda:0"),
+        ({"LOCAL_RANK": "5"}, 8, "cuda:5"),
+        ({"SLURM_LOCALID": "3"}, 8, "cuda:3"),
+        ({"SLURM_LOCALID": "3"}, 1, "cuda:0"),  # each task sees its own GPU alone
+        ({"LOCAL_RANK": "1", "SLURM_LOCALID": "0"}, 8, "cuda:1"),  # torchrun within one task
+        ({"LOCAL_RANK": "1"}, 0, "cpu"),
+    ],
+)
+def test_each_process_loads_on_a_gpu_of_its_own(ranks, gpus, place, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("SLURM_LOCALID", raising=False)
+    for name, rank in ranks.items():
+        monkeypatch.setenv(name, rank)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert default_device(None) == torch.device(place)
+    assert default_device("cpu") == torch.device("cpu")

@@ -118,7 +118,7 @@ def measure_step(config: DictConfig, plan: Plan | None = None) -> StepCost:
     clock = _run(config, plan)
     seconds = clock.seconds / plan.pairs_per_step
     estimated = sum(estimate(plan.sizes, plan.method, plan.setting()).values())
-    mfu = plan.flops / peak_flops(plan.device) / seconds
+    mfu = plan.flops / peak_flops(plan.device, plan.dtype) / seconds
     return StepCost(seconds, clock.peak, estimated, plan.flops / plan.rate, mfu)
 
 

@@ -203,10 +203,9 @@ def step_peak(step: Callable[[], None]) -> int:
     return tracker.peak
 
 
-def peak_flops(device: torch.device) -> float:
-    """FLOP/s for MFU: a GPU's stated bfloat16 peak, or the measured rate of large matrix multiplications.
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s for MFU: a GPU's stated bfloat16 peak, or the measured rate of large matrix multiplications in ``dtype``.
 
     The larger of both, since Lightning's table takes some GPUs for slower ones (an L40S for an L4) and lacks others.
     """
-    measured = matmul_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    return max(get_available_flops(device, torch.bfloat16) or 0.0, measured)
+    return max(get_available_flops(device, torch.bfloat16) or 0.0, matmul_rate(device, dtype))

@@ -123,7 +123,8 @@ class TrainingMonitor(Callback):
         seconds, device = now - self._began, trainer.strategy.root_device
         if self._pairs:
             if not self._peak:
-                self._peak = peak_flops(device)
+                half = trainer.precision.startswith("bf16")
+                self._peak = peak_flops(device, torch.bfloat16 if half else torch.float32)
             pl_module.log("speed/pairs_per_second", self._pairs * trainer.world_size / seconds)
             pl_module.log("speed/mfu", self._flops / seconds / self._peak)
         pl_module.log("speed/waiting", self._waited / seconds)

@@ -80,8 +80,17 @@ def read_shift(source: dict[str, Any]) -> float:
 
 
 def default_device(device: str | torch.device | None) -> torch.device:
-    """The one asked for, else the GPU if there is one, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The one asked for, else this process's GPU if there is one, else the CPU.
+
+    Of several processes on a machine each has its own, by the local rank that torchrun, Lightning or Slurm gives it.
+    """
+    if device is not None:
+        return torch.device(device)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    ranks = (os.environ.get(name, "") for name in ("LOCAL_RANK", "SLURM_LOCALID"))
+    rank = next((int(rank) for rank in ranks if rank.isdecimal()), 0)
+    return torch.device("cuda", rank % torch.cuda.device_count())  # Slurm may show each process its own GPU alone
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
