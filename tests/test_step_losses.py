@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.nano.readouts import ContentReadouts
 from imvideoedit.training.step_losses import StepLosses
 from tests.test_methods import ROWS, installed, name_of
@@ -70,5 +71,12 @@ def test_readouts_and_other_shapes_are_graphs_of_their_own(graphs):
 )
 def test_gradients_that_are_accumulated_are_not_replayed_over(device, accumulated, graphs):
     losses = StepLosses(None, None, None, compiled=True)
-    losses.place(torch.device(device), accumulated)
+    losses.place(torch.device(device), accumulated, "32-true")
     assert losses.graphs is graphs
+
+
+def test_a_step_that_the_compiler_gets_wrong_is_refused():
+    StepLosses(None, None, None).place(torch.device("cpu"), 1, "bf16-mixed")
+    StepLosses(None, None, None, compiled=True).place(torch.device("cuda"), 1, "bf16-mixed")
+    with pytest.raises(UserError, match="32-true"):
+        StepLosses(None, None, None, compiled=True).place(torch.device("cpu"), 1, "bf16-mixed")

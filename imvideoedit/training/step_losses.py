@@ -10,6 +10,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.matching import PathPoint
 from imvideoedit.methods.base import Method
@@ -38,12 +39,18 @@ class StepLosses:
         self.graphs = False
         self._run: Any = None
 
-    def place(self, device: torch.device, accumulated: int) -> None:
+    def place(self, device: torch.device, accumulated: int, precision: str) -> None:
         """Decide on CUDA graphs, before the first batch.
 
         Args:
             accumulated: batches whose gradients add up in an optimizer step.
+            precision: Lightning's name of it.
+
+        Raises:
+            UserError: compiled in bfloat16 on a CPU, where torch 2.13's vectorised code makes every loss NaN.
         """
+        if self.compiled and device.type == "cpu" and precision == "bf16-mixed":
+            raise UserError("task.compile=step is wrong in bfloat16 on a CPU; add trainer.precision=32-true")
         self.graphs = device.type == "cuda" and accumulated == 1
 
     def __call__(

@@ -128,7 +128,7 @@ class EditTask(LightningModule):
             if part is not None:
                 part.to(self.device)
         choose_attention(self.backbone.transformer, self.attention, self.device)
-        self.losses_of.place(self.device, self.trainer.accumulate_grad_batches)
+        self.losses_of.place(self.device, self.trainer.accumulate_grad_batches, self.trainer.precision)
         if isinstance(self.average, MovingAverage):
             self.average.to(self.device)
         self.average = average_of(self.trainer) or self.average
