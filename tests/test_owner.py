@@ -60,8 +60,10 @@ def test_a_killed_owner_is_followed_even_where_a_child_of_it_lives(tmp_path):
             pipe.close()
 
 
-def test_who_waits_follows(tmp_path):
+@pytest.mark.parametrize("what", ["a test", "a\\ntest"])
+def test_who_waits_follows_and_says_for_whom_in_one_line(tmp_path, what):
     first = holding(tmp_path)
+    (tmp_path / FILE).write_text(f'{{"what": "{what}", "process": {first.pid}, "host": "here"}}')
     code = (
         "import sys; from imvideoedit.common.owner import owned\nwith owned(sys.argv[1], 'b', wait=True): print('mine')"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import read_json
+from imvideoedit.common.terminal import in_one_line
 
 FILE = ".owner"
 # By launchers, for the processes of one run; the first one owns the folder for all of them.
@@ -90,9 +91,9 @@ def _locked(path: Path, wait: bool) -> int:
 
 
 def _holder(path: Path) -> str:
-    """Who wrote the file, in words; empty if that cannot be read."""
+    """Who wrote the file, in words on one line, whatever is in it; empty if that cannot be read."""
     try:
         facts = read_json(path)
-        return f"{facts['what']}, process {int(facts['process'])} on {facts['host']}"
+        return in_one_line(f"{facts['what']}, process {int(facts['process'])} on {facts['host']}")
     except (UserError, ValueError, KeyError, TypeError):
         return ""
