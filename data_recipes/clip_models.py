@@ -116,9 +116,8 @@ class VacePainter(ClipPainter):
                     self.pipeline, revision=self.revision, torch_dtype=DTYPES[self.dtype], use_safetensors=True
                 )
             except Exception as error:  # from the hub, the file system or a library
-                why = " ".join(str(error).split())
                 raise UserError(
-                    f"the pipeline {self.pipeline} cannot be loaded ({why}); check painter.pipeline and the network"
+                    f"the pipeline {self.pipeline} cannot be loaded ({error}); check painter.pipeline and the network"
                 ) from error
             self._loaded.set_progress_bar_config(disable=True)
             if self.offload:

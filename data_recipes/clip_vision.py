@@ -18,8 +18,7 @@ def _loaded(kind: Any, name: str, setting: str, **how: Any) -> Any:
     try:
         return kind(name, **how)
     except Exception as error:  # from the hub, the file system or a library
-        why = " ".join(str(error).split())
-        raise UserError(f"the model {name} cannot be loaded ({why}); check {setting} and the network") from error
+        raise UserError(f"the model {name} cannot be loaded ({error}); check {setting} and the network") from error
 
 
 @dataclass

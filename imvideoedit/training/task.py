@@ -55,7 +55,7 @@ class EditTask(LightningModule):
             ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
         start: adapter file or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
-        compile, attention: see :mod:`imvideoedit.wan.kernels`, of ``compile="step"`` ``step_losses``; slow at first.
+        compile: parts of each block, or as ``step`` all losses; slow at first. attention: see ``wan.kernels``.
         seed: of initial weights, noise and noise levels.
 
     Raises:

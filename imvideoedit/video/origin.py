@@ -35,7 +35,10 @@ def origin_of(path: Path, output: Path) -> Image.Exif | None:
         with open_picture(path) as image:
             found = exif_of(image)
             kept = {tag: found[tag] for tag in _TELLING & found.keys()}
-            tables = {tag: _table(found, tag) for tag in (_CAMERA, _PLACE) if tag in found}
+            there = [tag for tag in (_CAMERA, _PLACE) if tag in found]
+            if not all(found.get_ifd(tag) for tag in there):  # Pillow reads a damaged table as an empty one
+                return None
+            tables = {tag: _table(found, tag) for tag in there}
         exif = Image.Exif()
         exif.update(kept | {tag: table for tag, table in tables.items() if table})
         return exif if _reads_back(exif, kept, tables) else None
