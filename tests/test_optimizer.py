@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
 
+from imvideoedit.training import optimizers
 from imvideoedit.training.optimizers import MuonWithAdamW, adamw_8bit
 
 
@@ -39,6 +40,18 @@ def test_it_is_torchs_muon_on_matrices_and_adamw_elsewhere():
         moved = (b - start).norm()
         # torch rounds its updates to bfloat16, of eight bits
         assert 0 < moved and (a - b).norm() < (0.05 if a.ndim == 2 else 1e-3) * moved
+
+
+def test_bfloat16_turns_an_update_by_little(monkeypatch):
+    """Newton-Schulz iterations keep the direction of each matrix, whatever they are rounded to."""
+    moves = []
+    for precision in ("32-true", "bf16-mixed"):
+        monkeypatch.setattr(optimizers, "fast_precision", lambda precision=precision: precision)
+        net = model()
+        descend(net, [MuonWithAdamW(net.parameters(), 0.01)], 1)
+        moves.append([a - b for a, b in zip(net.parameters(), model().parameters(), strict=True) if a.ndim == 2])
+    for exact, rounded in zip(*moves, strict=True):
+        assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()
 
 
 def test_plain_parameters_go_to_adamw_whatever_their_shape():
