@@ -25,7 +25,8 @@ class Input:
             the edit is) or ``text``.
         encoder: ``vae`` gives latents ``[B, C, F, H, W]``, of one frame for an image; ``text`` the text encoder's
             embeddings ``[B, T, D]``; ``raw`` pixels at the model's size: ``[B, 3, F, H, W]`` in [-1, 1], of a mask
-            ``[B, 1, F, H, W]`` in [0, 1]. Left empty: ``text`` for a text, ``raw`` for a mask, ``vae`` for others.
+            ``[B, 1, F, H, W]`` in [0, 1]; ``clip`` the tokens ``[B, I, D]`` of an image-to-video model's image encoder.
+            Left empty: ``text`` for a text, ``raw`` for a mask, ``vae`` for others.
         required: whether an edit needs it. An optional one that is not given is missing in the conditions.
         from_target: in training, data without this image give the target's first frame.
 
@@ -35,12 +36,12 @@ class Input:
 
     name: str
     kind: Literal["image", "video", "mask", "text"]
-    encoder: Literal["", "vae", "text", "raw"] = ""
+    encoder: Literal["", "vae", "text", "raw", "clip"] = ""
     required: bool = True
     from_target: bool = False
 
     def __post_init__(self) -> None:
-        fitting = {"image": ("vae", "raw"), "video": ("vae", "raw"), "mask": ("raw",), "text": ("text",)}
+        fitting = {"image": ("vae", "raw", "clip"), "video": ("vae", "raw"), "mask": ("raw",), "text": ("text",)}
         if not self.name.isidentifier() or self.name in OWN:
             raise ValueError(f"an input cannot be called {self.name!r}")
         if self.kind not in fitting:

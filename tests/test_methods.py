@@ -17,7 +17,9 @@ from imvideoedit.flow.solvers import State, video_of, with_video
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.freeprop import FreeProp
+from imvideoedit.methods.image_condition import condition_channels
 from imvideoedit.methods.known import METHODS
+from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import parameter_hash
@@ -120,6 +122,23 @@ ROWS += [
 ]
 
 
+def base_beside_its_condition(transformer, batch, state):
+    given = batch.conditions
+    channels = condition_channels(given["mask"], given["masked_video"], given["first_frame"])
+    return denoise(transformer, torch.cat([video_of(state), channels], dim=1), SIGMA, batch.text_BTD)
+
+
+def batch_with_masked_video(*args: Any, **options: Any) -> EditBatch:
+    whole = batch_with_inputs(*args, **options)
+    return replace(whole, conditions={**whole.conditions, "masked_video": whole.source_BCFHW.flip(-1)})
+
+
+ROWS += [
+    Row(LoraEdit, {"rank": 4, "target": t}, batch_with_masked_video, base_beside_its_condition, {"in_channels": 12})
+    for t in ("paper", "release")
+]
+
+
 def name_of(row):
     return "-".join([row.kind.name, *(f"{key}={value}" for key, value in row.options.items() if key != "rank")])
 
@@ -203,8 +222,9 @@ def test_training_starts_at_the_base_model_bit_for_bit(row):
 def test_the_source_and_every_input_reach_the_target(row):
     transformer, method = installed(row)
     batch = row.batch()
-    others = [replace(batch, source_BCFHW=batch.source_BCFHW + 1)]
-    for each in row.kind.inputs:
+    # A method that derives a video of the source may read that instead.
+    others = [] if method.derived else [replace(batch, source_BCFHW=batch.source_BCFHW + 1)]
+    for each in (*row.kind.inputs, *method.derived):
         changed = {**batch.conditions, each.name: 1 - batch.conditions[each.name]}
         others.append(replace(batch, conditions=changed))
     state = state_of(method, batch)
@@ -327,7 +347,7 @@ def test_the_settings_rebuild_the_method(row):
 
 @every(ROWS)
 def test_uninstalling_gives_the_backbone_back(row):
-    pristine = tiny_transformer().state_dict()
+    pristine = tiny_transformer(**row.config).state_dict()
     transformer, method = installed(row)
     method.uninstall()
     method.uninstall()

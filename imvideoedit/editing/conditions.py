@@ -6,6 +6,7 @@ Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text w
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from imvideoedit.data.sizes import fit
 from imvideoedit.edit_batch import Input
 from imvideoedit.editing.inputs import FrameSource, Sources, check_size, in_length, is_frame
 from imvideoedit.editing.job_inputs import MASK
+from imvideoedit.methods.base import Method
 from imvideoedit.video.geometry import from_model, in_parts, pad_to_groups, resized, to_model
 from imvideoedit.video.masks import feathered_frames, nearest
 from imvideoedit.wan.backbone import Backbone
@@ -92,6 +94,26 @@ class ConditionEncoder:
                 pass
         return found
 
+    def derived(
+        self, method: Method, declared: Iterable[Input], given: Sources, open_frames: FrameSource, count: int
+    ) -> dict[str, Tensor]:
+        """What a method derives of source and inputs, by name, encoded as its ``Input`` says.
+
+        Args:
+            declared: the inputs that are given, without texts.
+            open_frames: gives the source.
+            count: its frames.
+        """
+        found = {}
+        for each in method.derived:
+            inputs = {one.name: self._at_own_size(one, given[one.name], count) for one in declared}
+            frames = iter(method.derive(each.name, open_frames(), inputs))
+            if each.encoder == "clip":
+                found[each.name] = self.backbone.encode_image(next(frames))
+            else:
+                found[each.name] = self.latents(frames)[0]
+        return found
+
     def texts(self, declared: Iterable[Input], given: Sources) -> dict[str, Tensor]:
         """Texts by name, each ``[1, T, D]``."""
         pairs = ((each.name, given[each.name]) for each in declared)
@@ -115,6 +137,15 @@ class ConditionEncoder:
             masks = (torch.from_numpy(nearest(mask_HW, self.size) > 0) for mask_HW in chain(*self._parts(frames)))
             return torch.stack(list(masks))[None, None].float()
         return torch.cat([to_model(part) for part in self._parts(resized(frames, self.size))], dim=2)
+
+    def _at_own_size(self, declared: Input, given: Any, count: int) -> Iterable[np.ndarray]:
+        """Frames of an input at the source's size; as many, unless it is an image."""
+        if declared.kind == "image":
+            return [fit(next(iter(given())), self.own)]
+        frames = in_length(declared.name, given(), count, still=declared.kind == "mask")
+        if declared.kind == "mask":
+            return (nearest(mask_HW, self.own) for mask_HW in frames)
+        return resized(frames, self.own)
 
     def _fitted(self, declared: Input, image_HWC: np.ndarray) -> np.ndarray:
         """Cropped as the model's frames; one of the video's is cropped as the source, and then resized like it."""

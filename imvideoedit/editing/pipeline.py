@@ -196,7 +196,8 @@ class EditPipeline:
         """Edit a video that comes and goes frame by frame; only latents, and what a method reads raw, are held.
 
         Args:
-            open_frames: called once to encode the video, and up to twice more where the source's pixels are composited.
+            open_frames: called once to encode the video, once for each video that the method derives of it, and up to
+                twice more where the source's pixels are composited.
             prompt: full description after the edit.
             config: from :meth:`fit_memory`.
             progress, on_step: called after each pass and at each solver step; may raise to stop.
@@ -217,9 +218,11 @@ class EditPipeline:
         encoder = ConditionEncoder(backbone, own, size)
         encoder.check_sizes(known_inputs(self.method.inputs), given)
         declared = [each for each in self.method.inputs if each.name in given]
+        media = [each for each in declared if each.kind != "text"]
         with placement.working(backbone.vae):
             source_BCFHW, count = encoder.latents(chain([first_HWC], frames))
             conditions = encoder.conditions(declared, given, count)
+            conditions |= encoder.derived(self.method, media, given, open_frames, count)
         with placement.working(backbone.text_encoder):
             texts_BTD = backbone.encode_text([prompt, ""] if config.guidance != 1 else [prompt])
             conditions |= encoder.texts(declared, given)

@@ -7,7 +7,7 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -47,7 +47,7 @@ class Method(nn.Module, ABC):
         """The resolved constructor arguments, JSON-able, that rebuild the installed modules."""
 
     def config_of(self, blocks: int) -> dict[str, Any]:
-        """The arguments for a transformer of so many blocks, fewer than its own, from which costs are extrapolated."""
+        """The arguments for a transformer of fewer blocks than its own, from which costs are extrapolated."""
         return self.config()
 
     # Putting it into a transformer.
@@ -71,10 +71,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
-        """Register the trained modules, in ``dtype`` on the transformer's device, and put in what goes into it.
-
-        Passes of the method's own run by :func:`imvideoedit.wan.forward.run_inside`, so most put in nothing.
-        """
+        """Register the trained modules, in ``dtype`` on the transformer's device, and put in what goes into it."""
 
     def remove(self, transformer: WanTransformer3DModel) -> None:
         """Take out of the transformer what :meth:`build` put in."""
@@ -92,10 +89,27 @@ class Method(nn.Module, ABC):
             self._parameters.clear()
             self.__dict__["transformer"] = None
 
+    # Pixels before encoding.
+
+    @property
+    def derived(self) -> Sequence[Input]:
+        """What :meth:`derive` makes of source and inputs; encoded beside them in an edit, given by nobody."""
+        return ()
+
+    def derive(
+        self, name: str, source: Iterable[np.ndarray], inputs: Mapping[str, Iterable[np.ndarray]]
+    ) -> Iterable[np.ndarray]:
+        """Frames of one of :attr:`derived`, uint8 ``[H, W, 3]``, from the frames of the source and of each input.
+
+        Args:
+            source, inputs: at the source's size; masks uint8 ``[H, W]``, one a frame, an image alone.
+        """
+        raise NotImplementedError
+
     # Training.
 
     def transform(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Change a training example before it is encoded, such as by a pretext task; here it stays as it is.
+        """Change a training example before it is encoded, such as by a pretext task, and add what is derived.
 
         Args:
             example: ``source``, ``target`` and the inputs by name, at the model's size: uint8 ``[F, H, W, 3]``, of an
@@ -130,17 +144,14 @@ class Method(nn.Module, ABC):
         sigma_B: Tensor,
         weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """:meth:`losses` at a training point: a function of tensors, which compiles as a whole; methods extend it."""
+        """:meth:`losses` at a training point: a function of tensors, which compiles as a whole."""
         predicted_BCFHW = self.velocity(transformer, batch)(point.x_BCFHW, sigma_B)
         return {"flow_matching": self.objective.loss(predicted_BCFHW, point.velocity_BCFHW, weights)}
 
     def training_point(
         self, batch: EditBatch, generator: torch.Generator | None = None, sigma_B: Tensor | None = None
     ) -> tuple[PathPoint, Tensor, Tensor | None]:
-        """Noisy targets with their velocities, the noise levels, and weights for the objective's loss.
-
-        Args and raises: see :meth:`losses`.
-        """
+        """Noisy targets with their velocities, noise levels, and the loss's weights; arguments as :meth:`losses`."""
         if batch.target_BCFHW is None:
             raise ValueError("a batch without a target has no loss")
         clean_BCFHW, device = batch.target_BCFHW, batch.target_BCFHW.device
@@ -154,7 +165,7 @@ class Method(nn.Module, ABC):
     # Sampling.
 
     def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
-        """What is computed once for all steps and guidance branches of an edit, such as ``SourceFeatures``; or None."""
+        """What is computed once for all steps and branches of an edit, such as ``SourceFeatures``; or None."""
         return None
 
     def condition_bytes(self, known: Any) -> int:
@@ -171,18 +182,16 @@ class Method(nn.Module, ABC):
         Args:
             transformer: the one this method is installed in.
             batch: its target is not used.
-            known: result of :meth:`condition` for the same source; when None, each call computes it, with gradients.
+            known: of :meth:`condition` for the same source; None: each call computes it, with gradients.
 
         Returns:
             ``(x, sigma_B) -> v`` on states like those of :meth:`initial`, differentiable in the trained weights.
         """
 
     def initial(self, batch: EditBatch, generator: torch.Generator | None) -> State:
-        """Noise to sample from: the video's latents, or several tensors by name with the video's as ``video``.
+        """Noise for the whole video: its latents, or several tensors by name with the video's as ``video``.
 
-        Args:
-            batch: of the whole video.
-            generator: on the CPU in sampling, so that a seed gives the same noise on every device.
+        The generator is on the CPU in sampling, so that a seed gives the same noise on every device.
         """
         where = (generator or torch.default_generator).device
         return torch.randn(batch.source_BCFHW.shape, generator=generator, device=where).to(batch.source_BCFHW)
@@ -190,8 +199,7 @@ class Method(nn.Module, ABC):
     def window(self, batch: EditBatch, frames: slice, group: int) -> EditBatch:
         """Source, videos and masks cut to some latent frames: first asked for all of them, then for windows of that.
 
-        Args:
-            group: frames of a latent frame, after the first.
+        ``group`` is the number of frames of a latent frame, after the first.
         """
         pixels = slice(group * frames.start, group * (frames.stop - 1) + 1)
         cut = {
@@ -203,11 +211,7 @@ class Method(nn.Module, ABC):
         return replace(batch, source_BCFHW=batch.source_BCFHW[:, :, frames], conditions=conditions)
 
     def branches(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any) -> dict[str, Velocity]:
-        """The velocities that :meth:`guide` may combine, by name.
-
-        Args:
-            batch: with the empty text where there is guidance by the text.
-        """
+        """The velocities that :meth:`guide` may combine, by name; the batch has the empty text if one needs it."""
         alone = partial(denoise, transformer, text_BTD=batch.text_BTD)  # the frozen model's, without a source
         named: dict[str, Velocity] = {"edit": self.velocity(transformer, batch, known), "without_source": alone}
         if batch.empty_TD is not None:
@@ -215,11 +219,7 @@ class Method(nn.Module, ABC):
         return named
 
     def guide(self, branch: Callable[[str], State], guidance: Guidance) -> State:
-        """The guided velocity.
-
-        Args:
-            branch: computes the velocity of one of :meth:`branches`; those that are not asked for cost nothing.
-        """
+        """The guided velocity; ``branch`` computes one of :meth:`branches`, so those not asked for cost nothing."""
         v = branch("edit")
         if guidance.text != 1:
             v = extrapolated(branch("without_text"), v, guidance.text)

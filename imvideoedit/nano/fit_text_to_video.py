@@ -6,6 +6,8 @@ import lightning
 import torch
 from torch import Tensor
 
+from imvideoedit.flow.matching import FlowMatching, PathPoint
+from imvideoedit.flow.solvers import shift_sigma
 from imvideoedit.nano.readouts import Readouts
 from imvideoedit.nano.scene_batches import WorldBatches
 from imvideoedit.training.optimizers import MuonWithAdamW
@@ -14,6 +16,15 @@ from imvideoedit.wan.forward import denoise_in_parts, tapped
 from imvideoedit.wan.kernels import suited_kernel
 
 PLAIN = (0.8, 0.3)  # fractions of plain scenes at the first and the last step, as a curriculum
+
+
+def stratified_point(latents_BCFHW: Tensor, shift: float, seed: int) -> tuple[PathPoint, Tensor]:
+    """Noisy latents with their velocities, and the noise levels: stratified, for less noise in the gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    count = len(latents_BCFHW)
+    sigma_B = shift_sigma((torch.rand(count, generator=generator) + torch.arange(count)) / count, shift)
+    noise_BCFHW = torch.randn(latents_BCFHW.shape, generator=generator)
+    return FlowMatching.path(latents_BCFHW, noise_BCFHW, sigma_B), sigma_B
 
 
 class TextToVideoFit(lightning.LightningModule):
@@ -38,17 +49,11 @@ class TextToVideoFit(lightning.LightningModule):
         with torch.no_grad():
             latents = self.backbone.encode_video(batch["video"])
         place = self.global_step * self.trainer.world_size + self.global_rank
-        generator = torch.Generator().manual_seed(self.seed + place)
-        uniform = torch.rand(len(latents), generator=generator)
-        uniform = (uniform + torch.arange(len(latents))) / len(latents)  # stratified: less noise in the gradient
-        sigma_B = self.backbone.shift * uniform / (1 + (self.backbone.shift - 1) * uniform)
-        noise = torch.randn(latents.shape, generator=generator)
-        sigma = sigma_B[:, None, None, None, None]
-        noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
+        point, sigma_B = stratified_point(latents, self.backbone.shift, self.seed + place)
         text = self._embed(batch["text"])
-        with suited_kernel(self.transformer, noisy), tapped(self.transformer, self.readouts.taps) as outputs:
-            velocity = denoise_in_parts(self.transformer, noisy, sigma_B, text)
-        loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
+        with suited_kernel(self.transformer, latents), tapped(self.transformer, self.readouts.taps) as outputs:
+            velocity = denoise_in_parts(self.transformer, point.x_BCFHW, sigma_B, text)
+        loss = FlowMatching.loss(velocity, point.velocity_BCFHW).mean()
         self.log(f"t2v/loss_{batch['video'].shape[2]}f", loss, prog_bar=True)
         of_content = self.readouts.losses({"content": batch["labels"]}, outputs)
         readings = {name: loss_B.mean() for name, loss_B in of_content.items()}

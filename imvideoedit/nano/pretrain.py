@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from imvideoedit.common.hydra_command import command
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.card import write_card
 from imvideoedit.nano.fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
+from imvideoedit.nano.fit_image_to_video import ImageToVideoFit
 from imvideoedit.nano.fit_text_to_video import TextToVideoFit
 from imvideoedit.nano.quality import generator, measure
 from imvideoedit.nano.text import build_tokenizer
@@ -100,11 +102,18 @@ def save(backbone: Backbone, folder: Path) -> None:
 
 
 def pretrain(cfg: DictConfig) -> None:
-    """Run both stages, then measure and write the folder."""
+    """Run the configured task."""
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda, but there is no GPU; use device=cpu")
+    if cfg.task not in TASKS:
+        raise UserError(f"task is {cfg.task!r}; choose {' or '.join(TASKS)}")
     torch.set_num_threads(cfg.threads)
     lightning.seed_everything(cfg.seed, verbose=False)
+    TASKS[cfg.task](cfg)
+
+
+def text_to_video(cfg: DictConfig) -> None:
+    """Both stages from scratch, then measure and write the folder."""
     seconds: dict[str, float] = {}
     autoencoder = _autoencoder(cfg, seconds)
     backbone = build_backbone(cfg, autoencoder)
@@ -114,6 +123,18 @@ def pretrain(cfg: DictConfig) -> None:
     video_stage.requires_grad_(False).eval()
     if video_stage.global_rank == 0:
         finish(backbone, cfg, seconds)
+
+
+def image_to_video(cfg: DictConfig) -> None:
+    """Fit the widened transformer of a text-to-video backbone."""
+    own = cfg.image_to_video
+    base = load_backbone(own.base, device="cpu")
+    backbone = replace(base, transformer=widened(base.transformer))
+    stage = ImageToVideoFit(backbone, *_stage_arguments(own), seed=cfg.seed)
+    fit_stage(stage, "image_to_video", own.steps, cfg)
+
+
+TASKS = {"text_to_video": text_to_video, "image_to_video": image_to_video}
 
 
 def _autoencoder(cfg: DictConfig, seconds: dict[str, float]) -> NanoAutoencoder:

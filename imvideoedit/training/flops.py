@@ -26,6 +26,7 @@ from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import meta_transformer
 
 TEXT = 512  # tokens of Wan's texts
+IMAGE_TOKENS = 257  # of Wan's image encoder
 GROUP, SPATIAL = 4, 8  # frames and pixels a side of a latent, of Wan's autoencoder
 FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks follow, as both are linear in them
 
@@ -55,6 +56,8 @@ class Pairs:
         def encoded(each: Input) -> Tensor:
             if each.kind == "text":
                 return text()
+            if each.encoder == "clip":
+                return torch.randn(self.count, IMAGE_TOKENS, config["image_dim"], device=device).to(dtype)
             frames = 1 if each.kind == "image" else self.frames
             if each.encoder == "vae":
                 return latents(frames)
@@ -63,6 +66,11 @@ class Pairs:
 
         conditions = {each.name: encoded(each) for each in inputs}
         return EditBatch(latents(self.frames), latents(self.frames), text(), conditions)
+
+
+def taken_by(method: Method) -> tuple[Input, ...]:
+    """What a batch for a method has besides source, target and text."""
+    return (*method.inputs, *method.derived)
 
 
 def method_like(method: Method, blocks: int | None = None) -> Method:
@@ -171,7 +179,7 @@ def _activations(
     like.install(transformer, weights)
     with FakeTensorMode():
         _fake(transformer)
-        batch = pairs.batch(transformer.config, like.inputs, "cpu", torch.bfloat16)
+        batch = pairs.batch(transformer.config, taken_by(like), "cpu", torch.bfloat16)
         mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
 
         def step() -> None:

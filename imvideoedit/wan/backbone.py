@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor
@@ -16,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.tensor_file import first_not_finite
+from imvideoedit.wan.encoders import ImageEncoder, encode_text
 from imvideoedit.wan.identity import Origin, parameter_hash
 from imvideoedit.wan.locations import default_device, default_dtype, locate, read_shift, remedy
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
@@ -38,6 +40,7 @@ class Backbone:
         vae, text_encoder, tokenizer: None where they were not loaded.
         shift: flow shift of the folder's scheduler.
         origin: of the transformer, where it was loaded from files.
+        image_encoder: of an image-to-video model that reads an image's tokens; loaded with the text encoder.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase | None
     shift: float
     origin: Origin | None = None
+    image_encoder: ImageEncoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -130,22 +134,13 @@ class Backbone:
             ``[B, T, D]`` in the text encoder's dtype and on its device, zeros after each text's end;
             T = min(the tokenizer's maximum, 512).
         """
-        # Imported late: the pipeline pulls in much that only its few lines of text cleaning are wanted from.
-        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+        text_encoder, tokenizer = _present(self.text_encoder, "text_encoder"), _present(self.tokenizer, "tokenizer")
+        return encode_text(text_encoder, tokenizer, prompts)
 
-        encoder, tokenizer = _present(self.text_encoder, "text_encoder"), _present(self.tokenizer, "tokenizer")
-        length = min(tokenizer.model_max_length, 512)
-        tokens = tokenizer(
-            [prompt_clean(prompt) for prompt in prompts],
-            padding="max_length",
-            max_length=length,
-            truncation=True,
-            add_special_tokens=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        ).to(encoder.device)
-        text_BTD = encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
-        return text_BTD * tokens.attention_mask[..., None].to(text_BTD.dtype)
+    @torch.no_grad()
+    def encode_image(self, image_HWC: np.ndarray) -> Tensor:
+        """Tokens ``[1, I, D]`` of an image, uint8 ``[H, W, 3]``, for an image-to-video model that reads them."""
+        return _present(self.image_encoder, "image_encoder")(image_HWC)
 
     def parameter_hash(self, besides: Iterable[Tensor] = ()) -> str:
         """See :func:`parameter_hash`; computed once for the files that the transformer was loaded from."""
@@ -216,7 +211,9 @@ def with_parts(
             own = {"subfolder": "text_encoder", "dtype": dtype or backbone.dtype}
             loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, **own)
             loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
-    for name in loaded.keys() & set(PARTS):
+            if backbone.transformer.config.image_dim is not None:
+                loaded["image_encoder"] = ImageEncoder.load(backbone.name, source, own["dtype"])
+    for name in loaded.keys() - {"tokenizer"}:
         loaded[name].requires_grad_(False).eval().to(device)
         _check_finite(loaded[name], backbone.name)
     return replace(backbone, **loaded)
