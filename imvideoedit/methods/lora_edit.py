@@ -41,8 +41,8 @@ MAPS = {"paper": ATTENTION, "release": ATTENTION + FEED_FORWARD}
 class LoraEdit(Method):
     """Edits of one clip by its mask and its edited first frame.
 
-    In a batch, ``conditions`` holds the inputs, ``masked_video``, and for models that take them ``image_tokens``. A batch
-    without ``first_frame`` has no frame that is given whole, as in the second stage.
+    In a batch, ``conditions`` holds the inputs, ``masked_video``, and for models that read them ``image_tokens``. A
+    batch without ``first_frame`` has no frame that is given whole, as in the second stage.
 
     Args:
         rank: of the deltas, at least 1.
@@ -73,8 +73,8 @@ class LoraEdit(Method):
         own: Any = transformer.config
         if own.in_channels != 2 * own.out_channels + MASK_CHANNELS:
             raise UserError(
-                f"lora_edit takes an image-to-video model of {2 * own.out_channels + MASK_CHANNELS} input channels (noise, "
-                f"mask, video); this one has {own.in_channels}; give another backbone, such as nano_image_to_video"
+                f"lora_edit takes an image-to-video model of {2 * own.out_channels + MASK_CHANNELS} input channels "
+                f"(noise, mask, video); this one has {own.in_channels}; give another, such as nano_image_to_video"
             )
         self.lora = lora_of(transformer, MAPS[self.target], self.rank, dtype)
 

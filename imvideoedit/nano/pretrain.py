@@ -32,6 +32,7 @@ from imvideoedit.nano.fit_text_to_video import TextToVideoFit
 from imvideoedit.nano.quality import generator, measure
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
+from imvideoedit.wan.image_to_video import widened
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
