@@ -1,4 +1,4 @@
-"""Where the files lie that the package brings: the nano backbone, its adapter, and which of its heads are temporal."""
+"""Where the files lie that the package brings: the nano backbones, an adapter, and which of its heads are temporal."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ _NANO = Path(__file__).parents[1] / "nano"
 WEIGHTS = _NANO / "weights"
 ADAPTER = _NANO / "adapter.safetensors"
 HEADS = _NANO / "heads.json"
+IMAGE_TO_VIDEO = _NANO / "image_to_video.safetensors"  # what makes the nano backbone an image-to-video one
 
 
 def adapter_path(adapter: Path | str) -> Path:

@@ -28,7 +28,8 @@ from imvideoedit.training.flops import Pairs, peak_flops, random_transformer, ta
 from imvideoedit.training.monitor import peak_memory
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import WAN_1_3B, Backbone
-from imvideoedit.wan.locations import DEFAULT_SHIFT, locate
+from imvideoedit.wan.image_to_video import widened_config
+from imvideoedit.wan.locations import DEFAULT_SHIFT, NANO_IMAGE_TO_VIDEO, locate
 
 WIDE = (832, 480)  # width and height whose aspect ratio the measured pairs have
 PAIRS = 13_000  # of the experiment, where its data set is missing
@@ -126,7 +127,8 @@ def transformer_config(name: str) -> dict[str, Any]:
     """The transformer's config, from the backbone's folder; Wan 1.3B's is known without one."""
     try:
         place, revision = locate(name)
-        return dict(WanTransformer3DModel.load_config(place, revision=revision, subfolder="transformer"))
+        found = dict(WanTransformer3DModel.load_config(place, revision=revision, subfolder="transformer"))
+        return widened_config(found) if name == NANO_IMAGE_TO_VIDEO else found
     except (UserError, OSError):
         if name != "wan_1_3b":
             raise

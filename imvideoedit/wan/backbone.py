@@ -15,11 +15,13 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from imvideoedit.common.bundled import IMAGE_TO_VIDEO
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.tensor_file import first_not_finite
 from imvideoedit.wan.encoders import ImageEncoder, encode_text
 from imvideoedit.wan.identity import Origin, parameter_hash
-from imvideoedit.wan.locations import default_device, default_dtype, locate, read_shift, remedy
+from imvideoedit.wan.image_to_video import changed
+from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, default_device, default_dtype, locate, read_shift, remedy
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
 
@@ -59,7 +61,6 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the denoiser."""
         return self.transformer.patch_embedding.weight.dtype
 
     @property
@@ -139,7 +140,7 @@ class Backbone:
 
     @torch.no_grad()
     def encode_image(self, image_HWC: np.ndarray) -> Tensor:
-        """Tokens ``[1, I, D]`` of an image, uint8 ``[H, W, 3]``, for an image-to-video model that reads them."""
+        """Tokens ``[1, I, D]`` of an image, uint8 ``[H, W, 3]``, where the transformer reads them."""
         return _present(self.image_encoder, "image_encoder")(image_HWC)
 
     def parameter_hash(self, besides: Iterable[Tensor] = ()) -> str:
@@ -165,8 +166,8 @@ def load_backbone(
     """Load a backbone.
 
     Args:
-        name: ``nano`` (bundled), ``wan_1_3b`` (the hub's, at a fixed revision, or the folder in the environment
-            variable IMVIDEOEDIT_WAN), a diffusers folder, or a hub id. Only a hub id touches the network.
+        name: ``nano`` or ``nano_image_to_video`` (bundled), ``wan_1_3b`` (the hub's, at a fixed revision, or the folder
+            in the environment variable IMVIDEOEDIT_WAN), a diffusers folder, or a hub id, which touches the network.
         revision: of a hub id.
         device: the GPU if there is one, else the CPU.
         dtype: of transformer and text encoder; bfloat16 on a GPU, float32 on a CPU. The autoencoder is always float32.
@@ -182,6 +183,8 @@ def load_backbone(
     with _named(name, place):
         load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
         transformer, origin = Origin.of(place, revision, load)
+        if name == NANO_IMAGE_TO_VIDEO:  # which is not what the folder holds
+            transformer, origin = changed(transformer, IMAGE_TO_VIDEO), None
         shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
     _check_finite(transformer, name)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from imvideoedit.common.files import replacing
 
-NAME = "nano_image_to_video"
 MASK_CHANNELS = 4  # of Wan's mask: frames of a latent frame
 SCALE = ".scale"
 
@@ -52,14 +51,16 @@ def save_change(start: WanTransformer3DModel, end: WanTransformer3DModel, path: 
 
 
 @torch.no_grad()
-def apply_change(transformer: WanTransformer3DModel, path: Path) -> None:
-    """Add to a transformer, in place, what :func:`save_change` wrote.
+def changed(transformer: WanTransformer3DModel, path: Path) -> WanTransformer3DModel:
+    """A text-to-video transformer, :func:`widened`, with the change that :func:`save_change` wrote.
 
     Raises:
         KeyError: the file is of other weights.
     """
-    change, state = load_file(path), transformer.state_dict()
+    wide = widened(transformer)
+    change, state = load_file(path), wide.state_dict()
     for name, value in change.items():
         if not name.endswith(SCALE):
             delta: Tensor = value.float() * change[name + SCALE] if value.dtype == torch.int8 else value.float()
             state[name].copy_(state[name].float() + delta)
+    return wide

@@ -9,9 +9,10 @@ import torch
 from diffusers import ConfigMixin
 from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 
-from imvideoedit.common.bundled import WEIGHTS
+from imvideoedit.common.bundled import IMAGE_TO_VIDEO, WEIGHTS
 from imvideoedit.common.errors import UserError
 
+NANO_IMAGE_TO_VIDEO = "nano_image_to_video"  # the bundled one with further input channels
 WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 WAN_1_3B_REVISION = "0fad780a534b6463e45facd96134c9f345acfa5b"
 HUB_TIMEOUT = 10.0  # seconds
@@ -28,8 +29,8 @@ def locate(name: str, revision: str | None = None) -> tuple[str, str | None]:
     Raises:
         UserError: no such folder, or a repository that is neither cached nor within reach.
     """
-    if name == "nano":
-        if not WEIGHTS.is_dir():
+    if name in ("nano", NANO_IMAGE_TO_VIDEO):
+        if not WEIGHTS.is_dir() or (name == NANO_IMAGE_TO_VIDEO and not IMAGE_TO_VIDEO.is_file()):
             raise UserError(f"the bundled nano weights are missing from {WEIGHTS}; reinstall imvideoedit")
         return str(WEIGHTS), None
     if name == "wan_1_3b":
@@ -46,7 +47,8 @@ def locate(name: str, revision: str | None = None) -> tuple[str, str | None]:
     if Path(name).is_dir():
         return name, None
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"backbone folder {name} does not exist; give nano, wan_1_3b, a diffusers folder or a hub id")
+        raise UserError(f"backbone folder {name} does not exist; give nano, {NANO_IMAGE_TO_VIDEO}, wan_1_3b, a diffusers folder "
+                        "or a hub id")
     _reach_hub(name, revision, name)
     return name, revision
 
