@@ -21,7 +21,7 @@ class ImageToVideoFit(lightning.LightningModule):
     """Flow matching of the whole widened transformer; autoencoder and text encoder stay as they are.
 
     Args:
-        backbone: whose transformer is a :func:`imvideoedit.wan.image_to_video.widened` one.
+        backbone: whose transformer is a :func:`imvideoedit.wan.image_to_video.widen` made.
     """
 
     def __init__(self, backbone: Backbone, steps: int, lr: float, shapes: list, seed: int) -> None:

@@ -9,7 +9,6 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from imvideoedit.nano.fit_text_to_video import TextToVideoFit
 from imvideoedit.nano.quality import generator, measure
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
-from imvideoedit.wan.image_to_video import widened
+from imvideoedit.wan.image_to_video import widen
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
@@ -129,8 +128,8 @@ def text_to_video(cfg: DictConfig) -> None:
 def image_to_video(cfg: DictConfig) -> None:
     """Fit the widened transformer of a text-to-video backbone."""
     own = cfg.image_to_video
-    base = load_backbone(own.base, device="cpu")
-    backbone = replace(base, transformer=widened(base.transformer))
+    backbone = load_backbone(own.base, device="cpu")
+    widen(backbone.transformer)
     stage = ImageToVideoFit(backbone, *_stage_arguments(own), seed=cfg.seed)
     fit_stage(stage, "image_to_video", own.steps, cfg)
 

@@ -20,7 +20,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.tensor_file import first_not_finite
 from imvideoedit.wan.encoders import ImageEncoder, encode_text
 from imvideoedit.wan.identity import Origin, parameter_hash
-from imvideoedit.wan.image_to_video import changed
+from imvideoedit.wan.image_to_video import apply_change
 from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, default_device, default_dtype, locate, read_shift, remedy
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
@@ -135,8 +135,7 @@ class Backbone:
             ``[B, T, D]`` in the text encoder's dtype and on its device, zeros after each text's end;
             T = min(the tokenizer's maximum, 512).
         """
-        text_encoder, tokenizer = _present(self.text_encoder, "text_encoder"), _present(self.tokenizer, "tokenizer")
-        return encode_text(text_encoder, tokenizer, prompts)
+        return encode_text(_present(self.text_encoder, "text_encoder"), _present(self.tokenizer, "tokenizer"), prompts)
 
     @torch.no_grad()
     def encode_image(self, image_HWC: np.ndarray) -> Tensor:
@@ -184,7 +183,8 @@ def load_backbone(
         load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
         transformer, origin = Origin.of(place, revision, load)
         if name == NANO_IMAGE_TO_VIDEO:  # which is not what the folder holds
-            transformer, origin = changed(transformer, IMAGE_TO_VIDEO), None
+            origin = None
+            apply_change(transformer, IMAGE_TO_VIDEO)
         shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
     _check_finite(transformer, name)

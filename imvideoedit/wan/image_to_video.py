@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from imvideoedit.common.files import replacing
 
@@ -24,43 +24,44 @@ def widened_config(config: Any) -> dict[str, Any]:
     return own | {"in_channels": 2 * own["out_channels"] + MASK_CHANNELS}
 
 
-def widened(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
-    """The same model with further input channels, which it does not use yet: their columns are zero."""
+@torch.no_grad()
+def widen(transformer: WanTransformer3DModel) -> None:
+    """Give a text-to-video model further input channels, which it does not use yet: their columns are zero."""
     own: Any = transformer
-    wide: Any = WanTransformer3DModel(**widened_config(own.config)).to(own.dtype)
-    state = own.state_dict()
-    columns = torch.zeros_like(wide.patch_embedding.weight)
-    columns[:, : own.config.in_channels] = state["patch_embedding.weight"]
-    wide.load_state_dict(state | {"patch_embedding.weight": columns})
-    return wide
+    settings, before = widened_config(own.config), own.patch_embedding
+    wide = nn.Conv3d(settings["in_channels"], before.out_channels, before.kernel_size, before.stride)
+    wide = wide.to(before.weight).requires_grad_(before.weight.requires_grad)
+    wide.weight.zero_()[:, : before.in_channels] = before.weight
+    wide.bias.copy_(before.bias)
+    own.patch_embedding = wide
+    own.register_to_config(in_channels=settings["in_channels"])
 
 
 def save_change(start: WanTransformer3DModel, end: WanTransformer3DModel, path: Path) -> None:
     """Write what leads from one transformer to another of the same shapes."""
-    before, change = start.state_dict(), {}
+    before, found = start.state_dict(), {}
     for name, weight in end.state_dict().items():
         delta = weight.float() - before[name].float()
         if delta.ndim == 2:
             scale_R1 = delta.abs().amax(1, keepdim=True).clamp(min=1e-6) / 127
-            change[name] = (delta / scale_R1).round().to(torch.int8)
-            change[name + SCALE] = scale_R1.float()
+            found[name] = (delta / scale_R1).round().to(torch.int8)
+            found[name + SCALE] = scale_R1.float()
         else:
-            change[name] = delta.half()
+            found[name] = delta.half()
     with replacing(path) as new:
-        save_file({name: value.contiguous() for name, value in change.items()}, new)
+        save_file({name: value.contiguous() for name, value in found.items()}, new)
 
 
 @torch.no_grad()
-def changed(transformer: WanTransformer3DModel, path: Path) -> WanTransformer3DModel:
-    """A text-to-video transformer, :func:`widened`, with the change that :func:`save_change` wrote.
+def apply_change(transformer: WanTransformer3DModel, path: Path) -> None:
+    """Make a text-to-video transformer, in place, the image-to-video one that :func:`save_change` wrote.
 
     Raises:
         KeyError: the file is of other weights.
     """
-    wide = widened(transformer)
-    change, state = load_file(path), wide.state_dict()
-    for name, value in change.items():
+    widen(transformer)
+    found, state = load_file(path), transformer.state_dict()
+    for name, value in found.items():
         if not name.endswith(SCALE):
-            delta: Tensor = value.float() * change[name + SCALE] if value.dtype == torch.int8 else value.float()
+            delta: Tensor = value.float() * found[name + SCALE] if value.dtype == torch.int8 else value.float()
             state[name].copy_(state[name].float() + delta)
-    return wide

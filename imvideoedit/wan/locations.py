@@ -47,8 +47,10 @@ def locate(name: str, revision: str | None = None) -> tuple[str, str | None]:
     if Path(name).is_dir():
         return name, None
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"backbone folder {name} does not exist; give nano, {NANO_IMAGE_TO_VIDEO}, wan_1_3b, a diffusers folder "
-                        "or a hub id")
+        raise UserError(
+            f"backbone folder {name} does not exist; give nano, {NANO_IMAGE_TO_VIDEO}, wan_1_3b, a diffusers folder "
+            "or a hub id"
+        )
     _reach_hub(name, revision, name)
     return name, revision
 
