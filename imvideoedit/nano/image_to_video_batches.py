@@ -17,9 +17,9 @@ from imvideoedit.world.render import render, visible_share
 from imvideoedit.world.scenes import Scene, plain_scene, sample_scene
 
 PLAIN = 0.2  # share of plain scenes of one thing
-WHOLE = 0.45  # share of clips of which the first frame alone is given; in the others a thing is masked
+WHOLE = 0.35  # share of clips of which the first frame alone is given; in the others a thing is masked
 ANYTHING = 0.15  # share of masks that have nothing to do with a thing
-EMPTY = 0.3  # share of stills of which nothing is given
+EMPTY = 0.1  # share of stills of which nothing is given
 MARGIN = 6  # largest number of pixels that a mask reaches beyond its thing
 
 

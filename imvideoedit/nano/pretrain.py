@@ -130,7 +130,7 @@ def image_to_video(cfg: DictConfig) -> None:
     own = cfg.image_to_video
     backbone = load_backbone(own.base, device="cpu")
     widen(backbone.transformer)
-    stage = ImageToVideoFit(backbone, *_stage_arguments(own), seed=cfg.seed)
+    stage = ImageToVideoFit(backbone, *_stage_arguments(own), seed=cfg.seed, rank=own.rank)
     fit_stage(stage, "image_to_video", own.steps, cfg)
 
 
