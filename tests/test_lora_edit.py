@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.edit_batch import EditBatch
+from imvideoedit.editing.conditions import ConditionEncoder
 from imvideoedit.methods.adapter_file import load_adapter, save_adapter
 from imvideoedit.methods.adapter_header import AdapterHeader
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD
 from imvideoedit.methods.image_condition import GREY, condition_channels, kept, pack_mask, unpack_mask
 from imvideoedit.methods.lora_edit import ANCHOR, CHANNELS, LoraEdit
-from imvideoedit.methods.lora_edit_samples import chunks_of, order_of, stage_samples
-from imvideoedit.training.example_batch import batch_of
+from imvideoedit.methods.lora_edit_samples import chunks_of, stage_samples
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.encoders import ImageEncoder
 from imvideoedit.wan.forward import denoise
@@ -151,12 +152,15 @@ def nano():
 
 
 def on_nano(nano, example):
-    method = LoraEdit(rank=2)
-    method.install(nano.transformer)
-    try:
-        return batch_of(nano, method, example | {"prompt": "a red ball"})
-    finally:
-        method.uninstall()
+    """A sample encoded as an edit encodes its source and inputs."""
+    encoder = ConditionEncoder(nano, (16, 16), (16, 16))
+    declared = [each for each in LoraEdit.inputs if each.name in example]
+    inputs = {each.name: partial(iter, example[each.name]) for each in declared}
+    source, count = encoder.latents(iter(example["source"]))
+    conditions = encoder.conditions(declared, inputs, count)
+    conditions |= encoder.derived(LoraEdit(), declared, inputs, partial(iter, example["source"]), count)
+    target, _ = encoder.latents(iter(example["target"]))
+    return EditBatch(source, target, nano.encode_text(["a red ball"]), conditions)
 
 
 def channels_of(batch):
@@ -251,12 +255,9 @@ def test_of_an_edited_frame_nothing_inside_the_mask_is_given(nano):
 
 
 def test_the_clip_comes_once_where_an_edited_frame_comes_nine_times():
-    samples = stage_samples(pixels(), box(), {2: pixels(1)[0], 4: pixels(1)[0]}, 2)
-    order = order_of(samples, 10, seed=0)
-    assert [order.count(number) for number in range(3)] == [10, 90, 90]
-    for epoch in range(10):
-        assert sorted(order[19 * epoch : 19 * (epoch + 1)]) == [0] + [1] * 9 + [2] * 9
-    assert order != order_of(samples, 10, seed=1) and order == order_of(samples, 10, seed=0)
+    samples = stage_samples(pixels(), box(), {4: pixels(1)[0], 2: pixels(1)[0]}, 2)
+    assert [(each.start, each.edited, each.repeats) for each in samples] == [(0, False, 1), (2, True, 9), (4, True, 9)]
+    assert [each.repeats for each in stage_samples(pixels(), box(), {2: pixels(1)[0]}, 1)] == [1]
 
 
 def test_the_low_cost_parts_of_49_frames_are_the_papers_four():

@@ -1,4 +1,4 @@
-"""The training samples of LoRA-Edit's two stages, as examples of pixels, and in which order they come.
+"""The training samples of LoRA-Edit's two stages, as examples of pixels, and how often each comes.
 
 An example holds ``source``, ``target``, ``mask`` and in the first stage ``first_frame``, as ``Method.transform``
 describes it; the caller adds its ``prompt``.
@@ -8,13 +8,10 @@ Shapes: F frames, H W pixels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-CLIP_STEPS = 100  # of the first stage
-EPOCHS = 10  # of the second stage
 REPEATS = 9  # of an edited frame in an epoch of the second stage, in which the clip comes once
 SHORT = 13  # frames of a clip in the low-cost mode, of which neighbours share one
 
@@ -81,12 +78,6 @@ def stage_samples(
         example = {"source": clip_FHWC[alone], "target": frame_HWC[None], "mask": masks[alone]}
         samples.append(Sample(example, index, edited=True, repeats=REPEATS))
     return samples
-
-
-def order_of(samples: Sequence[Sample], epochs: int, seed: int) -> list[int]:
-    """Indices of samples, one a step: each epoch has every sample as often as it repeats, shuffled by the seed."""
-    once = list(chain.from_iterable([number] * sample.repeats for number, sample in enumerate(samples)))
-    return [int(i) for epoch in range(epochs) for i in np.random.default_rng((seed, epoch)).permutation(once)]
 
 
 def chunks_of(frames: int, length: int = SHORT) -> list[slice]:
