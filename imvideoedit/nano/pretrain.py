@@ -1,7 +1,9 @@
-"""``python -m imvideoedit.nano.pretrain``: train the nano backbone from scratch.
+"""``python -m imvideoedit.nano.pretrain``: train the nano backbones.
 
-The autoencoder first, then text-to-video on images and videos. Both stages write checkpoints under ``out``, from which
-``resume=true`` continues. The result is a diffusers ``WanPipeline`` folder in half precision, with a model card.
+``task=text_to_video``: from scratch, the autoencoder first, then text-to-video on images and videos. The result is a
+diffusers ``WanPipeline`` folder in half precision, with a model card. ``task=image_to_video``: what makes it an
+image-to-video model, see ``fit_image_to_video``. Each stage writes checkpoints under ``out``, from which
+``resume=true`` continues.
 """
 
 import copy
@@ -20,9 +22,11 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 from transformers import UMT5Config, UMT5EncoderModel
 
+from imvideoedit.common.bundled import IMAGE_TO_VIDEO
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing_folder, sync
 from imvideoedit.common.hydra_command import command
+from imvideoedit.common.json_file import write_json
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.card import write_card
 from imvideoedit.nano.fit_autoencoder import AutoencoderFit, fit_start, fit_statistics, round_trip_psnr
@@ -31,7 +35,7 @@ from imvideoedit.nano.fit_text_to_video import TextToVideoFit
 from imvideoedit.nano.quality import generator, measure
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
-from imvideoedit.wan.image_to_video import widen
+from imvideoedit.wan.image_to_video import save_change, widen
 
 
 def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
@@ -126,12 +130,19 @@ def text_to_video(cfg: DictConfig) -> None:
 
 
 def image_to_video(cfg: DictConfig) -> None:
-    """Fit the widened transformer of a text-to-video backbone."""
+    """Fit the widened transformer of a text-to-video backbone, and write what changed and how it was made."""
     own = cfg.image_to_video
     backbone = load_backbone(own.base, device="cpu")
     widen(backbone.transformer)
     stage = ImageToVideoFit(backbone, *_stage_arguments(own), seed=cfg.seed, rank=own.rank)
-    fit_stage(stage, "image_to_video", own.steps, cfg)
+    seconds = fit_stage(stage, "image_to_video", own.steps, cfg)
+    if stage.global_rank == 0:
+        stage.merge()
+        start = load_backbone(own.base, device="cpu", parts=()).transformer
+        widen(start)
+        save_change(start, backbone.transformer, Path(cfg.out) / IMAGE_TO_VIDEO.name)
+        report = {"config": OmegaConf.to_container(cfg), "seconds": seconds, "machine": _machine()}
+        write_json(Path(cfg.out) / IMAGE_TO_VIDEO.with_suffix(".json").name, report, indent=1)
 
 
 TASKS = {"text_to_video": text_to_video, "image_to_video": image_to_video}
