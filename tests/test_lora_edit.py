@@ -10,11 +10,13 @@ import torch
 from diffusers import WanImageToVideoPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.conditions import ConditionEncoder
+from imvideoedit.evaluation.nano.clip_edits import case_of, edit_clip, fit_stage, scores
 from imvideoedit.methods.adapter_file import load_adapter, save_adapter
 from imvideoedit.methods.adapter_header import AdapterHeader
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD
@@ -25,6 +27,9 @@ from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.encoders import ImageEncoder
 from imvideoedit.wan.forward import denoise
 from imvideoedit.wan.image_to_video import apply_change, save_change, widen
+from imvideoedit.world.edits import Edit
+from imvideoedit.world.scenes import Scene, Thing
+from tests import processes
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])
@@ -386,3 +391,75 @@ def test_a_change_of_weights_is_small_and_exact_to_half_a_step(tmp_path):
     apply_change(again, tmp_path / "change.safetensors")
     for (name, found), expected in zip(again.state_dict().items(), end.state_dict().values(), strict=True):
         assert (found - expected).abs().max() <= 1 / 250, name
+
+
+# (6) Edits by the trained nano base.
+
+
+def moving_square(color):
+    square = Thing("box", color, motion="moving right", x=0.3, y=0.6, size="large")
+    other = Thing("ball", "green", motion="bouncing", x=0.7, y=0.3)
+    return Scene("beige", "striped", (other, square), camera="pan left")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    backbone = load_backbone("nano_image_to_video", device="cpu")
+    assert backbone.transformer.config.in_channels == 36 and backbone.name == "nano_image_to_video"
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def square_edits(trained):
+    """A red square made blue in the first frame: with the mask, and by naive LoRA, each after a short fit."""
+    case = case_of(Edit("color_texture", moving_square("red"), moving_square("blue"), "make the red box blue"))
+    naive = replace(case, mask=np.full_like(case.mask, 255))
+    found = []
+    for each in (case, naive):
+        torch.manual_seed(0)
+        method = LoraEdit(rank=16)
+        method.install(trained.transformer)
+        try:
+            fit_stage(trained, method, each, 1, {}, steps=10, lr=1e-3)
+            found.append(edit_clip(trained, method, each, case.target[0], steps=6))
+        finally:
+            method.uninstall()
+    return case, found
+
+
+def test_a_recoloured_first_frame_reaches_every_later_frame(square_edits):
+    case, (edited, _) = square_edits
+    for made, source, target, changed in zip(edited, case.source, case.target, case.changed, strict=True):
+        made, source, target = (frame[changed].mean(0) for frame in (made, source, target))
+        assert np.abs(made - target).sum() < 0.4 * np.abs(made - source).sum()
+
+
+def test_the_background_is_nearer_to_the_clips_than_by_naive_lora(square_edits):
+    case, (edited, naive) = square_edits
+    ours, theirs = (scores(case, made)["kept_psnr"] for made in (edited, naive))
+    assert ours > theirs + 1
+
+
+@pytest.mark.slow
+def test_the_base_is_made_by_one_command_and_resumes(tmp_path):
+    toy = [
+        "task=image_to_video", "devices=1", "checkpoint_every=1", "precision=32-true", "out=run",
+        "image_to_video.rank=2", "image_to_video.shapes=[[1,5],[2,1]]",
+    ]  # fmt: skip
+    for more in (["image_to_video.steps=1"], ["image_to_video.steps=2", "resume=true"]):
+        done = processes.run("imvideoedit.nano.pretrain", *toy, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    found = load_file(tmp_path / "run/image_to_video.safetensors")
+    base = load_backbone("nano", device="cpu", parts=()).transformer
+    own = base.state_dict()["patch_embedding.weight"].shape[1]
+    columns = found.pop("patch_embedding.weight")
+    assert columns[:, own:].abs().sum() > 0 and columns[:, :own].eq(0).all()
+    names = {name for name, value in found.items() if not name.endswith(".scale") and value.any()}
+    assert {f"blocks.0.{name}.weight" for name in ATTENTION + FEED_FORWARD} <= names
+    assert not any(name.startswith(("condition_embedder", "proj_out")) for name in names)
+    apply_change(base, tmp_path / "run/image_to_video.safetensors")
+
+
+def test_a_task_that_is_none_is_refused(tmp_path):
+    done = processes.run("imvideoedit.nano.pretrain", "task=nothing", cwd=tmp_path)
+    assert done.returncode == 2 and "choose text_to_video or image_to_video" in done.stderr

@@ -6,6 +6,8 @@ linear maps of the blocks, which are added to the weights at the end: with batch
 weights themselves unlearned more than it taught.
 """
 
+from typing import Any
+
 import lightning
 import torch
 from torch import Tensor
@@ -57,8 +59,8 @@ class ImageToVideoFit(lightning.LightningModule):
     @torch.no_grad()
     def merge(self) -> None:
         """Add the deltas to the transformer's weights."""
-        blocks = zip(self.backbone.transformer.blocks, list(self.method.lora), strict=True)
-        for block, lora in blocks:
+        deltas_of: list[Any] = list(self.method.lora)
+        for block, lora in zip(self.backbone.transformer.blocks, deltas_of, strict=True):
             for name, linear in block.named_modules():
                 if (key := name.replace(".", "_")) in lora.deltas:
                     delta = lora.deltas[key]

@@ -141,7 +141,8 @@ def image_to_video(cfg: DictConfig) -> None:
         start = load_backbone(own.base, device="cpu", parts=()).transformer
         widen(start)
         save_change(start, backbone.transformer, Path(cfg.out) / IMAGE_TO_VIDEO.name)
-        report = {"config": OmegaConf.to_container(cfg), "seconds": seconds, "machine": _machine()}
+        how = {name: cfg[name] for name in ("seed", "precision", "devices", "threads")}
+        report = {**OmegaConf.to_container(own), **how, "seconds": seconds, "machine": _machine()}
         write_json(Path(cfg.out) / IMAGE_TO_VIDEO.with_suffix(".json").name, report, indent=1)
 
 

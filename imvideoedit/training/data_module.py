@@ -149,6 +149,11 @@ class LatentDataModule(LightningDataModule):
         """What the method takes besides source and text, and how it changes examples, if it does."""
         trainer: Any = self.trainer
         method = getattr(trainer.lightning_module, "method", None)
+        if isinstance(method, Method) and any(each.encoder == "clip" for each in method.derived):
+            raise UserError(
+                f"{method.name} needs tokens of images in this backbone, which training on pairs does not make; give "
+                "a backbone without image_dim"
+            )
         if isinstance(method, Method) and type(method).transform is not Method.transform:
             return method.inputs, method.transform
         if self.variants:

@@ -31,7 +31,6 @@ from imvideoedit.training.precision import fast_precision
 from imvideoedit.video.geometry import from_model, to_model
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.world.edits import Edit, sample_edit
-from imvideoedit.world.scenes import Scene
 
 TASKS = ("color_texture", "rigid_replacement", "nonrigid_replacement", "local_attribute")
 FRAMES, SIZE, MARGIN = 17, (64, 64), 3
@@ -60,7 +59,7 @@ def sample_case(rng: np.random.Generator, task: str) -> Case:
     """A random case of the test split whose edited thing moves."""
     while True:
         edit = sample_edit(rng, "test", task)
-        if edit.source.things[0].motion != "still" and edit.inputs(1, SIZE)["mask"].mean() > 0.02:
+        if edit.source.things[0].motion != "still" and np.mean(edit.inputs(1, SIZE)["mask"] != 0) > 0.02:
             return case_of(edit)
 
 
@@ -169,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="a JSON file for the scores of every clip")
     options = parser.parse_args(arguments)
     backbone = load_backbone(options.backbone)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in range(options.clips):
         case = sample_case(np.random.default_rng((11, number)), TASKS[number % len(TASKS)])
         rows.append({"task": case.task} | compare(backbone, case, options))
