@@ -23,6 +23,7 @@ from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD
 from imvideoedit.methods.image_condition import GREY, condition_channels, kept, pack_mask, unpack_mask
 from imvideoedit.methods.lora_edit import ANCHOR, CHANNELS, LoraEdit
 from imvideoedit.methods.lora_edit_samples import chunks_of, stage_samples
+from imvideoedit.nano.inputs import Preparation
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.encoders import ImageEncoder
 from imvideoedit.wan.forward import denoise
@@ -323,6 +324,11 @@ def test_a_base_that_is_no_image_to_video_model_is_refused_in_one_line(channels)
     with pytest.raises(UserError, match=rf"12 input channels .* has {channels}; .*nano_image_to_video") as caught:
         installed(in_channels=channels)
     assert "\n" not in str(caught.value)
+
+
+def test_what_training_cannot_encode_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"without masked_video, which lora_edit needs; give data=pairs"):
+        Preparation.of(LoraEdit())
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"target": "all"}])

@@ -84,7 +84,8 @@ def condition_channels(mask_B1FHW: Tensor, masked_BCFHW: Tensor, first_BC1HW: Te
         first_BC1HW: latents of the first frame where it is given whole. They are those of the masked video's first
             frame, which the autoencoder encodes alone.
     """
-    packed_BGFHW = pack_mask(kept(mask_B1FHW, first_BC1HW is not None), tuple(masked_BCFHW.shape[3:]))
+    height, width = masked_BCFHW.shape[3:]
+    packed_BGFHW = pack_mask(kept(mask_B1FHW, first_BC1HW is not None), (height, width))
     if first_BC1HW is not None:
         masked_BCFHW = torch.cat([first_BC1HW.to(masked_BCFHW), masked_BCFHW[:, :, 1:]], dim=2)
     return torch.cat([packed_BGFHW.to(masked_BCFHW), masked_BCFHW], dim=1)

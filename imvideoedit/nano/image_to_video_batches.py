@@ -91,7 +91,8 @@ def draw_mask(rng: np.random.Generator, scene: Scene, frames: int, size: tuple[i
 
 def _box(shown_HW: np.ndarray) -> np.ndarray:
     """The bounding box of what is true."""
-    return _span(shown_HW.any(1))[:, None] & _span(shown_HW.any(0))[None]
+    rows, columns = (_span(np.asarray(shown_HW.any(axis))) for axis in (1, 0))
+    return rows[:, None] & columns[None]
 
 
 def _span(shown_N: np.ndarray) -> np.ndarray:

@@ -75,8 +75,11 @@ class Preparation:
         """That of a method, for training.
 
         Raises:
-            UserError: the world lacks an input that it needs.
+            UserError: the world lacks an input that it needs, or it derives what is not encoded here.
         """
+        if method.derived:
+            made = ", ".join(each.name for each in method.derived)
+            raise UserError(f"the nano world's pairs come without {made}, which {method.name} needs; give data=pairs")
         inputs = _given(method.inputs)
         if type(method).transform is Method.transform:
             return cls(inputs, film=film)

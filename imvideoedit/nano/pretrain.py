@@ -142,8 +142,8 @@ def image_to_video(cfg: DictConfig) -> None:
         widen(start)
         save_change(start, backbone.transformer, Path(cfg.out) / IMAGE_TO_VIDEO.name)
         how = {name: cfg[name] for name in ("seed", "precision", "devices", "threads")}
-        report = {**OmegaConf.to_container(own), **how, "seconds": seconds, "machine": _machine()}
-        write_json(Path(cfg.out) / IMAGE_TO_VIDEO.with_suffix(".json").name, report, indent=1)
+        report: dict[str, Any] = {"settings": OmegaConf.to_container(own), **how, "seconds": seconds}
+        write_json(Path(cfg.out) / IMAGE_TO_VIDEO.with_suffix(".json").name, report | {"machine": _machine()}, indent=1)
 
 
 TASKS = {"text_to_video": text_to_video, "image_to_video": image_to_video}

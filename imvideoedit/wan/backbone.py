@@ -211,7 +211,7 @@ def with_parts(
             kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
             loaded["vae"] = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
         if "text_encoder" in parts and backbone.text_encoder is None:
-            own = {"subfolder": "text_encoder", "dtype": dtype or backbone.dtype}
+            own: dict[str, Any] = {"subfolder": "text_encoder", "dtype": dtype or backbone.dtype}
             loaded["text_encoder"] = UMT5EncoderModel.from_pretrained(**source, **own)
             loaded["tokenizer"] = AutoTokenizer.from_pretrained(**source, subfolder="tokenizer")
             if backbone.transformer.config.image_dim is not None:

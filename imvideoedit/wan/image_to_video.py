@@ -29,7 +29,7 @@ def widen(transformer: WanTransformer3DModel) -> None:
     """Give a text-to-video model further input channels, which it does not use yet: their columns are zero."""
     own: Any = transformer
     settings, before = widened_config(own.config), own.patch_embedding
-    wide = nn.Conv3d(settings["in_channels"], before.out_channels, before.kernel_size, before.stride)
+    wide: Any = nn.Conv3d(settings["in_channels"], before.out_channels, before.kernel_size, before.stride)
     wide = wide.to(before.weight).requires_grad_(before.weight.requires_grad)
     wide.weight.zero_()[:, : before.in_channels] = before.weight
     wide.bias.copy_(before.bias)
