@@ -17,12 +17,22 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.tensor_file import first_not_finite
 from imvideoedit.wan.identity import Origin, parameter_hash
-from imvideoedit.wan.locations import default_device, default_dtype, locate, read_shift, remedy
+from imvideoedit.wan.locations import (
+    WAN_1_3B_HUB,
+    WAN_14B_HUB,
+    default_device,
+    default_dtype,
+    locate,
+    read_shift,
+    remedy,
+)
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
 
 # transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+WAN_14B: dict[str, Any] = {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824}
+KNOWN_SIZES = {"wan_1_3b": WAN_1_3B, WAN_1_3B_HUB: WAN_1_3B, WAN_14B_HUB: WAN_14B}  # without their files
 PARTS = ("vae", "text_encoder")
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
 
