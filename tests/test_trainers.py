@@ -11,6 +11,7 @@ import torch
 from imvideoedit.methods.adapter_file import load_adapter, read_state
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.wan.forward import denoise
+from tests import processes
 from tests.conftest import tiny_batch
 from tests.pair_folder import write_pairs
 from tests.test_resume import overrides
@@ -106,3 +107,12 @@ def test_an_optimizer_of_whole_matrices_is_refused_before_training(tmp_path, tra
     assert run.wait() == [2]
     assert run.said().splitlines()[-1].startswith("error: Muon needs whole matrices, which zero2, zero2_offload and")
     assert "Traceback" not in run.said() and not list(tmp_path.rglob("encoded*"))
+
+
+@pytest.mark.parametrize("offload", ["offload", "here"])
+def test_many_small_gradients_add_up(tmp_path, offload):
+    """15 gradients of 1/512 beside one of 1, of which bfloat16 keeps the one alone."""
+    pytest.importorskip("deepspeed")
+    done = processes.run("tests.zero2_gradients", offload, str(tmp_path / "meeting"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("moved")[-1]) == pytest.approx((1 + 15 / 512) / 16, rel=1e-6)

@@ -80,6 +80,8 @@ class Zero2(DeepSpeedStrategy):
 def zero2(offload: bool = False) -> Strategy:
     """ZeRO-2; with ``offload`` the optimizer's state is kept, and its step computed, on the CPU.
 
+    Gradients of an accumulation add up in float32.
+
     Raises:
         UserError: DeepSpeed is not installed.
     """
@@ -97,6 +99,9 @@ def zero2(offload: bool = False) -> Strategy:
     return Zero2(
         config={
             "zero_optimization": settings,
+            # Of many small gradients bfloat16, the default, loses those below a 256th of the sum. Between processes
+            # they travel in the precision of the weights.
+            "data_types": {"grad_accum_dtype": "fp32"},
             "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPUs, too
             "train_micro_batch_size_per_gpu": 1,  # only for DeepSpeed's speed log
         }
