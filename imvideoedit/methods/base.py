@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from imvideoedit.edit_batch import EditBatch, Input
-from imvideoedit.flow.guidance import Guidance, extrapolated
+from imvideoedit.flow.guidance import Guidance, extrapolated, pushed
 from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import State, Velocity
 from imvideoedit.wan.forward import close_forward, denoise, open_forward
@@ -215,17 +215,19 @@ class Method(nn.Module, ABC):
         return named
 
     def guide(self, branch: Callable[[str], State], guidance: Guidance) -> State:
-        """The guided velocity.
+        """The guided velocity, ``v + (s_T - 1)(v - v_without_text) + (s_S - 1)(v - v_without_source)``.
+
+        Neither scale scales what the other adds, as in InstructPix2Pix, whose terms come in the other order.
 
         Args:
             branch: computes the velocity of one of :meth:`branches`; those that are not asked for cost nothing.
         """
-        v = branch("edit")
-        if guidance.text != 1:
-            v = extrapolated(branch("without_text"), v, guidance.text)
+        v = guided = branch("edit")
         if guidance.source != 1:
-            v = extrapolated(branch("without_source"), v, guidance.source)
-        return v
+            guided = extrapolated(branch("without_source"), v, guidance.source)
+        if guidance.text != 1:
+            guided = pushed(guided, v, branch("without_text"), guidance.text)
+        return guided
 
     # What others ask to place, shard, compile and watch it.
 
