@@ -3,7 +3,9 @@
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.freeprop import FreeProp
+from imvideoedit.methods.in_context import InContext
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 
-METHODS: dict[str, type[Method]] = {kind.name: kind for kind in (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp)}
+KINDS = (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp, InContext)
+METHODS: dict[str, type[Method]] = {kind.name: kind for kind in KINDS}
