@@ -16,6 +16,7 @@ from imvideoedit.common.owner import owned
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.checkpoints import Checkpoints, check_processes
 from imvideoedit.training.dry_run import advise_on_memory, dry_run
+from imvideoedit.training.micro_batch import choose_batch_size
 from imvideoedit.training.precision import check_precision
 from imvideoedit.training.progress import quiet_libraries
 from imvideoedit.training.run_folder import RunFolder
@@ -29,6 +30,7 @@ def fit(config: DictConfig) -> None:
     Raises:
         UserError: ``run_dir`` holds a run that cannot be resumed, or a part cannot be made as configured.
     """
+    choose_batch_size(config)
     if config.dry_run:
         dry_run(config)
         return

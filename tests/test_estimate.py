@@ -5,11 +5,12 @@ import torch
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.machine import is_out_of_memory
+from imvideoedit.methods.freeprop import FreeProp
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.estimate import GIB, Setting, estimate, fitting
 from imvideoedit.training.flops import AllocationTracker, Pairs, loss_of, step_peak, useful_flops
-from imvideoedit.wan.backbone import WAN_1_3B, meta_transformer
+from imvideoedit.wan.backbone import WAN_1_3B, WAN_14B, meta_transformer
 from tests.conftest import TINY_TRANSFORMER, tiny_batch, tiny_transformer
 
 STILL = Pairs(1, 60, 104)  # 480x832
@@ -83,6 +84,19 @@ def test_the_experiment_fits_the_cards_it_is_meant_for():
     assert needs["full", "zero2", 8, 8] <= 14
     assert needs["full", "single", 1, 2] <= 23 and needs["full", "zero2_offload", 1, 8] <= 23
     assert needs["lora", "single", 1, 8] <= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sizes", "trained", "card"), [(WAN_1_3B, 175e6, 24), (WAN_14B, 614e6, 80)])
+def test_video_pairs_with_first_frames_fit_one_card(sizes, trained, card):
+    """The paper of FreeProp trains the 14B model: 40 blocks, rank 128 on ten maps of each; 81 frames of 832x480."""
+    config = dict(meta_transformer(sizes).config)
+    parts = estimate(config, FreeProp(rank=128), Setting("single", 1, 8, True, Pairs(1, 60, 104, frames=21)))
+    assert parts["trained weights"] == pytest.approx(4 * trained, rel=0.01)
+    # What each block keeps is its input, which the backward pass starts from, in half precision.
+    kept = 2 * sizes["num_layers"] * 21 * 30 * 52 * 128 * sizes["num_attention_heads"]
+    assert kept < parts["activations"] < 4 * kept + 5 * GIB
+    assert sum(parts.values()) / GIB < card
 
 
 @pytest.mark.slow

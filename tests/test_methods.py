@@ -18,6 +18,7 @@ from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.freeprop import FreeProp
 from imvideoedit.methods.image_condition import condition_channels
+from imvideoedit.methods.in_context import InContext
 from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
@@ -74,6 +75,20 @@ def base_behind_two_empty_tokens(transformer, batch, state):
     return unembed(transformer, hidden[:, TOKENS:], time[:, TOKENS:], x_BCFHW.shape)
 
 
+def base_beside_the_source(place, transformer, batch, state):
+    x_BCFHW = video_of(state)
+    tokens, frames = [embed(transformer, each) for each in (x_BCFHW, batch.source_BCFHW)], x_BCFHW.shape[2]
+    count = tokens[0].shape[1]
+    sigma_BL = torch.cat([SIGMA[:, None].expand(-1, count), torch.zeros(len(SIGMA), count)], dim=1)
+    time, rows, text = modulation(transformer, 1000 * sigma_BL, batch.text_BTD)
+    if place == "behind":
+        rotary = transformer.rope(torch.zeros(1, 4, 2 * frames, *x_BCFHW.shape[3:]))
+    else:
+        rotary = tuple(table.repeat(1, 2, 1, 1) for table in transformer.rope(x_BCFHW))
+    hidden = run_blocks(transformer, torch.cat(tokens, dim=1), text, rows, rotary)
+    return unembed(transformer, hidden[:, :count], time[:, :count], x_BCFHW.shape)
+
+
 def batch_with_inputs(batch: int = 2, frames: int = 3, height: int = 4, width: int = 6, seed: int = 1) -> EditBatch:
     plain, generator = tiny_batch(batch, frames, height, width, seed), torch.Generator().manual_seed(seed + 1)
     first = torch.randn(batch, 4, 1, height, width, generator=generator)
@@ -119,6 +134,11 @@ FREEPROP = {"rank": 4, "width": 16, "block": 1}
 ROWS += [
     Row(FreeProp, FREEPROP | {"heads": [[1, 0], [0, 1]]}, batch_with_first_frame, base_alone),
     Row(FreeProp, FREEPROP | {"heads": None, "motion": 0.0, "consistency": 0.0}, batch_with_first_frame, base_alone),
+]
+
+ROWS += [
+    Row(InContext, {"rank": 4, "maps": maps, "place": place}, tiny_batch, partial(base_beside_the_source, place))
+    for maps, place in (("all", "same"), ("attention", "behind"))
 ]
 
 

@@ -1,6 +1,7 @@
 """Making the nano backbone: autoencoder geometry, closed form, the full command at toy size, the pixel classifier."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from diffusers import WanPipeline
 
 from imvideoedit.common.bundled import WEIGHTS
 from imvideoedit.common.errors import UserError
+from imvideoedit.nano import scene_pools
 from imvideoedit.nano.autoencoder import NanoAutoencoder
 from imvideoedit.nano.fit_autoencoder import fit_start, round_trip_psnr
+from imvideoedit.nano.pretrain import main as pretrain_command
 from imvideoedit.nano.pretrain import save
 from imvideoedit.nano.quality import (
     _counts,
@@ -25,7 +28,8 @@ from imvideoedit.nano.quality import (
     place_of,
 )
 from imvideoedit.nano.quality import main as quality_command
-from imvideoedit.nano.scene_batches import WorldBatches
+from imvideoedit.nano.scene_batches import WorldBatches, to_tensor
+from imvideoedit.nano.scene_pools import SceneBatches, ScenePool, encoded_scenes
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.world.render import render
 from imvideoedit.world.scenes import Scene, Thing
@@ -36,7 +40,9 @@ TOY = [
     "autoencoder.steps=2", "transformer.steps=4", "autoencoder.model.width=8", "transformer.model.num_layers=1",
     "transformer.model.ffn_dim=32", "transformer.model.attention_head_dim=12", "text_encoder.d_model=16",
     "text_encoder.d_kv=8", "text_encoder.d_ff=16", "text_encoder.num_layers=1", "autoencoder.shapes=[[2,1],[1,5]]",
-    "transformer.shapes=[[2,1],[1,5]]", "measure.samples=2", "measure.steps=1", "checkpoint_every=2",
+    "transformer.pools.plain.scenes=5", "transformer.pools.stills.scenes=6", "transformer.pools.clips.frames=5",
+    "transformer.pools.clips.scenes=4", "transformer.pools.long.frames=5", "transformer.pools.long.scenes=3",
+    "measure.samples=2", "measure.steps=1", "checkpoint_every=2",
     "precision=32-true", "autoencoder.clips=60", "measure.clips=1",
 ]  # fmt: skip
 
@@ -82,6 +88,35 @@ def test_batches_depend_on_their_index_alone():
     full, later = WorldBatches(3, 6, [(2, 1), (1, 5)]), WorldBatches(3, 6, [(2, 1), (1, 5)], start=4)
     assert [b["video"].shape[2] for b in full.loader()] == [1, 5, 1, 5, 1, 5] and len(later) == 2
     assert torch.equal(full[4]["video"], later[0]["video"]) and full[5]["text"] == later[1]["text"]
+
+
+def test_scenes_are_encoded_once_and_drawn_by_their_shares(tmp_path, monkeypatch):
+    backbone = load_backbone("nano", device="cpu")
+    stills, clips = ScenePool(1, 6, 4, (1.0, 0.0)), ScenePool(5, 3, 2, (0.0, 1.0), plain=True)
+    pools = [(pool, encoded_scenes(tmp_path, backbone, pool, 3)) for pool in (stills, clips)]
+    video, labels, text = clips.scene(3, 1)
+    latents = backbone.encode_video(to_tensor(video)[None])
+    row = pools[1][1].batch([1])
+    assert torch.allclose(row["latents"], latents, atol=5e-3) and np.array_equal(row["labels"][0], labels)
+    assert row["ids"][0].tolist() == backbone.tokenizer(text, padding="max_length").input_ids
+
+    batches = SceneBatches(pools, 3, lambda step: step / 100, ranks=2)
+    assert batches[0]["latents"].shape[::2] == (4, 1, 16) and batches[199]["latents"].shape[::2] == (2, 2, 16)
+    drawn = [batches.pool(step) for step in range(100)]
+    assert sum(drawn[:50]) < 25 < 75 < sum(drawn[50:]) + 50
+    again = SceneBatches(pools, 3, lambda step: step / 100, ranks=2)
+    assert all(torch.equal(batches[7][name], again[7][name]) for name in row)
+    assert not torch.equal(batches[6]["latents"], batches[7]["latents"])  # of the other process
+
+    monkeypatch.setattr(scene_pools, "_entries", None)
+    more = encoded_scenes(tmp_path, backbone, stills, 3)
+    assert torch.equal(more.latents_NCFHW, pools[0][1].latents_NCFHW)
+
+
+def test_pools_out_of_their_range_are_refused():
+    for wrong in ((4, 6, 4, (1, 1)), (1, 0, 4, (1, 1)), (1, 6, 0, (1, 1)), (1, 6, 4, (1, -1))):
+        with pytest.raises(UserError, match="a pool"):
+            ScenePool(*wrong)
 
 
 def test_the_classifier_sees_exact_renderings_rightly_and_wrong_ones_wrongly():
@@ -172,7 +207,7 @@ def test_the_command_makes_a_wan_pipeline_folder_and_resumes_after_an_interrupti
         assert done.returncode == 0, done.stderr
         return load_backbone(str(out))
 
-    full = run(tmp_path / "full")
+    full = run(tmp_path / "full", f"scenes={tmp_path / 'scenes'}")
     run(tmp_path / "parts", "transformer.steps=2", "devices=2")
     resumed = run(tmp_path / "parts", "resume=true")
     assert {"quality", "config", "seconds"} <= set(json.loads((tmp_path / "parts/quality.json").read_text()))
@@ -180,3 +215,35 @@ def test_the_command_makes_a_wan_pipeline_folder_and_resumes_after_an_interrupti
     pipeline = WanPipeline.from_pretrained(tmp_path / "full")
     video = pipeline("a red ball", height=64, width=64, num_frames=5, num_inference_steps=1, output_type="np").frames
     assert video.shape == (1, 5, 64, 64, 3)
+
+
+@pytest.mark.slow
+def test_steps_as_one_graph_are_the_same_and_the_clock_ends_a_run(tmp_path):
+    common = [*TOY, f"scenes={tmp_path / 'scenes'}", "autoencoder.take_from=nano", "transformer.pools.clips=null"]
+    weights = {}
+    for name, more in {"eager": [], "graph": ["transformer.compile=true"]}.items():
+        done = processes.run("imvideoedit.nano.pretrain", f"out={tmp_path / name}", *common, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        weights[name] = load_backbone(str(tmp_path / name)).transformer.state_dict()
+    for name, tensor in weights["eager"].items():
+        assert torch.allclose(tensor, weights["graph"][name], atol=2e-3), name
+    timed = ["transformer.steps=null", "transformer.max_time=00:00:00:03"]
+    done = processes.run("imvideoedit.nano.pretrain", f"out={tmp_path / 'timed'}", *common, *timed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "timed/quality.json").read_text())
+    assert report["steps"] > 4 and report["seconds"]["transformer"] > 3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["transformer.steps=null"], "no end"),
+        ([f"transformer.pools.{name}=null" for name in ("plain", "stills", "clips", "long")], "no transformer.pools"),
+        (["transformer.pools.stills.frames=4"], "4k + 1"),
+    ],
+)
+def test_a_run_that_could_not_train_is_refused_before_it_begins(given, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pretrain", f"out={tmp_path}", *given])
+    with pytest.raises(SystemExit, match="2"):
+        pretrain_command()
+    assert said in capsys.readouterr().err

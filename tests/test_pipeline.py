@@ -128,10 +128,13 @@ def test_the_first_block_cache_takes_a_long_video_window_by_window(pipeline):
 
 def test_source_guidance_goes_from_the_text_alone_to_more_than_the_source_says(pipeline):
     video, other = noise_video(5), noise_video(5, seed=1)
-    ignored = [pipeline(v, "snow", source_guidance=0.0).frames for v in (video, other)]
+    ignored = [pipeline(v, "snow", guidance=1.0, source_guidance=0.0).frames for v in (video, other)]
     assert np.array_equal(*ignored)
-    frames = {scale: pipeline(video, "snow", source_guidance=scale).frames.astype(int) for scale in (0.0, 1.0, 2.0)}
-    assert np.array_equal(frames[1.0], pipeline(video, "snow").frames)
+    frames = {
+        scale: pipeline(video, "snow", guidance=1.0, source_guidance=scale).frames.astype(int)
+        for scale in (0.0, 1.0, 2.0)
+    }
+    assert np.array_equal(frames[1.0], pipeline(video, "snow", guidance=1.0).frames)
     farther = np.abs(frames[2.0] - frames[0.0]).mean()
     assert farther > np.abs(frames[1.0] - frames[0.0]).mean() > 0
 

@@ -9,6 +9,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.editing.denoiser import Denoiser
 from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.flow.guidance import Guidance
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.wan.backbone import Backbone
 from tests.conftest import awaken, tiny_transformer
@@ -58,6 +59,22 @@ def test_both_guidance_branches_count():
     other = replace(batch_with_inputs(1, 5, seed=7), text_BTD=batch_with_inputs(1, 5).text_BTD)
     assert torch.allclose(edit(source_guidance=0.0), edit(other, source_guidance=0.0), atol=1e-5)
     assert not torch.allclose(plain, edit(other), atol=1e-3)
+
+
+def test_neither_scale_of_guidance_scales_what_the_other_adds():
+    parts = {"edit": 1.0, "without_text": 10.0, "without_source": 100.0}
+    one = torch.ones(1)
+
+    def guided(text, source):
+        asked = []
+        v = Toy().guide(lambda name: asked.append(name) or parts[name] * one, Guidance(text, source))
+        return float(v), set(asked)
+
+    assert guided(1, 1) == (1, {"edit"})
+    assert guided(3, 1) == (1 + 2 * (1 - 10), {"edit", "without_text"})
+    assert guided(1, 3) == (1 + 2 * (1 - 100), {"edit", "without_source"})
+    assert guided(3, 3) == (1 + 2 * (1 - 10) + 2 * (1 - 100), set(parts))
+    assert guided(1, 0) == (100, {"edit", "without_source"})
 
 
 def test_a_start_from_the_source_is_refused_where_more_than_the_video_is_sampled():

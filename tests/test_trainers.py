@@ -11,6 +11,7 @@ import torch
 from imvideoedit.methods.adapter_file import load_adapter, read_state
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.wan.forward import denoise
+from tests import processes
 from tests.conftest import tiny_batch
 from tests.pair_folder import write_pairs
 from tests.test_resume import overrides
@@ -44,8 +45,10 @@ def two(wan_folder, tmp_path_factory) -> Callable[[str], Path]:
     return run
 
 
-def sharing(trainer: str) -> tuple[str, str]:
-    return f"trainer={trainer}", "trainer.plugins=null"
+def sharing(trainer: str) -> tuple[str, ...]:
+    """Settings of a trainer's name, behind which a plus says that gathered weights are kept."""
+    kept = ["trainer.strategy.reshard_after_forward=false"] if trainer.endswith("+") else []
+    return f"trainer={trainer.rstrip('+')}", "trainer.plugins=null", *kept
 
 
 def trained(folder: Path, wan_folder: Path, processes: int, *more: str) -> Path:
@@ -61,7 +64,7 @@ def losses(folder: Path, name: str = "validation/loss") -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["zero2", "zero2_offload", "fsdp2"])
+@pytest.mark.parametrize("trainer", ["zero2", "zero2_offload", "fsdp2", "fsdp2+"])
 def test_two_processes_learn_what_one_learns(one, two, wan_folder, trainer):
     sharded = two(trainer)
     assert len(losses(sharded)) == len(losses(one)) == STEPS // 2
@@ -106,3 +109,19 @@ def test_an_optimizer_of_whole_matrices_is_refused_before_training(tmp_path, tra
     assert run.wait() == [2]
     assert run.said().splitlines()[-1].startswith("error: Muon needs whole matrices, which zero2, zero2_offload and")
     assert "Traceback" not in run.said() and not list(tmp_path.rglob("encoded*"))
+
+
+@pytest.mark.parametrize("offload", ["offload", "here"])
+def test_many_small_gradients_add_up(tmp_path, offload):
+    """15 gradients of 1/512 beside one of 1, of which bfloat16 keeps the one alone."""
+    pytest.importorskip("deepspeed")
+    done = processes.run("tests.zero2_gradients", offload, str(tmp_path / "meeting"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split("moved")[-1]) == pytest.approx((1 + 15 / 512) / 16, rel=1e-6)
+
+
+def test_weights_that_stay_gathered_are_those_of_the_average_while_it_is_in_place(tmp_path):
+    done = processes.run("tests.sharded_weights", str(tmp_path / "meeting"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    changed, left = map(float, done.stdout.split("changed")[-1].split())
+    assert changed > 0.01 and left == 0

@@ -7,7 +7,7 @@ from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.backbone import WAN_1_3B, meta_transformer, parameter_hash
+from imvideoedit.wan.backbone import WAN_1_3B, WAN_14B, meta_transformer, parameter_hash
 
 WIDTH, BLOCKS = 1536, 30
 LINEAR = WIDTH * WIDTH + WIDTH
@@ -20,6 +20,7 @@ def trained(method):
 
 def test_the_backbone_has_its_known_size():
     assert sum(parameter.numel() for parameter in meta_transformer().parameters()) == 1_418_996_800
+    assert sum(parameter.numel() for parameter in meta_transformer(WAN_14B).parameters()) == 14_288_491_584
 
 
 def test_the_papers_adapter_has_its_size():

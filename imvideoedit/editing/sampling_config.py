@@ -41,7 +41,8 @@ class SamplingConfig:
         guidance: scale of classifier-free guidance by the text; 1 skips the unconditional branch.
         guided_share: share of the steps, from the first on, that use guidance, in [0, 1].
         source_guidance: scale of guidance by the source, against the frozen model's velocity from the text alone:
-            above 1 follows the source more, below 1 less, 0 ignores it; 1 skips that branch.
+            above 1 follows the source more, below 1 less, 0 ignores it, but for what guidance by the text adds, which
+            it does not scale; 1 skips that branch.
         strength: share of the way from noise that is sampled, in (0, 1]; below 1 starts from the noised source, whose
             layout then stays.
         shift: flow shift of the schedule; None for the backbone's own.

@@ -20,6 +20,11 @@ def extrapolated(without: State, conditional: State, scale: float) -> State:
     return tree_map(lambda v_u, v_c: v_u + scale * (v_c - v_u), without, conditional)
 
 
+def pushed(v: State, conditional: State, without: State, scale: float) -> State:
+    """``v + (scale - 1) * (v_c - v_u)``, for each tensor of a state."""
+    return tree_map(lambda own, v_c, v_u: own + (scale - 1) * (v_c - v_u), v, conditional, without)
+
+
 def guided(conditional: Velocity, unconditional: Velocity, scale: float) -> Velocity:
     """The velocity extrapolated from the unconditional one; at scale 1 that one is not called."""
     if scale == 1:

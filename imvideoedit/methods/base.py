@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from imvideoedit.edit_batch import EditBatch, Input
-from imvideoedit.flow.guidance import Guidance, extrapolated
+from imvideoedit.flow.guidance import Guidance, extrapolated, pushed
 from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import State, Velocity
 from imvideoedit.wan.forward import close_forward, denoise, open_forward
@@ -89,8 +89,6 @@ class Method(nn.Module, ABC):
             self._parameters.clear()
             self.__dict__["transformer"] = None
 
-    # Pixels before encoding.
-
     @property
     def derived(self) -> Sequence[Input]:
         """What :meth:`derive` makes of source and inputs; encoded beside them in an edit, given by nobody."""
@@ -99,10 +97,9 @@ class Method(nn.Module, ABC):
     def derive(
         self, name: str, source: Iterable[np.ndarray], inputs: Mapping[str, Iterable[np.ndarray]]
     ) -> Iterable[np.ndarray]:
-        """Frames of one of :attr:`derived`, uint8 ``[H, W, 3]``, from the frames of the source and of each input.
+        """Frames of one of :attr:`derived`, uint8 ``[H, W, 3]``, from those of the source and, at its size, the inputs.
 
-        Args:
-            source, inputs: at the source's size; masks uint8 ``[H, W]``, one a frame, an image alone.
+        Masks are uint8 ``[H, W]``, one a frame of the source; an image has one frame.
         """
         raise NotImplementedError
 
@@ -197,10 +194,7 @@ class Method(nn.Module, ABC):
         return torch.randn(batch.source_BCFHW.shape, generator=generator, device=where).to(batch.source_BCFHW)
 
     def window(self, batch: EditBatch, frames: slice, group: int) -> EditBatch:
-        """Source, videos and masks cut to some latent frames: first asked for all of them, then for windows of that.
-
-        ``group`` is the number of frames of a latent frame, after the first.
-        """
+        """Source, videos and masks cut to latent frames of ``group`` frames: first to all of them, then to windows."""
         pixels = slice(group * frames.start, group * (frames.stop - 1) + 1)
         cut = {
             each.name: batch.conditions[each.name][:, :, frames if each.encoder == "vae" else pixels]
@@ -219,13 +213,17 @@ class Method(nn.Module, ABC):
         return named
 
     def guide(self, branch: Callable[[str], State], guidance: Guidance) -> State:
-        """The guided velocity; ``branch`` computes one of :meth:`branches`, so those not asked for cost nothing."""
-        v = branch("edit")
-        if guidance.text != 1:
-            v = extrapolated(branch("without_text"), v, guidance.text)
+        """The guided velocity, ``v + (s_T - 1)(v - v_without_text) + (s_S - 1)(v - v_without_source)``.
+
+        Neither scale scales what the other adds, as in InstructPix2Pix, whose terms come in the other order.
+        ``branch`` computes one of :meth:`branches`, so that those not asked for cost nothing.
+        """
+        v = guided = branch("edit")
         if guidance.source != 1:
-            v = extrapolated(branch("without_source"), v, guidance.source)
-        return v
+            guided = extrapolated(branch("without_source"), v, guidance.source)
+        if guidance.text != 1:
+            guided = pushed(guided, v, branch("without_text"), guidance.text)
+        return guided
 
     # What others ask to place, shard, compile and watch it.
 

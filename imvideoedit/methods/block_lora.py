@@ -93,3 +93,16 @@ def _casts(device: str) -> bool:
 def lora_of(transformer: WanTransformer3DModel, maps: Sequence[str], rank: int, dtype: torch.dtype) -> nn.ModuleList:
     """A :class:`BlockLora` on each block of a transformer."""
     return nn.ModuleList(BlockLora(block, maps, rank, dtype) for block in transformer.blocks)
+
+
+def units_of(lora: nn.ModuleList) -> list[nn.Module]:
+    """The deltas of :func:`lora_of`, for ``Method.shard_units``."""
+    blocks: list[Any] = list(lora)
+    return [delta for block in blocks for delta in block.deltas.values()]
+
+
+def remove_lora(lora: nn.ModuleList) -> None:
+    """Take the deltas of :func:`lora_of` out of their transformer."""
+    blocks: list[Any] = list(lora)
+    for block in blocks:
+        block.remove()

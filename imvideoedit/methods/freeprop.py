@@ -28,7 +28,7 @@ from imvideoedit.flow.solvers import Velocity
 from imvideoedit.layers.position_scales import PositionScales
 from imvideoedit.methods.ast_rope import give_heads_their_tables, rotary_of
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD, lora_of
+from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD, lora_of, remove_lora, units_of
 from imvideoedit.methods.freeprop_losses import consistency_loss, motion_loss, pooled
 from imvideoedit.methods.head_masks import HeadMasks, read_head_masks
 from imvideoedit.wan.forward import (
@@ -123,16 +123,12 @@ class FreeProp(Method):
             self.__dict__["hooks"] = give_heads_their_tables(transformer, self.heads.temporal)
 
     def remove(self, transformer: WanTransformer3DModel) -> None:
-        blocks: list[Any] = list(self.lora)
-        for block in blocks:
-            block.remove()
+        remove_lora(self.lora)
         for hook in self.__dict__.pop("hooks", ()):
             hook.remove()
 
     def shard_units(self) -> Sequence[nn.Module]:
-        blocks: list[Any] = list(self.lora)
-        deltas = [delta for block in blocks for delta in block.deltas.values()]
-        return [self.columns, *deltas, *([self.scales] if self.heads is not None else [])]
+        return [self.columns, *units_of(self.lora), *([self.scales] if self.heads is not None else [])]
 
     def working_bytes(self, tokens: int) -> int:
         """The further channels, two pairs of rotary tables, and that of one block's heads."""

@@ -3,9 +3,10 @@
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.freeprop import FreeProp
+from imvideoedit.methods.in_context import InContext
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 
-KINDS = (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp, LoraEdit)
+KINDS = (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp, InContext, LoraEdit)
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in KINDS}

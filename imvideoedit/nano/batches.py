@@ -11,6 +11,8 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.nano.encoded import EncodedPairs
 
+ENDLESS = 10**9  # steps of a run that the clock ends
+
 
 @dataclass(frozen=True)
 class Clips:

@@ -9,6 +9,7 @@ Shapes: B batch, N pairs, C latent channels, F latent frames, T text tokens, D t
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.nano.pair_set import PairSet, Rendered, rendered
+from imvideoedit.nano.pair_set import PairSet, Rendered
+from imvideoedit.nano.rendered import rendered
 from imvideoedit.training.encoding import encoder_name, fill_texts, text_key
 from imvideoedit.wan.backbone import Backbone
 
@@ -141,7 +143,9 @@ def encoded_pairs(
 
     def render(chunks: Sequence[list[str]]) -> Iterator[tuple[list[str], list[Rendered]]]:
         asked = [[places[key] for key in chunk] for chunk in chunks]
-        return zip(chunks, rendered(pairs, asked, backbone.pixel_multiple, process.world_size), strict=True)
+        return zip(
+            chunks, rendered(partial(pairs.rendered, backbone.pixel_multiple), asked, process.world_size), strict=True
+        )
 
     def encode(chunk: tuple[list[str], list[Rendered]]) -> Mapping[str, Entry]:
         return dict(zip(chunk[0], _encode(backbone, pairs, chunk[1]), strict=True))
@@ -176,10 +180,10 @@ def _text(stored: Tensor) -> str:
 
 
 @torch.no_grad()
-def _encode(backbone: Backbone, pairs: PairSet, rendered: Sequence[Rendered]) -> list[dict[str, Tensor]]:
+def _encode(backbone: Backbone, pairs: PairSet, ready: Sequence[Rendered]) -> list[dict[str, Tensor]]:
     """Entries of some pairs: latents of source and target, the target's labels, the text's UTF-8 bytes, the inputs."""
-    examples = pairs.preparation.developed([example for example, _ in rendered], pairs.size, backbone.device)
-    entries: list[dict[str, Tensor]] = [{} if labels is None else {"labels": labels} for _, labels in rendered]
+    examples = pairs.preparation.developed([example for example, _ in ready], pairs.size, backbone.device)
+    entries: list[dict[str, Tensor]] = [{} if labels is None else {"labels": labels} for _, labels in ready]
 
     def store(name: str, values: Sequence[Tensor]) -> None:
         for entry, value in zip(entries, values, strict=True):

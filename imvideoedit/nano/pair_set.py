@@ -1,4 +1,4 @@
-"""Which training pairs of the nano world there are, and their rendering by all cores.
+"""Which training pairs of the nano world there are.
 
 Shapes: F frames, H W pixels.
 """
@@ -6,14 +6,10 @@ Shapes: F frames, H W pixels.
 import hashlib
 import itertools
 import json
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from imvideoedit.nano.inputs import Example, Exposed, Preparation
 from imvideoedit.nano.mix import PairMix, sample_pair
@@ -23,8 +19,6 @@ from imvideoedit.world.edits import Edit
 PROBED = 8  # pairs whose pixels and texts identify the state of the renderer and the grammar
 LAYOUT = 2  # of the entries
 FURTHER = 10**9  # between the numbers of pairs that are tried for one of a film
-MANY = 1024  # pairs from which on processes that render are worth their start
-PART = 32  # pairs that a process renders at a time
 
 Rendered = tuple[Example | Exposed, Tensor | None]
 """An example before films are developed, and the labels of its target's tokens."""
@@ -91,6 +85,15 @@ class PairSet:
             return None
         return label_tokens(edit.target, (self.frames - 1) // 4 + 1, (self.resolution // token,) * 2)
 
+    def rendered(self, token: int, place: tuple[int, int]) -> Rendered:
+        """An example and its labels, of an index and a variant.
+
+        Args:
+            token: see :meth:`labels`.
+        """
+        example = self.exposed(*place)
+        return example, self.labels(place[0], example, token)
+
     def keys(self, autoencoder: str) -> dict[str, tuple[int, int]]:
         """Keys of all entries, with the pair's index and the variant; all pairs of a variant before the next."""
         base = self.key(autoencoder)
@@ -117,40 +120,3 @@ class PairSet:
                 for name, value in sorted(self.example(*place).items()):
                     digest.update(name.encode() + (value.encode() if isinstance(value, str) else value.tobytes()))
         return digest.hexdigest()
-
-
-class _Parts(Dataset):
-    """Pairs in parts, as the processes that render them take them."""
-
-    def __init__(self, pairs: PairSet, parts: Sequence[Sequence[tuple[int, int]]], token: int) -> None:
-        self.pairs, self.parts, self.token = pairs, parts, token
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __getitem__(self, number: int) -> list[Rendered]:
-        examples = [(index, self.pairs.exposed(index, variant)) for index, variant in self.parts[number]]
-        return [(example, self.pairs.labels(index, example, self.token)) for index, example in examples]
-
-
-def rendered(
-    pairs: PairSet, chunks: Sequence[Sequence[tuple[int, int]]], token: int, processes: int = 1
-) -> Iterator[list[Rendered]]:
-    """The examples of each chunk in turn; many are rendered ahead, on all cores.
-
-    Args:
-        chunks: of pairs, as index and variant.
-        token: see :meth:`PairSet.labels`.
-        processes: that share this machine's cores.
-    """
-    parts = [chunk[at : at + PART] for chunk in chunks for at in range(0, len(chunk), PART)]
-    few = sum(map(len, chunks)) < MANY or multiprocessing.current_process().daemon
-    workers = 0 if few else len(os.sched_getaffinity(0)) // processes
-    loader = DataLoader(_Parts(pairs, parts, token), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
-    ready = iter(loader)
-    for chunk in chunks:
-        yield [example for _ in range(0, len(chunk), PART) for example in next(ready)]
-
-
-def _as_it_is(examples: list[Rendered]) -> list[Rendered]:
-    return examples

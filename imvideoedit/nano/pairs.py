@@ -14,14 +14,13 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.owner import owned
 from imvideoedit.data.shards import ProcessInfo
 from imvideoedit.methods.base import Method
-from imvideoedit.nano.batches import Clips, MixedBatches, PairBatches, StepSampler
+from imvideoedit.nano.batches import ENDLESS, Clips, MixedBatches, PairBatches, StepSampler
 from imvideoedit.nano.encoded import EncodedPairs, encoded_pairs
 from imvideoedit.nano.inputs import Preparation
 from imvideoedit.nano.mix import PairMix
 from imvideoedit.nano.pair_set import PairSet
 
 SLACK = 1e-6  # of shares that add up to 1
-ENDLESS = 10**9  # steps of a run that the clock ends
 LARGEST_VALIDATION = 64  # pairs in a batch
 GPU_SHARE = 0.4  # of a GPU's free memory
 

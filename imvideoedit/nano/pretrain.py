@@ -33,6 +33,7 @@ from imvideoedit.nano.fit_autoencoder import AutoencoderFit, fit_start, fit_stat
 from imvideoedit.nano.fit_image_to_video import ImageToVideoFit
 from imvideoedit.nano.fit_text_to_video import TextToVideoFit
 from imvideoedit.nano.quality import generator, measure
+from imvideoedit.nano.scene_pools import ScenePool
 from imvideoedit.nano.text import build_tokenizer
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.image_to_video import save_change, widen
@@ -52,13 +53,16 @@ def build_backbone(cfg: DictConfig, autoencoder: NanoAutoencoder) -> Backbone:
     return Backbone("nano", None, transformer, autoencoder, text_encoder, tokenizer, cfg.transformer.shift)
 
 
-def fit_stage(module: lightning.LightningModule, name: str, steps: int, cfg: DictConfig, callbacks=()) -> float:
-    """Train one stage with checkpoints; returns the seconds of this run."""
+def fit_stage(
+    module: lightning.LightningModule, name: str, steps: int | None, cfg: DictConfig, callbacks=(), max_time=None
+) -> float:
+    """Train one stage with checkpoints, until its steps or its time are over; returns the seconds of this run."""
     folder = Path(cfg.out) / name
     last = folder / "last.ckpt"
     saver = ModelCheckpoint(folder, save_last=True, save_top_k=0, every_n_train_steps=cfg.checkpoint_every)
     trainer = lightning.Trainer(
-        max_steps=steps,
+        max_steps=-1 if steps is None else steps,
+        max_time=max_time,
         accelerator=cfg.device,
         devices=cfg.devices,
         strategy="ddp" if cfg.devices > 1 else "auto",
@@ -118,15 +122,22 @@ def pretrain(cfg: DictConfig) -> None:
 
 def text_to_video(cfg: DictConfig) -> None:
     """Both stages from scratch, then measure and write the folder."""
+    asked = cfg.transformer
+    if asked.steps is None and asked.max_time is None:
+        raise UserError("pretraining has no end; set transformer.steps, or transformer.max_time such as 00:00:10:00")
+    pools = [ScenePool(**pool) for pool in asked.pools.values() if pool is not None]
+    if not pools:
+        raise UserError("there are no transformer.pools to train on; keep one of them")
     seconds: dict[str, float] = {}
     autoencoder = _autoencoder(cfg, seconds)
     backbone = build_backbone(cfg, autoencoder)
-    average = EMAWeightAveraging(decay=cfg.transformer.ema_decay)
-    video_stage = TextToVideoFit(backbone, *_stage_arguments(cfg.transformer), seed=cfg.seed)
-    seconds["transformer"] = fit_stage(video_stage, "transformer", cfg.transformer.steps, cfg, [average])
+    average = EMAWeightAveraging(decay=asked.ema_decay)
+    scenes = Path(cfg.scenes or Path(cfg.out) / "scenes")
+    video_stage = TextToVideoFit(backbone, asked.steps, asked.lr, pools, scenes, cfg.seed, asked.compile)
+    seconds["transformer"] = fit_stage(video_stage, "transformer", asked.steps, cfg, [average], asked.max_time)
     video_stage.requires_grad_(False).eval()
     if video_stage.global_rank == 0:
-        finish(backbone, cfg, seconds)
+        finish(backbone, cfg, seconds, video_stage.trainer.global_step)
 
 
 def image_to_video(cfg: DictConfig) -> None:
@@ -134,7 +145,8 @@ def image_to_video(cfg: DictConfig) -> None:
     own = cfg.image_to_video
     backbone = load_backbone(own.base, device="cpu")
     widen(backbone.transformer)
-    stage = ImageToVideoFit(backbone, *_stage_arguments(own), seed=cfg.seed, rank=own.rank)
+    shapes = [tuple(shape) for shape in own.shapes]
+    stage = ImageToVideoFit(backbone, own.steps, own.lr, shapes, cfg.seed, own.rank)
     seconds = fit_stage(stage, "image_to_video", own.steps, cfg)
     if stage.global_rank == 0:
         stage.merge()
@@ -159,14 +171,16 @@ def _autoencoder(cfg: DictConfig, seconds: dict[str, float]) -> NanoAutoencoder:
         return copied.requires_grad_(False).eval()
     autoencoder = NanoAutoencoder(**cfg.autoencoder.model)
     fit_start(autoencoder, cfg.seed, cfg.autoencoder.clips)
-    stage = AutoencoderFit(autoencoder, *_stage_arguments(cfg.autoencoder), seed=cfg.seed)
-    seconds["autoencoder"] = fit_stage(stage, "autoencoder", cfg.autoencoder.steps, cfg)
+    asked = cfg.autoencoder
+    shapes = [tuple(shape) for shape in asked.shapes]
+    stage = AutoencoderFit(autoencoder, asked.steps, asked.lr, shapes, seed=cfg.seed)
+    seconds["autoencoder"] = fit_stage(stage, "autoencoder", asked.steps, cfg)
     autoencoder.requires_grad_(False).eval()
     fit_statistics(autoencoder, cfg.seed, 2 * cfg.autoencoder.clips // 3)
     return autoencoder
 
 
-def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float]) -> None:
+def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float], steps: int) -> None:
     """Measure the frozen backbone, write its folder and card, and print the quality."""
     vae: Any = backbone.vae
     torch.set_num_threads(cfg.threads * cfg.devices)
@@ -176,12 +190,9 @@ def finish(backbone: Backbone, cfg: DictConfig, seconds: dict[str, float]) -> No
     quality["text_to_video"] = measure(draw, cfg.measure.samples)
     save(backbone, Path(cfg.out))
     config = OmegaConf.to_container(cfg)
-    write_card(Path(cfg.out), {"config": config, "quality": quality, "seconds": seconds, "machine": _machine()})
+    report = {"config": config, "quality": quality, "seconds": seconds, "steps": steps, "machine": _machine()}
+    write_card(Path(cfg.out), report)
     print(json.dumps(quality, indent=2))
-
-
-def _stage_arguments(stage: DictConfig) -> tuple[int, float, list]:
-    return stage.steps, stage.lr, [tuple(shape) for shape in stage.shapes]
 
 
 def _machine() -> str:

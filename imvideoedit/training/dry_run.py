@@ -27,7 +27,7 @@ from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimat
 from imvideoedit.training.flops import Pairs, peak_flops, random_transformer, taken_by, useful_flops
 from imvideoedit.training.monitor import peak_memory
 from imvideoedit.video.geometry import fit_size
-from imvideoedit.wan.backbone import WAN_1_3B, Backbone
+from imvideoedit.wan.backbone import KNOWN_SIZES, Backbone
 from imvideoedit.wan.image_to_video import widened_config
 from imvideoedit.wan.locations import DEFAULT_SHIFT, NANO_IMAGE_TO_VIDEO, locate
 
@@ -124,16 +124,16 @@ def measure_step(config: DictConfig, plan: Plan | None = None) -> StepCost:
 
 
 def transformer_config(name: str) -> dict[str, Any]:
-    """The transformer's config, from the backbone's folder; Wan 1.3B's is known without one."""
+    """The transformer's config, from the backbone's folder; those of Wan 1.3B and 14B are known without one."""
     try:
         place, revision = locate(name)
         found = dict(WanTransformer3DModel.load_config(place, revision=revision, subfolder="transformer"))
         return widened_config(found) if name == NANO_IMAGE_TO_VIDEO else found
     except (UserError, OSError):
-        if name != "wan_1_3b":
+        if name not in KNOWN_SIZES:
             raise
         with torch.device("meta"):
-            return dict(WanTransformer3DModel(**WAN_1_3B).config)
+            return dict(WanTransformer3DModel(**KNOWN_SIZES[name]).config)
 
 
 def print_estimates(plan: Plan) -> None:

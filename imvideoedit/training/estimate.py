@@ -68,7 +68,7 @@ def _states(trained: int, setting: Setting) -> dict[str, float]:
         there = float(setting.trainer == "zero2")  # else offloaded to the CPU
         return {
             "trained weights": 2.0 * trained,
-            "gradients": 2 * shard + there * 4 * shard,  # in bfloat16, and in float32 for the step
+            "gradients": there * 4 * shard + (1 - there) * 2 * shard,  # summed in float32, there or on the CPU
             "float32 copy": there * 4 * shard,
             "moments": there * setting.moments * shard,
             "average": there * 4 * shard,

@@ -178,7 +178,7 @@ def _activations(
     like = kind(**parse_json(options, "the options"))
     like.install(transformer, weights)
     with FakeTensorMode():
-        _fake(transformer)
+        _fake(nn.ModuleList([transformer, like]))  # what a method keeps to itself, too
         batch = pairs.batch(transformer.config, taken_by(like), "cpu", torch.bfloat16)
         mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
 

@@ -3,6 +3,7 @@
 Shapes: B batch, C latent channels, F latent frames.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -49,8 +50,8 @@ class StepLosses:
         Raises:
             UserError: compiled in bfloat16 on a CPU, where torch 2.13's vectorised code makes every loss NaN.
         """
-        if self.compiled and device.type == "cpu" and precision == "bf16-mixed":
-            raise UserError("task.compile=step is wrong in bfloat16 on a CPU; add trainer.precision=32-true")
+        if self.compiled:
+            check_whole_step(device, precision, "task.compile=step", "trainer.precision=32-true")
         self.graphs = device.type == "cuda" and accumulated == 1
 
     def __call__(
@@ -63,10 +64,7 @@ class StepLosses:
         if not self.compiled:
             return self._losses(edits, point, sigma_B, weights)
         if self._run is None:
-            mode = "reduce-overhead" if self.graphs else None
-            self._run = torch.compile(self._losses, fullgraph=True, dynamic=False, mode=mode)
-        if self.graphs:
-            torch.compiler.cudagraph_mark_step_begin()
+            self._run = whole_step(self._losses, self.graphs)
         # Blocks that are recomputed write the same features into the same places again, or need not.
         with torch._dynamo.config.patch(skip_fwd_side_effects_in_bwd_under_checkpoint=True):
             # Names of pairs differ from batch to batch, and the compiler would make a graph for each.
@@ -80,6 +78,36 @@ class StepLosses:
         with tapped(self.transformer, self.auxiliary.taps if read else ()) as outputs:
             losses = self.method.losses_at(self.transformer, edits, point, sigma_B, weights)
         return losses, self.auxiliary.losses(edits.labels, outputs) if read else {}
+
+
+def check_whole_step(device: torch.device, precision: str, option: str, remedy: str) -> None:
+    """See that a step compiled as a whole is right here.
+
+    Args:
+        precision: Lightning's name of it.
+        option: that asks for it, and ``remedy``: what to set instead, for the error.
+
+    Raises:
+        UserError: in bfloat16 on a CPU, where torch 2.13's vectorised code makes every loss NaN.
+    """
+    if device.type == "cpu" and precision == "bf16-mixed":
+        raise UserError(f"{option} is wrong in bfloat16 on a CPU; add {remedy}")
+
+
+def whole_step(losses: Callable[..., Any], graphs: bool) -> Callable[..., Any]:
+    """``losses`` compiled as one graph for each shape, without a break.
+
+    Args:
+        graphs: replay it as a CUDA graph; the next call overwrites its results.
+    """
+    compiled = torch.compile(losses, fullgraph=True, dynamic=False, mode="reduce-overhead" if graphs else None)
+
+    def run(*args: Any) -> Any:
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()
+        return compiled(*args)
+
+    return run
 
 
 def _copied(losses: Losses) -> Losses:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy, Strategy
 from safetensors.torch import save
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.tensor_file import TensorFile
@@ -80,6 +80,8 @@ class Zero2(DeepSpeedStrategy):
 def zero2(offload: bool = False) -> Strategy:
     """ZeRO-2; with ``offload`` the optimizer's state is kept, and its step computed, on the CPU.
 
+    Gradients of an accumulation add up in float32.
+
     Raises:
         UserError: DeepSpeed is not installed.
     """
@@ -97,34 +99,57 @@ def zero2(offload: bool = False) -> Strategy:
     return Zero2(
         config={
             "zero_optimization": settings,
+            # Of many small gradients bfloat16, the default, loses those below a 256th of the sum. Between processes
+            # they travel in the precision of the weights.
+            "data_types": {"grad_accum_dtype": "fp32"},
             "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPUs, too
             "train_micro_batch_size_per_gpu": 1,  # only for DeepSpeed's speed log
         }
     )
 
 
-def fsdp2() -> Strategy:
-    """FSDP2: trained weights, gradients and optimizer state are sharded; a checkpoint is one file with all of it."""
-    return FullySharded(tensor_parallel_size=1, save_distributed_checkpoint=False)
+def fsdp2(reshard_after_forward: bool = True) -> Strategy:
+    """FSDP2: trained weights, gradients and optimizer state are sharded; a checkpoint is one file with all of it.
+
+    Args:
+        reshard_after_forward: False keeps gathered weights until the backward pass, as ZeRO-2 does: half of the
+            communication, and the memory of all trained weights.
+    """
+    strategy = FullySharded(tensor_parallel_size=1, save_distributed_checkpoint=False)
+    strategy.reshard_after_forward = reshard_after_forward
+    return strategy
 
 
 class FullySharded(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, whose data-parallel size is all processes."""
+
+    reshard_after_forward = True
 
     def setup_environment(self) -> None:
         if self._data_parallel_size == "auto":
             self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
+    def shard(self, method: Method, precision: str) -> None:
+        """Shard a method over all processes, see :func:`shard_method`."""
+        mesh: Any = self.device_mesh
+        shard_method(method, mesh["data_parallel"], precision, self.reshard_after_forward)
 
-def shard_method(method: Method, mesh: Any, precision: str) -> None:
+
+def shard_method(method: Method, mesh: Any, precision: str, reshard_after_forward: bool = True) -> None:
     """Shard a method by FSDP2; the weights of each of its units are gathered for a call, in its precision."""
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = half if precision == "bf16-mixed" else MixedPrecisionPolicy()
     for unit in method.shard_units():
-        # Each unit is a root of its own, which by default keeps its gathered weights after a forward pass without a
-        # backward pass: those of a validation are the moving average, which the next training step would then use.
-        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        # Each unit is a root of its own, which by default keeps its gathered weights after a forward pass.
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
+
+
+def drop_gathered(method: Method) -> None:
+    """Let go of gathered weights, after the sharded ones were changed; else the next pass would use the old ones."""
+    for unit in method.shard_units():
+        if isinstance(unit, FSDPModule):
+            unit.reshard()
 
 
 def check_optimizer(strategy: Strategy, make_optimizer: Callable[..., Any]) -> None:

@@ -25,7 +25,7 @@ from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.restored import apply_options, options_of
 from imvideoedit.training.step_losses import StepLosses
 from imvideoedit.training.stopping import time_share
-from imvideoedit.training.strategies import FullySharded, average_of, shard_method
+from imvideoedit.training.strategies import FullySharded, average_of, drop_gathered
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
 
@@ -118,8 +118,7 @@ class EditTask(LightningModule):
     def configure_model(self) -> None:
         """Shard the trained weights where the strategy is FSDP2; each process holds all frozen ones."""
         if isinstance(self.trainer.strategy, FullySharded) and not self.sharded:
-            mesh = self.trainer.strategy.device_mesh["data_parallel"]
-            shard_method(self.method, mesh, self.trainer.precision)
+            self.trainer.strategy.shard(self.method, self.trainer.precision)
             self.average, self.sharded = MovingAverage(self.trained()), True
 
     def on_fit_start(self) -> None:
@@ -182,6 +181,7 @@ class EditTask(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.average.swap()
+        drop_gathered(self.method)
 
     on_validation_epoch_end = on_validation_epoch_start
 
@@ -234,11 +234,11 @@ class EditTask(LightningModule):
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Within the block the method holds the moving average of its weights; all processes must enter it."""
-        self.average.swap()
+        self.on_validation_epoch_start()
         try:
             yield
         finally:
-            self.average.swap()
+            self.on_validation_epoch_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if isinstance(self.average, MovingAverage):  # DeepSpeed's strategy saves its own

@@ -3,7 +3,6 @@
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text tokens, D text width.
 """
 
-import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,17 +15,26 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from imvideoedit.common.bundled import IMAGE_TO_VIDEO
-from imvideoedit.common.errors import UserError
-from imvideoedit.common.tensor_file import first_not_finite
 from imvideoedit.wan.encoders import ImageEncoder, encode_text
 from imvideoedit.wan.identity import Origin, parameter_hash
 from imvideoedit.wan.image_to_video import apply_change
-from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, default_device, default_dtype, locate, read_shift, remedy
+from imvideoedit.wan.loading import check_finite, named
+from imvideoedit.wan.locations import (
+    NANO_IMAGE_TO_VIDEO,
+    WAN_1_3B_HUB,
+    WAN_14B_HUB,
+    default_device,
+    default_dtype,
+    locate,
+    read_shift,
+)
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
 
 # transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+WAN_14B: dict[str, Any] = {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824}
+KNOWN_SIZES = {"wan_1_3b": WAN_1_3B, WAN_1_3B_HUB: WAN_1_3B, WAN_14B_HUB: WAN_14B}  # without their files
 PARTS = ("vae", "text_encoder")
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
 
@@ -179,7 +187,7 @@ def load_backbone(
     device = default_device(device)
     dtype = dtype or default_dtype(device)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
-    with _named(name, place):
+    with named(name, place):
         load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
         transformer, origin = Origin.of(place, revision, load)
         if name == NANO_IMAGE_TO_VIDEO:  # which is not what the folder holds
@@ -187,7 +195,7 @@ def load_backbone(
             apply_change(transformer, IMAGE_TO_VIDEO)
         shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
-    _check_finite(transformer, name)
+    check_finite(transformer, name)
     backbone = Backbone(name, revision, transformer, None, None, None, shift, origin)
     return with_parts(backbone, parts, device, dtype)
 
@@ -206,7 +214,7 @@ def with_parts(
     place, revision = locate(backbone.name, backbone.revision)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     loaded: dict[str, Any] = {}
-    with _named(backbone.name, place):
+    with named(backbone.name, place):
         if "vae" in parts and backbone.vae is None:
             kind = AutoencoderKLWan.load_config(**source, subfolder="vae").get("_class_name", "AutoencoderKLWan")
             loaded["vae"] = _AUTOENCODERS[kind].from_pretrained(**source, subfolder="vae", torch_dtype=torch.float32)
@@ -218,24 +226,8 @@ def with_parts(
                 loaded["image_encoder"] = ImageEncoder.load(backbone.name, source, own["dtype"])
     for name in loaded.keys() - {"tokenizer"}:
         loaded[name].requires_grad_(False).eval().to(device)
-        _check_finite(loaded[name], backbone.name)
+        check_finite(loaded[name], backbone.name)
     return replace(backbone, **loaded)
-
-
-def _check_finite(part: torch.nn.Module, name: str) -> None:
-    if odd := first_not_finite(dict(part.named_parameters())):
-        raise UserError(f"backbone {name!r} holds NaN or infinite values at {odd}; {remedy(name)}")
-
-
-@contextlib.contextmanager
-def _named(name: str, place: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # diffusers and transformers do not document what a damaged folder raises
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"backbone {name!r} cannot be loaded from {place}: {words}; {remedy(name)}") from error
 
 
 def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:
