@@ -41,6 +41,7 @@ class Plan:
         sampling: of the edit.
         size: height and width at the model's size.
         prefix: of all prompts.
+        checkpointing: whether blocks are recomputed in the backward pass; of the nano world, nothing need be.
         pixels, group: of a latent pixel's side, and frames of a latent frame after the first.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     sampling: SamplingConfig
     size: tuple[int, int]
     prefix: str
+    checkpointing: bool
     pixels: int
     group: int
 
@@ -76,7 +78,8 @@ class Plan:
         sampling = sampling.override(max_frames=max(sampling.max_frames, length))
         multiple = pixels * max(config["patch_size"][1:])
         size = fit_size(clip.info.height, clip.info.width, sampling.max_area, multiple)
-        plan = cls(request, clip, edited, config, sampling, size, "" if nano else PREFIX, pixels, group)
+        prefix, recomputed = ("", False) if nano else (PREFIX, request.checkpointing)
+        plan = cls(request, clip, edited, config, sampling, size, prefix, recomputed, pixels, group)
         plan.method().install(meta_transformer({k: v for k, v in config.items() if not k.startswith("_")}))
         return plan
 
@@ -96,7 +99,7 @@ class Plan:
         height, width = (side // self.pixels for side in self.size)
         text = TEXT if self.prefix else NANO_TEXT
         shape = Shape(height, width, tuple(lengths), len(self.edited), whole, text)
-        how = self.request.eight_bit, self.request.checkpointing
+        how = self.request.eight_bit, self.checkpointing
         return cost_of(self.config, self.method(), shape, self.request.steps, self.sampling, how, device)
 
     def _latents(self, frames: int) -> int:

@@ -138,7 +138,7 @@ class FitRun:
     def _stage(self, place: int) -> tuple[Stage, dict[str, Any]]:
         """A stage, and what decides its result."""
         request, plan = self.request, self.plan
-        how = ("steps", "rate", "seed", "mode", "target", "rank", "eight_bit", "checkpointing")
+        how = ("steps", "rate", "seed", "mode", "target", "rank", "eight_bit")
         settings = {each: getattr(request, each) for each in how}
         texts = {"source_prompt": self.texts.source, "prefix": plan.prefix}
         made_from = (
@@ -147,6 +147,7 @@ class FitRun:
             | {
                 "backbone": self.backbone.parameter_hash(),
                 "mask": self.fitted.mask_hash,
+                "checkpointing": plan.checkpointing,
                 "size": plan.size,
                 "sampling": vars(plan.sampling),
             }
@@ -164,7 +165,7 @@ class FitRun:
             seed=request.seed + place,
             start=start,
             eight_bit=request.eight_bit,
-            checkpointing=request.checkpointing,
+            checkpointing=plan.checkpointing,
             sampling=plan.sampling,
             about=self.fitted.facts() | {"stage": place + 1},
         )

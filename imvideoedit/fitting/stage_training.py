@@ -84,7 +84,7 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
 
 
 def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Trainer:
-    bar = StageBar(stage.name)
+    bar = StageBar(stage.name, stage.steps)
     export = ExportAdapter(stage.adapter, stage.sampling, about=stage.about)
     return Trainer(
         max_steps=stage.steps,
@@ -106,11 +106,15 @@ def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Tr
 
 
 class StageBar(TrainingBar):
-    """Names the stage."""
+    """Names the stage, and counts to its last step."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, steps: int) -> None:
         super().__init__(leave=True)
-        self._name = name
+        self._name, self._steps = name, steps
+
+    @property
+    def total_train_batches(self) -> int:
+        return self._steps
 
     def _get_train_description(self, current_epoch: int) -> str:
         return self._name
