@@ -8,8 +8,8 @@ import torch
 
 from imvideoedit.common.machine import matmul_rate
 from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.fitting.parts import EDITS
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.lora_edit_samples import REPEATS
 from imvideoedit.training.estimate import GIB, Setting, estimate
 from imvideoedit.training.flops import Pairs, taken_by, useful_flops
 
@@ -23,7 +23,7 @@ class Shape:
     Attributes:
         height, width: of its latents.
         frames: of latents, of each sample of the first stage in turn.
-        edited: frames of the second stage, besides those of the first.
+        edited: frames of the second stage, besides the samples of the first; 0 for no such stage.
         whole: latent frames of the clip.
         text: tokens of a prompt.
     """
@@ -56,7 +56,7 @@ class Cost:
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        parts = ", ".join(f"{name} {flops / 1e12:.3g} TFLOP" for name, flops in self.flops.items())
+        parts = ", ".join(f"{name} {flops / 1e12:.3g} TFLOP" for name, flops in self.flops.items() if flops)
         least = sum(self.flops.values()) / self.rate
         yield f"cost: {parts}; at {self.rate / 1e9:.0f} GFLOP/s, as measured here, at least {_time(least)}"
         details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
@@ -89,14 +89,14 @@ def cost_of(
         return known[frames]
 
     clip = sum(map(flops, shape.frames)) / len(shape.frames)
-    clips, edits = len(shape.frames), EDITS * shape.edited
+    clips, edits = len(shape.frames), REPEATS * shape.edited
     second = (clips * clip + edits * flops(1)) / (clips + edits)
     passes = sampling.steps * (2 if sampling.guidance != 1 else 1)
     eight_bit, checkpointing = how
     setting = Setting("single", 1, 2 if eight_bit else 8, checkpointing, shape.pairs(max(shape.frames)))
     total = {
         "stage 1": steps * clip * (1 + FORWARD * checkpointing),
-        "stage 2": steps * second * (1 + FORWARD * checkpointing),
+        "stage 2": steps * second * (1 + FORWARD * checkpointing) if edits else 0.0,
         "edit": passes * FORWARD * flops(shape.whole),
     }
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32

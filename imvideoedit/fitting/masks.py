@@ -42,9 +42,7 @@ def make_mask(given: str, clip: Clip, tracker: str, sam2: str | None, device: to
     Raises:
         UserError: the mask cannot be read, does not fit the clip, or is empty or white everywhere.
     """
-    size = clip.info.height, clip.info.width
-    masks = [nearest(mask_HW, size) for mask_HW in open_mask(mask_of(given), clip)()]
-    _check_kept(given, masks)
+    masks = read_masks(given, clip)
     if len(masks) > 1 or len(clip) == 1:
         return ClipMask(np.stack(masks), f"{given}, one a frame")
     found, how = _tracked(clip, masks[0], is_box(given), tracker, sam2, device)
@@ -56,17 +54,21 @@ def is_box(given: str) -> bool:
     return given.startswith(BOX)
 
 
-def mask_of(given: str) -> Path | str:
-    """A mask as :func:`imvideoedit.video.masks.open_mask` takes it."""
-    return given if is_box(given) else Path(given)
+def read_masks(given: str, clip: Clip) -> list[np.ndarray]:
+    """A mask as it is given, at the clip's size: uint8 ``[H, W]`` of 0 and 255, one, or one a frame.
 
-
-def _check_kept(given: str, masks: list[np.ndarray]) -> None:
+    Raises:
+        UserError: as :func:`make_mask`.
+    """
+    size = clip.info.height, clip.info.width
+    frames = open_mask(given if is_box(given) else Path(given), clip)
+    masks = [nearest(mask_HW, size) for mask_HW in frames()]
     if all(mask_HW.all() for mask_HW in masks):
         raise UserError(
             f"the mask {given} is white in all of every frame, so that nothing of the clip would be kept; paint black "
             "what shall stay"
         )
+    return masks
 
 
 def _tracked(

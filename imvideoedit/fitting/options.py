@@ -10,7 +10,7 @@ from imvideoedit.fitting.request import MODES, TRACKERS, FitRequest, parse_edite
 from imvideoedit.video.encoder import KINDS
 
 OF_REQUEST = ("clip", "out", "mask", "prompt", "source_prompt", "start", "end", "backbone", "mode", "target", "rank")
-OF_REQUEST += ("steps", "rate", "seed", "tracker", "sam2", "eight_bit", "checkpointing")
+OF_REQUEST += ("steps", "rate", "seed", "tracker", "sam2", "eight_bit", "checkpointing", "checkpoint_every")
 
 
 def build_parser(description: str) -> CommandLine:
@@ -52,6 +52,7 @@ def _add_fit(group: argparse._ArgumentGroup) -> None:
     add("--rank", type=int, default=FitRequest.rank, help="of the trained deltas")
     add("--steps", type=int, default=FitRequest.steps, help="of each of the two stages")
     add("--rate", type=float, default=FitRequest.rate, help="learning rate")
+    add("--checkpoint-every", type=int, default=FitRequest.checkpoint_every, metavar="STEPS", help="to go on from")
     add("--seed", type=int, default=FitRequest.seed, help="of all that is random")
     add("--tracker", choices=TRACKERS, default=FitRequest.tracker, help="follows a still mask; auto: SAM 2 if cached")
     add("--sam2", metavar="FOLDER", help="weights of SAM 2 as transformers saves them")

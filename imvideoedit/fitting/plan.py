@@ -12,14 +12,13 @@ from diffusers import AutoencoderKLWan
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.fitting.cost import Cost, Shape, cost_of
-from imvideoedit.fitting.masks import mask_of
-from imvideoedit.fitting.parts import parts_of
-from imvideoedit.fitting.request import FitRequest
+from imvideoedit.fitting.masks import read_masks
+from imvideoedit.fitting.request import FIRST, FitRequest
 from imvideoedit.fitting.texts import check_texts
 from imvideoedit.methods.lora_edit import LoraEdit
+from imvideoedit.methods.lora_edit_samples import chunks_of
 from imvideoedit.training.dry_run import transformer_config
 from imvideoedit.video.geometry import fit_size
-from imvideoedit.video.masks import open_mask
 from imvideoedit.video.reader import Clip
 from imvideoedit.wan.backbone import meta_transformer
 from imvideoedit.wan.locations import locate, remedy
@@ -69,7 +68,7 @@ class Plan:
         check_texts(request)
         clip = request.open_clip()
         edited = request.read_edited(clip)
-        open_mask(mask_of(request.mask), clip)
+        read_masks(request.mask, clip)
         config, autoencoder = transformer_config(request.backbone), autoencoder_config(request.backbone)
         nano = autoencoder["_class_name"] == "NanoAutoencoder"
         pixels, group = autoencoder["scale_factor_spatial"], autoencoder["scale_factor_temporal"]
@@ -90,7 +89,12 @@ class Plan:
     @cached_property
     def parts(self) -> list[slice]:
         """The frames of each sample of the first stage."""
-        return parts_of(len(self.clip), self.request.mode)
+        return [slice(0, len(self.clip))] if self.request.mode == "full" else chunks_of(len(self.clip))
+
+    @property
+    def later(self) -> dict[int, np.ndarray]:
+        """The edited frames that the second stage learns: those after the first one, which the edit itself is given."""
+        return {number: image for number, image in self.edited.items() if number != FIRST}
 
     def cost(self, device: torch.device) -> Cost:
         """Its cost on a device."""
@@ -98,7 +102,7 @@ class Plan:
         whole = self._latents(len(self.clip))
         height, width = (side // self.pixels for side in self.size)
         text = TEXT if self.prefix else NANO_TEXT
-        shape = Shape(height, width, tuple(lengths), len(self.edited), whole, text)
+        shape = Shape(height, width, tuple(lengths), len(self.later), whole, text)
         how = self.request.eight_bit, self.checkpointing
         return cost_of(self.config, self.method(), shape, self.request.steps, self.sampling, how, device)
 
@@ -111,7 +115,8 @@ class Plan:
         info, (height, width) = self.clip.info, self.size
         size = f"{info.width}x{info.height}, at the model's size {width}x{height}"
         parts = f" in {len(self.parts)} parts" if len(self.parts) > 1 else ""
-        yield f"{self.request.clip}: {len(self.clip)} frames{parts}, {size}; two stages of {self.request.steps} steps"
+        stages = "two stages" if self.later else "one stage, as no frame after the first is edited,"
+        yield f"{self.request.clip}: {len(self.clip)} frames{parts}, {size}; {stages} of {self.request.steps} steps"
         yield from self.cost(device).lines()
 
 

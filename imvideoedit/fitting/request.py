@@ -16,6 +16,7 @@ from imvideoedit.video.images import load_rgb
 from imvideoedit.video.masks import check_aspect
 from imvideoedit.video.reader import Clip
 
+STEPS = 100  # of each stage, as in the paper
 MODES = ("full", "low-cost")
 TRACKERS = ("auto", "flow", "sam2")
 FIRST = 0  # the frame that every edit is given
@@ -42,6 +43,7 @@ class FitRequest:
         tracker, sam2: how a still mask is followed, see :func:`imvideoedit.fitting.masks.make_mask`.
         eight_bit: the optimizer's moments have 8 bits.
         checkpointing: blocks are recomputed in the backward pass.
+        checkpoint_every: steps between the states from which a stage goes on where it was stopped.
 
     Raises:
         UserError: a value is out of its range.
@@ -59,22 +61,23 @@ class FitRequest:
     mode: str = "full"
     target: Literal["paper", "release"] = "paper"
     rank: int = 16
-    steps: int = 100
+    steps: int = STEPS
     rate: float = 1e-4
     seed: int = 0
     tracker: str = "auto"
     sam2: str | None = None
     eight_bit: bool = False
     checkpointing: bool = True
+    checkpoint_every: int = 25
 
     def __post_init__(self) -> None:
         for name, value, choices in (("mode", self.mode, MODES), ("tracker", self.tracker, TRACKERS)):
             if value not in choices:
                 raise UserError(f"--{name} is {value!r}; choose {' or '.join(choices)}")
-        if self.steps < 1 or not 0 < self.rate < 1 or not 0 <= self.seed < 2**32:
+        if min(self.steps, self.checkpoint_every) < 1 or not 0 < self.rate < 1 or not 0 <= self.seed < 2**32:
             raise UserError(
-                f"--steps is {self.steps}, --rate {self.rate:g} and --seed {self.seed}; steps are at least 1, the rate "
-                "lies between 0 and 1, and the seed is a whole number of 32 bits"
+                f"--steps is {self.steps}, --checkpoint-every {self.checkpoint_every}, --rate {self.rate:g} and --seed "
+                f"{self.seed}; steps are at least 1, the rate is between 0 and 1, the seed a whole number of 32 bits"
             )
         for path in (self.out, self.clip, *self.edited.values()):
             check_name(path)

@@ -23,11 +23,12 @@ from imvideoedit.fitting.request import FIRST
 from imvideoedit.fitting.samples import StageSamples, encoded_samples
 from imvideoedit.fitting.stage_training import Stage, train_stage
 from imvideoedit.fitting.texts import Texts, make_texts
-from imvideoedit.methods.adapter_file import adapter_hash
+from imvideoedit.methods.adapter_file import adapter_hash, read_header, read_state, save_adapter
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.wan.locations import default_dtype
 
-BEGUN, PREP, STAGES = "begun", "prep", ("stage_1", "stage_2")
+BEGUN, PREP = "begun", "prep"
+STAGES = ("stage_1", "stage_2")
 ADAPTER = "adapter.safetensors"
 Tell = Callable[[str], None]
 
@@ -57,8 +58,11 @@ class FitRun:
         """
         self._begin()
         self._prepare()
-        for place in range(len(STAGES)):
-            self._train(place)
+        self._train(0)
+        if self.plan.later:
+            self._train(1)
+        else:  # what a second stage learns is not there
+            self._take_first()
         self.__dict__.pop("backbone", None)  # the edit loads its own
         return self._edit(**edit)
 
@@ -155,7 +159,8 @@ class FitRun:
         start = None
         if place == 1:
             start = self._adapter(0)
-            made_from |= {"stage_1": _hash_of(start), "edited": self.contents["edited"], "prompts": self.texts.edited}
+            later = {number: [self.contents["edited"][str(number)], self.texts.edited[number]] for number in plan.later}
+            made_from |= {"stage_1": _hash_of(start), "edited": later, **self.fitted.facts()}
         stage = Stage(
             name=f"stage {place + 1}",
             folder=self.out / STAGES[place],
@@ -166,10 +171,23 @@ class FitRun:
             start=start,
             eight_bit=request.eight_bit,
             checkpointing=plan.checkpointing,
+            checkpoint_every=request.checkpoint_every,
             sampling=plan.sampling,
             about=self.fitted.facts() | {"stage": place + 1},
         )
         return stage, made_from
+
+    def _take_first(self) -> None:
+        """Make the first stage's adapter the fit's."""
+        first, made_from = self._adapter(0), self.fitted.facts() | {"stage_1": _hash_of(self._adapter(0))}
+        if self.records.found(STAGES[1], made_from) == _hash_of(self._adapter(1)) is not None:
+            return
+        header, method = read_header(first), self.plan.method()
+        method.install(self.backbone.transformer)
+        header = replace(header, training=header.training | self.fitted.facts())
+        save_adapter(method, self._adapter(1), header, read_state(first))
+        method.uninstall()
+        self.records.write(STAGES[1], made_from, _hash_of(self._adapter(1)))
 
     def _adapter(self, place: int) -> Path:
         return self.out / (ADAPTER if place == 1 else f"{STAGES[place]}.safetensors")

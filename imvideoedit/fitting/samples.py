@@ -3,8 +3,9 @@
 Shapes: F frames, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,21 +13,25 @@ from lightning import LightningDataModule
 from torch.utils.data import Dataset
 
 from imvideoedit.data.buckets import BucketBatchSampler, ResumableLoader
+from imvideoedit.data.sizes import fit
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.conditions import ConditionEncoder
-from imvideoedit.fitting.parts import EDITS, Example, clip_example, edited_example
 from imvideoedit.fitting.plan import Plan
 from imvideoedit.fitting.texts import Texts
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.lora_edit_samples import stage_samples
 from imvideoedit.wan.backbone import Backbone
 
 
-def encode_example(backbone: Backbone, method: Method, example: Example, size: tuple[int, int]) -> EditBatch:
-    """An example as an edit of its source would have it, with its target.
+def encode_example(
+    backbone: Backbone, method: Method, example: Mapping[str, Any], prompt: str, size: tuple[int, int]
+) -> EditBatch:
+    """An example as an edit of its source has it, with its target: derived at the clip's size, resized, padded.
 
     Args:
         backbone: with all its parts.
         method: installed in the backbone.
+        example: pixels of :func:`imvideoedit.methods.lora_edit_samples.stage_samples`, of any size and length.
         size: the model's height and width.
     """
     source_FHWC = example["source"]
@@ -37,7 +42,7 @@ def encode_example(backbone: Backbone, method: Method, example: Example, size: t
     target_BCFHW, _ = encoder.latents(iter(example["target"]))
     conditions = encoder.conditions(declared, given, count)
     conditions |= encoder.derived(method, declared, given, partial(iter, source_FHWC), count)
-    text_BTD = backbone.encode_text([example["prompt"]])
+    text_BTD = backbone.encode_text([prompt])
     return EditBatch(source_BCFHW, target_BCFHW, text_BTD, conditions).to("cpu")
 
 
@@ -51,24 +56,23 @@ def encoded_samples(
         masks_FHW: of the clip.
     """
     frames_FHWC = np.stack(list(plan.clip))
-    parts = [clip_example(frames_FHWC[part], masks_FHW[part], plan.prefix + texts.source) for part in plan.parts]
-    edits = {
-        number: edited_example(frames_FHWC[number], masks_FHW[number], image, plan.prefix + texts.edited[number])
-        for number, image in plan.edited.items()
-    }
-    examples = [*parts, *(edits.values() if place else ())]
+    edited = {number: fit(image, frames_FHWC.shape[1:3]) for number, image in plan.later.items()}
+    found = stage_samples(frames_FHWC, masks_FHW, edited, place + 1, plan.parts)
     encoders = [part for part in (backbone.vae, backbone.text_encoder, backbone.image_encoder) if part is not None]
     method = plan.method()
     method.install(backbone.transformer)
     try:
         for encoder in encoders:
             encoder.to(device)
-        samples = [encode_example(backbone, method, example, plan.size) for example in examples]
+        samples = [
+            encode_example(backbone, method, each.example, plan.prefix + texts.of(each.start, each.edited), plan.size)
+            for each in found
+        ]
     finally:
         for encoder in encoders:
             encoder.to("cpu")
         method.uninstall()
-    return samples, [1] * len(parts) + [EDITS] * (len(examples) - len(parts))
+    return samples, [each.repeats for each in found]
 
 
 class StageSamples(LightningDataModule):

@@ -20,7 +20,6 @@ from imvideoedit.training.progress import TrainingBar, quiet_libraries
 from imvideoedit.training.task import EditTask
 from imvideoedit.wan.backbone import Backbone
 
-SAVED = 25  # steps between checkpoints
 OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.01}
 
 
@@ -36,7 +35,7 @@ class Stage:
         rate: the learning rate.
         seed: of initial weights, noise and order.
         start: adapter whose weights it starts from; None for fresh ones.
-        eight_bit, checkpointing: see ``FitRequest``.
+        eight_bit, checkpointing, checkpoint_every: see ``FitRequest``.
         sampling, about: for the adapter's header, see ``ExportAdapter``.
     """
 
@@ -49,6 +48,7 @@ class Stage:
     start: Path | None
     eight_bit: bool
     checkpointing: bool
+    checkpoint_every: int
     sampling: SamplingConfig
     about: Mapping[str, Any]
 
@@ -76,7 +76,7 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
         gradient_checkpointing=stage.checkpointing,
         seed=stage.seed,
     )
-    checkpoints = Checkpoints(stage.folder, SAVED, keep=1)
+    checkpoints = Checkpoints(stage.folder, stage.checkpoint_every, keep=1)
     trainer = _trainer(stage, checkpoints, device)
     checkpoints.stop.listen(trainer)
     found = latest(stage.folder)

@@ -26,6 +26,10 @@ class Texts:
     source: str
     edited: Mapping[int, str]
 
+    def of(self, frame: int, edited: bool) -> str:
+        """Of the clip, or of an edited frame."""
+        return self.edited[frame] if edited else self.source
+
     @property
     def edit(self) -> str:
         """Of the edited clip."""
