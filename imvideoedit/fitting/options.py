@@ -9,8 +9,10 @@ from imvideoedit.editing.sampling_config import QUALITIES
 from imvideoedit.fitting.request import MODES, TRACKERS, FitRequest, parse_edited
 from imvideoedit.video.encoder import KINDS
 
-OF_REQUEST = ("clip", "out", "mask", "prompt", "source_prompt", "start", "end", "backbone", "mode", "target", "rank")
-OF_REQUEST += ("steps", "rate", "seed", "tracker", "sam2", "eight_bit", "checkpointing", "checkpoint_every")
+OF_REQUEST = (
+    *("clip", "out", "mask", "prompt", "source_prompt", "start", "end", "backbone", "mode", "target", "rank", "steps"),
+    *("rate", "seed", "tracker", "sam2", "eight_bit", "checkpointing", "checkpoint_every"),
+)
 
 
 def build_parser(description: str) -> CommandLine:

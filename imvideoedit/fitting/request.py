@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -115,7 +115,7 @@ class FitRequest:
             raise UserError("the edit begins at the first frame, which is not given edited; give --edited 0=FILE")
         return found
 
-    def contents(self) -> dict[str, object]:
+    def contents(self) -> dict[str, Any]:
         """What the files of the request contain, JSON-able, by what they are.
 
         Raises:

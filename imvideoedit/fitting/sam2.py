@@ -12,13 +12,13 @@ from transformers import Sam2VideoModel, Sam2VideoProcessor
 from imvideoedit.common.errors import UserError
 from imvideoedit.video.masks import WHITE
 
-HUB = ("facebook/sam2.1-hiera-large", "facebook/sam2.1-hiera-base-plus", "facebook/sam2.1-hiera-small")
-HUB += ("facebook/sam2.1-hiera-tiny",)
+SIZES = ("large", "base-plus", "small", "tiny")
 
 
 def local_sam2() -> str | None:
     """The largest SAM 2.1 in the hub's cache; nothing is downloaded."""
-    cached = (name for name in HUB if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str))
+    hub = (f"facebook/sam2.1-hiera-{size}" for size in SIZES)
+    cached = (name for name in hub if isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str))
     return next(cached, None)
 
 

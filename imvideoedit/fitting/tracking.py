@@ -62,7 +62,7 @@ def _follow_region(frames: Iterable[np.ndarray], first_HW: np.ndarray) -> Iterat
     for before, after in pairwise(frames):
         row, column = _motion(before, after, current_HW)
         # Beyond the border a pixel is as far from it as it comes: what leaves the frame is gone, and not smeared.
-        place = tuple(  # type: ignore[assignment]
+        place = tuple(
             map_coordinates(axis, [row, column], order=1, mode="nearest") + beyond - np.clip(beyond, 0, length - 1)
             for axis, beyond, length in zip(place, (row, column), first_HW.shape, strict=True)
         )
