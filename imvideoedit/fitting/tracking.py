@@ -23,6 +23,7 @@ from imvideoedit.video.masks import WHITE, nearest
 LONGEST = 256  # pixels of the longer side at which motion is found; larger frames are shrunk to it
 REACH = 0.1  # of the longer side: the largest shift from frame to frame that is searched
 RADIUS = 3  # of Lucas-Kanade's windows, in pixels
+COMPARED = 1000  # most pixels of a region whose shift is searched
 FEWEST = 0.25  # share of a region that must stay within the frame for a shift to count
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -122,6 +123,8 @@ def _motion(before: np.ndarray, after: np.ndarray, region_HW: np.ndarray) -> Mot
 def _shift(before: np.ndarray, after: np.ndarray, region_HW: np.ndarray) -> tuple[int, int]:
     """The whole pixels, down and to the right, by which a region of ``before`` is found best in ``after``."""
     rows, columns = np.nonzero(region_HW)
+    every = max(-(-len(rows) // COMPARED), 1)  # a region that left the frame is empty
+    rows, columns = rows[::every], columns[::every]
     height, width = region_HW.shape
     reach = max(round(REACH * max(height, width)), 1)
     best, found = np.inf, (0, 0)
