@@ -44,8 +44,7 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
     Raises:
         UserError: the device cannot be used, or what ``EditPipeline.from_pretrained`` raises.
     """
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    quiet_loading()
     check_device(device)
     pipeline = EditPipeline.from_pretrained(
         adapter=dict(options.adapters),
@@ -63,6 +62,12 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
     memory = "model" if options.memory in ("auto", "full") else options.memory
     pipeline.first_frames = FirstFrameEditor(editor, device=device, memory=memory, attention=options.attention)
     return pipeline
+
+
+def quiet_loading() -> None:
+    """Turn off the libraries' own progress bars."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def check_device(device: str | None) -> None:

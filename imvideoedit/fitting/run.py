@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from imvideoedit.common.errors import UserError
-from imvideoedit.editing.edit_file import load_pipeline, why_made_again
+from imvideoedit.editing.edit_file import load_pipeline, quiet_loading, why_made_again
 from imvideoedit.editing.fitted_clip import FOLDER, FittedClip, load_masks, masks_hash
 from imvideoedit.editing.job import Job, edited_name
 from imvideoedit.editing.job_inputs import Given
@@ -195,6 +195,7 @@ class FitRun:
     @cached_property
     def backbone(self) -> Backbone:
         """With all its parts, on the CPU: each is on the device only while it works."""
+        quiet_loading()
         return load_backbone(self.request.backbone, device="cpu", dtype=default_dtype(self.device))
 
     # The edit.
