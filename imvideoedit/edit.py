@@ -7,22 +7,15 @@ import os.path
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from imvideoedit.common.errors import UserError, exit_cleanly
 from imvideoedit.common.terminal import say
 from imvideoedit.editing.edit_options import build_parser, parse_job
-from imvideoedit.editing.job import Job, side_by_side_path
+from imvideoedit.editing.job import Job
 from imvideoedit.editing.job_rows import LISTS
 from imvideoedit.editing.jobs import Entry, read_jobs
 from imvideoedit.editing.model_options import ModelOptions, parse_model_options
 
 SOME_FAILED = 1  # exit code of a list in which a job failed
-NANO_NOTE = (
-    "note: this adapter edits scenes of the nano world only; on real footage its output is nonsense. "
-    "For that, train or get an adapter for Wan."
-)
 
 
 @exit_cleanly
@@ -40,27 +33,22 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _edit_one(job: Job, options: ModelOptions, device: str | None) -> None:
-    if not job.instruction:
+    if not job.instruction and not _has_own_prompt(options):
         raise UserError('there is no instruction; say what to change: imvideoedit-edit VIDEO "make the red box blue"')
     if not os.path.isdir(job.output.parent):
         raise UserError(f"the folder {job.output.parent} of the output does not exist; make it, or change --output")
-    info = job.open_clip().info  # an unreadable file shows before the model is loaded
-    from imvideoedit.editing.edit_file import edit_file, load_pipeline
+    job.open_clip()  # an unreadable file shows before the model is loaded
+    from imvideoedit.editing.edit_file import load_pipeline
+    from imvideoedit.editing.shown import edit_shown
 
-    pipeline = load_pipeline(options, device)
-    if pipeline.backbone.is_nano:
-        print(NANO_NOTE, file=sys.stderr)
-    columns = (TextColumn("editing"), BarColumn(), TextColumn("{task.completed}/{task.total} passes"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("editing", total=None)
-        prompts = edit_file(pipeline, job, lambda done, total: bar.update(task, completed=done, total=total))
-    if prompts.note:
-        _note(prompts.note)
-    if prompts.prompt not in (job.instruction, job.prompt):
-        say(f"prompt: {prompts.prompt}")
-    say(f"wrote {job.output} ({info.frames} frames, {info.width}x{info.height}, {float(info.fps):g} fps)")
-    if job.side_by_side:
-        say(f"wrote {side_by_side_path(job.output)}")
+    edit_shown(load_pipeline(options, device), job)
+
+
+def _has_own_prompt(options: ModelOptions) -> bool:
+    """Whether the adapter was fitted to one clip, and says what is in it after the edit."""
+    from imvideoedit.editing.fitted_clip import FittedClip
+
+    return FittedClip.of(options.adapters[0][0]) is not None
 
 
 def _note(text: str) -> None:

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parent.parent
 # Bottom to top: a room imports rooms before it, never one behind it.
 ROOMS = (
     *("common", "world", "layers", "flow", "video", "edit_batch", "clients", "wan", "data", "methods"),
-    *("editing", "training", "nano"),
+    *("editing", "training", "fitting", "nano"),
     *("evaluation.reporting", "evaluation.nano", "evaluation.weights", "evaluation.edits", "evaluation.metrics"),
     *("evaluation.judge", "evaluation.published", "evaluation.page", "evaluation.vbench", "evaluation.study"),
     *("evaluation.suites", "benchmark", "app", "commands", "data_recipes"),
 )
-COMMANDS = {"demo", "edit", "evaluate", "train"}
+COMMANDS = {"demo", "edit", "evaluate", "fit", "train"}
 
 
 def modules() -> dict[str, Path]:

@@ -12,10 +12,11 @@ from PIL import Image
 
 from imvideoedit.common.bundled import WEIGHTS
 from imvideoedit.common.errors import UserError
-from imvideoedit.edit import NANO_NOTE, main
+from imvideoedit.edit import main
 from imvideoedit.editing.edit_file import read_facts
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.editing.shown import NANO_NOTE
 from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.video.geometry import fit_size, from_model, to_model

@@ -23,6 +23,7 @@ from imvideoedit.common.machine import is_out_of_memory
 from imvideoedit.editing.denoiser import Progress, StepCallback
 from imvideoedit.editing.first_frame import chosen_editor, wanted
 from imvideoedit.editing.first_frame_editor import FirstFrameEditor
+from imvideoedit.editing.fitted_clip import FittedClip
 from imvideoedit.editing.inputs import Sources, from_files, known_inputs
 from imvideoedit.editing.job import Job, side_by_side_path
 from imvideoedit.editing.model_options import ModelOptions
@@ -43,12 +44,8 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
     Raises:
         UserError: the device cannot be used, or what ``EditPipeline.from_pretrained`` raises.
     """
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
+    quiet_loading()
+    check_device(device)
     pipeline = EditPipeline.from_pretrained(
         adapter=dict(options.adapters),
         device=device,
@@ -58,11 +55,31 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
         compile=options.compile,
     )
     pipeline.identity, pipeline.contents = options.identity, options.contents
+    if (fitted := FittedClip.of(options.adapters[0][0])) is not None:
+        pipeline.completed = partial(fitted.completed, adapter=options.adapters[0][0])
     editor = chosen_editor(options.adapters[0][0], options.first_frame_adapter)
     # Between two edits its parts leave the device to those of the adapter.
     memory = "model" if options.memory in ("auto", "full") else options.memory
     pipeline.first_frames = FirstFrameEditor(editor, device=device, memory=memory, attention=options.attention)
     return pipeline
+
+
+def quiet_loading() -> None:
+    """Turn off the libraries' own progress bars."""
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+
+
+def check_device(device: str | None) -> None:
+    """See that a device, if one is asked for, can be used.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device} cannot be used here ({str(error).splitlines()[0]})") from error
 
 
 def edit_file(
@@ -84,6 +101,7 @@ def edit_file(
     job.check()
     # Before a frame is read: where a file is replaced meanwhile, the edit counts as that of the old one.
     facts, clip = job.facts(), job.open_clip()
+    job = pipeline.completed(job)
     editor = pipeline.first_frames
     made = [] if editor is None else wanted(pipeline.method.inputs, job.given)
     if editor is not None:

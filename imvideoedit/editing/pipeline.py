@@ -3,7 +3,7 @@
 Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text width.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -60,6 +60,7 @@ class EditPipeline:
         identity, contents: hashes of the adapter's tensors and of all of its files, for edited files' metadata, see
             :class:`imvideoedit.editing.model_options.ModelOptions`.
         title: of the method, for errors, such as ``the adapter my.safetensors``.
+        completed: gives a job what its adapter knows of the clip that it was fitted to.
         first_frames: a ``FirstFrameEditor`` for edited files that lack a frame that the method needs, or None.
     """
 
@@ -74,6 +75,7 @@ class EditPipeline:
         self.placement = placement or Placement(backbone, method, backbone.device, "full")
         self.identity, self.contents, self.title = "", "", f"the method {method.name}"
         self.first_frames: Any = None
+        self.completed: Callable[[Any], Any] = lambda job: job
 
     @classmethod
     def from_pretrained(

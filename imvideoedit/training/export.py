@@ -1,5 +1,6 @@
 """The adapter file for users: the moving average of the trained weights."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ class ExportAdapter(Callback):
         dtype: of the stored weights.
         start_share: of ``task.start`` in the stored weights, in [0, 1]: between a start and what became of it lie
             adapters that keep what the start could (WiSE-FT, arXiv 2109.01903). 0 is what was trained.
+        about: further entries of the header's training summary, JSON-able.
 
     Raises:
         UserError: the share is out of its range; at the begin of training, the run has no start to share.
@@ -32,10 +34,12 @@ class ExportAdapter(Callback):
         sampling: SamplingConfig,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         start_share: float = 0.0,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         if not 0 <= start_share <= 1:
             raise UserError(f"callbacks.export.start_share is {start_share}; it must be in [0, 1]")
         self.path, self.sampling, self.dtype, self.start_share = Path(path), sampling, dtype, start_share
+        self.about = dict(about or {})
         self.exported = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,7 +49,7 @@ class ExportAdapter(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.exported = True
-        export_average(trainer, pl_module, self.path, self.sampling, self.dtype, self.start_share)
+        export_average(trainer, pl_module, self.path, self.sampling, self.dtype, self.start_share, self.about)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.exported:  # resumed at its end: nothing is trained, but what is exported may be set otherwise
@@ -53,7 +57,13 @@ class ExportAdapter(Callback):
 
 
 def export_average(
-    trainer: Trainer, task: Any, path: Path, sampling: SamplingConfig, dtype: str, start_share: float = 0.0
+    trainer: Trainer,
+    task: Any,
+    path: Path,
+    sampling: SamplingConfig,
+    dtype: str,
+    start_share: float = 0.0,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the moving average as an adapter file; a collective operation."""
     began = read_state(task.start) if start_share else {}
@@ -66,7 +76,7 @@ def export_average(
             if trainer.is_global_zero:
                 state[name] = full.to("cpu", getattr(torch, dtype), copy=True)
     if trainer.is_global_zero:
-        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(sampling)}
+        training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(sampling), **(about or {})}
         if start_share:
             training["start"] = {"adapter": adapter_hash(task.start), "share": start_share}
         save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)

@@ -22,6 +22,6 @@ def quiet_libraries() -> None:
     """Silence hints of Lightning and torch that a user cannot act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    hints = ("many workers", "not resumable", "Mismatch dtype", "LeafSpec", "non-empty")
+    hints = ("many workers", "not resumable", "Mismatch dtype", "LeafSpec", "non-empty", "no `val_dataloader`")
     for hint in hints:
         warnings.filterwarnings("ignore", message=f".*{hint}")

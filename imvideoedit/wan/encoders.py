@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import CLIPImageProcessor, CLIPVisionModel, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from imvideoedit.common.errors import UserError
 
@@ -36,10 +36,11 @@ class ImageEncoder(nn.Module):
     """The image encoder of an image-to-video model that reads an image's tokens (Wan2.1 I2V).
 
     Args:
-        vision, processor: of the folder's ``image_encoder`` and ``image_processor``.
+        vision, processor: transformers' ``CLIPVisionModel`` and ``CLIPImageProcessor`` of the folder's
+            ``image_encoder`` and ``image_processor``.
     """
 
-    def __init__(self, vision: CLIPVisionModel, processor: CLIPImageProcessor) -> None:
+    def __init__(self, vision: Any, processor: Any) -> None:
         super().__init__()
         self.vision, self.processor = vision, processor
 
@@ -54,6 +55,9 @@ class ImageEncoder(nn.Module):
         Raises:
             UserError: it has none.
         """
+        # Imported late: without torchvision the processor's import alone prints a warning.
+        from transformers import CLIPImageProcessor, CLIPVisionModel
+
         try:
             vision = CLIPVisionModel.from_pretrained(**source, subfolder="image_encoder", dtype=dtype)
             return cls(vision, CLIPImageProcessor.from_pretrained(**source, subfolder="image_processor"))
