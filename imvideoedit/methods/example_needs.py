@@ -28,7 +28,7 @@ class ExampleNeeds(nn.Module):
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether examples of clips shall have the frames behind their last, see :meth:`transform`."""
+        """Whether clips that are source and target at once come with the frames behind, see :meth:`transform`."""
         return False
 
     def transform(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
@@ -37,8 +37,8 @@ class ExampleNeeds(nn.Module):
         Args:
             example: ``source``, ``target`` and the inputs by name, at the model's size: uint8 ``[F, H, W, 3]``, of an
                 image with one frame; masks uint8 ``[F, H, W]``; texts, and the prompt as ``prompt``, as str. Where the
-                method looks ahead, clips also have the source's next frames, up to F - 1, as ``ahead``: it is taken
-                out of what is returned.
+                method looks ahead, clips that are source and target at once also have their next frames, up to F - 1,
+                as ``ahead``, which is not among what is returned.
             rng: depends on the seed, the row and the epoch alone.
         """
         return example

@@ -12,7 +12,7 @@ import numpy as np
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.media import Medium, Shape, is_clip, read_mask
-from imvideoedit.data.pair_record import SIDES, PairRecord
+from imvideoedit.data.pair_record import PLAIN, SIDES, PairRecord
 from imvideoedit.data.sizes import Bucket, Size, bucket_length, fit, fit_mask, nearest_bucket
 from imvideoedit.edit_batch import Input
 
@@ -61,7 +61,7 @@ class Reader:
 
     Args:
         inputs: those that the record gives, see :func:`inputs_of`.
-        ahead: whether examples of clips have the frames behind, see ``Method.transform``.
+        ahead: whether plain clips have the frames behind, see ``Method.transform``.
     """
 
     record: PairRecord
@@ -76,7 +76,7 @@ class Reader:
             UserError: something cannot be decoded or does not fit; names the row.
         """
         values: Example = {name: self.video(name) for name in (*SIDES, *self.media())}
-        if self.ahead and self.bucket.frames > 1:
+        if self.ahead and self.record.kind == PLAIN:
             values["ahead"] = self.frames_ahead()
         return values | self.texts()
 
@@ -85,9 +85,8 @@ class Reader:
         frames = self.bucket.frames
         seen = self.record.read("source", min(2 * frames - 1, self.record.shape()[0]))
         height, width = self.bucket.size
-        return np.array([fit(frame, self.bucket.size) for frame in seen[frames:]], np.uint8).reshape(
-            -1, height, width, 3
-        )
+        fitted = [fit(frame, (height, width)) for frame in seen[frames:]]
+        return np.array(fitted, np.uint8).reshape(-1, height, width, 3)
 
     def texts(self) -> dict[str, str]:
         """The text of training as ``prompt``, and texts that are inputs."""
