@@ -40,13 +40,12 @@ def named_as_here(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found | {f"backbone.{name}": tensor for name, tensor in backbone.items()}
 
 
-def import_weights(files: Sequence[Path], backbone: Backbone, output: Path, prefix: str, width: int) -> None:
+def import_weights(files: Sequence[Path], backbone: Backbone, output: Path, prefix: str) -> None:
     """Write an adapter of released weights.
 
     Args:
         files: safetensors; together they hold all tensors.
         prefix: before each text of an edit.
-        width: of SigLIP's features.
 
     Raises:
         UserError: a file is damaged, tensors are missing or of another size, or two files hold one.
@@ -59,7 +58,7 @@ def import_weights(files: Sequence[Path], backbone: Backbone, output: Path, pref
         released |= tensors
     state = named_as_here(released)
     identity, transformer = backbone.parameter_hash(), backbone.transformer
-    method = Sama(sem_rope="zero", prefix=prefix, width=width)
+    method = Sama(sem_rope="zero", prefix=prefix, **_widths(state))
     method.install(transformer, block_dtype(transformer))
     own = method.state_dict()
     if unused := state.keys() - own.keys():
@@ -71,6 +70,12 @@ def import_weights(files: Sequence[Path], backbone: Backbone, output: Path, pref
     save_adapter(method, output, header, state)
 
 
+def _widths(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Widths of SigLIP's features and of the layer behind them, which the backbone does not decide."""
+    weight = state.get("project.fc1.weight")
+    return {} if weight is None or weight.ndim != 2 else {"hidden": weight.shape[0], "width": weight.shape[1]}
+
+
 @exit_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
@@ -79,10 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default=WAN_14B_HUB, help=f"that they were made from (default: {WAN_14B_HUB})")
     parser.add_argument("--output", type=Path, required=True, help="adapter file to write, as large as the weights")
     parser.add_argument("--prefix", default="[Video edit]", help="before each text of an edit (default: [Video edit])")
-    parser.add_argument("--width", type=int, default=1152, help="of SigLIP's features (default: 1152)")
     given = parser.parse_args(argv)
     backbone = load_backbone(given.backbone, device="cpu", dtype=torch.bfloat16, parts=())
-    import_weights(given.files, backbone, given.output, given.prefix, given.width)
+    import_weights(given.files, backbone, given.output, given.prefix)
     print(f"written: {given.output}")
 
 
