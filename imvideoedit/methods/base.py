@@ -7,7 +7,7 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -91,20 +91,6 @@ class Method(ExampleNeeds, ABC):
             self._modules.clear()
             self._parameters.clear()
             self.__dict__["transformer"] = None
-
-    @property
-    def derived(self) -> Sequence[Input]:
-        """What :meth:`derive` makes of source and inputs; encoded beside them in an edit, given by nobody."""
-        return ()
-
-    def derive(
-        self, name: str, source: Iterable[np.ndarray], inputs: Mapping[str, Iterable[np.ndarray]]
-    ) -> Iterable[np.ndarray]:
-        """Frames of one of :attr:`derived`, uint8 ``[H, W, 3]``, from those of the source and, at its size, the inputs.
-
-        Masks are uint8 ``[H, W]``, one a frame of the source; an image has one frame.
-        """
-        raise NotImplementedError
 
     # Training.
 

@@ -1,6 +1,6 @@
 """What a method asks of training examples and of texts: media and labels of training alone, changes, and wording."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,7 +32,7 @@ class ExampleNeeds(nn.Module):
         return False
 
     def transform(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Change a training example before it is encoded, such as by a pretext task, and add what is derived; here it stays.
+        """Change a training example before it is encoded, such as by a pretext task, and add what is derived.
 
         Args:
             example: ``source``, ``target`` and the inputs by name, at the model's size: uint8 ``[F, H, W, 3]``, of an
@@ -42,6 +42,20 @@ class ExampleNeeds(nn.Module):
             rng: depends on the seed, the row and the epoch alone.
         """
         return example
+
+    @property
+    def derived(self) -> Sequence[Input]:
+        """What :meth:`derive` makes of source and inputs; encoded beside them in an edit, given by nobody."""
+        return ()
+
+    def derive(
+        self, name: str, source: Iterable[np.ndarray], inputs: Mapping[str, Iterable[np.ndarray]]
+    ) -> Iterable[np.ndarray]:
+        """Frames of one of :attr:`derived`, uint8 ``[H, W, 3]``, from those of the source and, at its size, the inputs.
+
+        Masks are uint8 ``[H, W]``, one a frame of the source; an image has one frame.
+        """
+        raise NotImplementedError
 
     def labelled(self, batch: EditBatch) -> EditBatch:
         """A training batch with what the method's own frozen encoders make of it as ``labels``; here as it is."""

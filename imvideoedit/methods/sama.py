@@ -10,7 +10,7 @@ The first training stage changes the sources of plain videos by :mod:`imvideoedi
 Shapes: B batch, C latent channels, F latent frames, H W latent pixels, S semantic tokens, W their width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from imvideoedit.edit_batch import EditBatch, Input
-from imvideoedit.flow.guidance import Guidance
 from imvideoedit.flow.matching import PathPoint
 from imvideoedit.flow.solvers import State, Velocity, video_of
 from imvideoedit.methods.motion_pretexts import draw_task, with_pretext
@@ -97,7 +96,7 @@ class Sama(SamaSequence):
             raise ValueError("a batch without semantic tokens has no semantic loss; make it by labelled()")
         clean_BSW = batch.labels["semantic"].float()
         if self.projected:
-            clean_BSW = self.project(clean_BSW).float()
+            clean_BSW = self.project(clean_BSW.to(self.project.fc1.weight.dtype)).float()
         where = clean_BSW.device if generator is None else generator.device
         noise_BSW = torch.randn(clean_BSW.shape, generator=generator, device=where).to(clean_BSW.device)
         sigma_B11 = sigma_B.reshape(-1, 1, 1)
@@ -159,11 +158,3 @@ class Sama(SamaSequence):
         if batch.empty_TD is not None:
             named["without_text"] = self._velocity(transformer, source_BCFHW, batch.without_text().text_BTD)
         return named
-
-    def guide(self, branch: Callable[[str], State], guidance: Guidance) -> State:
-        """v_IT + (source - 1) (v_IT - v_0T) + (text - 1) (v_IT - v_I0): each scale counts from the guided by both."""
-        whole = v = branch("edit")
-        for name, scale in (("without_source", guidance.source), ("without_text", guidance.text)):
-            if scale != 1:
-                v = tree_map(lambda a, b, c, s=scale: a + (s - 1) * (b - c), v, whole, branch(name))
-        return v

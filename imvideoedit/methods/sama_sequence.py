@@ -20,7 +20,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import State, video_of
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.block_lora import FEED_FORWARD, MethodRotary, lora_of
+from imvideoedit.methods.block_lora import FEED_FORWARD, MethodRotary, lora_of, remove_lora, units_of
 from imvideoedit.methods.sama_options import SamaOptions
 from imvideoedit.methods.semantic_tokens import TOKENS, Projector, SemanticHead, Siglip
 from imvideoedit.wan.forward import arguments, embed, modulation, own_weights, run_blocks, run_inside, unembed
@@ -71,16 +71,14 @@ class SamaSequence(Method):
             self.head = SemanticHead(inner, inner if self.projected else width, **where)
 
     def remove(self, transformer: WanTransformer3DModel) -> None:
-        blocks: list[Any] = [] if self.trains_backbone else list(self.lora)
-        for block in blocks:
-            block.remove()
+        if not self.trains_backbone:
+            remove_lora(self.lora)
 
     def apart(self) -> Sequence[nn.Module]:
         return [child for name, child in self.named_children() if name != "backbone"]
 
     def shard_units(self) -> Sequence[nn.Module]:
-        blocks: list[Any] = [] if self.trains_backbone else list(self.lora)
-        deltas = [delta for block in blocks for delta in block.deltas.values()]
+        deltas = [] if self.trains_backbone else units_of(self.lora)
         return [*deltas, *(child for name, child in self.named_children() if name != "lora")]
 
     def compile_units(self) -> Sequence[nn.Module]:

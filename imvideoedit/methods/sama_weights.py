@@ -6,6 +6,7 @@ The files hold a whole transformer by Wan's own names, with ``segment_embedding`
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
@@ -70,7 +71,7 @@ def import_weights(files: Sequence[Path], backbone: Backbone, output: Path, pref
     save_adapter(method, output, header, state)
 
 
-def _widths(state: Mapping[str, Tensor]) -> dict[str, int]:
+def _widths(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Widths of SigLIP's features and of the layer behind them, which the backbone does not decide."""
     weight = state.get("project.fc1.weight")
     return {} if weight is None or weight.ndim != 2 else {"hidden": weight.shape[0], "width": weight.shape[1]}
