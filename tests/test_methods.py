@@ -23,6 +23,7 @@ from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.methods.sama import Sama
 from imvideoedit.wan.backbone import parameter_hash
 from imvideoedit.wan.forward import denoise, embed, modulation, run_blocks, unembed
 from tests.conftest import awaken, tiny_batch, tiny_transformer
@@ -159,6 +160,24 @@ ROWS += [
 ]
 
 
+def batch_with_tokens(*args: Any, **options: Any) -> EditBatch:
+    plain = tiny_batch(*args, **options)
+    tokens = torch.randn(len(plain.source_BCFHW), 65, 8, generator=torch.Generator().manual_seed(4))
+    return replace(plain, labels={"semantic": tokens})
+
+
+SAMA = {"rank": 4, "width": 8, "hidden": 12}
+ROWS += [
+    Row(Sama, SAMA | options, batch_with_tokens, None)
+    for options in (
+        {"adapter": "full"},
+        {"adapter": "lora"},
+        {"adapter": "lora", "sem_target": "x0_projected", "sem_rope": "zero"},
+        {"adapter": "lora", "anchoring": False, "roles": "shift"},
+    )
+]
+
+
 def name_of(row):
     return "-".join([row.kind.name, *(f"{key}={value}" for key, value in row.options.items() if key != "rank")])
 
@@ -200,6 +219,8 @@ every = partial(pytest.mark.parametrize, "row", ids=name_of)
 def test_only_the_adapter_is_trained(row):
     transformer, method = installed(row, awake=False)
     backbone = {name: p for name, p in transformer.named_parameters() if ".processor." not in name}
+    if method.trains_backbone:  # all of it is the method's
+        backbone = {}
     before = {name: parameter.clone() for name, parameter in backbone.items()}
     fingerprint = parameter_hash(transformer)
     start = {name: parameter.clone() for name, parameter in method.named_parameters()}
@@ -209,7 +230,7 @@ def test_only_the_adapter_is_trained(row):
         optimizer.zero_grad()
         total(method.losses(transformer, row.batch(), generator)).backward()
         optimizer.step()
-    assert parameter_hash(transformer) == fingerprint
+    assert (parameter_hash(transformer) == fingerprint) != method.trains_backbone
     assert all(torch.equal(parameter, before[name]) for name, parameter in backbone.items())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in backbone.values())
     assert [name for name, parameter in method.named_parameters() if torch.equal(parameter, start[name])] == []
@@ -369,6 +390,8 @@ def test_the_settings_rebuild_the_method(row):
 def test_uninstalling_gives_the_backbone_back(row):
     pristine = tiny_transformer(**row.config).state_dict()
     transformer, method = installed(row)
+    if method.trains_backbone:  # it stays as it was trained
+        pristine = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     method.uninstall()
     method.uninstall()
     assert list(method.parameters()) == []
@@ -388,7 +411,7 @@ def test_the_adapter_registers_only_what_it_trains(row):
     assert list(method.buffers()) == []
     assert method.state_dict().keys() == {name for name, _ in method.named_parameters()}
     if row.options.get("adapter") == "lora":
-        inherited = [name for name in method.state_dict() if "attention" in name]
+        inherited = [name for name in method.state_dict() if "attention" in name or "attn" in name]
         assert inherited and all("delta" in name for name in inherited)
 
 

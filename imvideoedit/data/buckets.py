@@ -1,7 +1,7 @@
 """Batches by bucket: rows of similar shape share one length, size and set of inputs, so that they can be stacked."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,9 @@ class BucketBatchSampler(Sampler[list[int]]):
         rank, world_size: which of how many processes this is.
         group: batches of all processes in an optimizer step; a multiple of ``world_size``, or 1.
         epochs: consecutive epochs of one iteration.
+        shares: of the steps, by the buckets' first entry, adding up to 1: rows of a kind are left out or repeated, so
+            that an epoch has them in these shares.
+        sizes: batch sizes by the buckets' first entry, in place of ``batch_size``.
         epochs_apart: give index + e * rows for a row in epoch e, for data that differ between epochs.
     """
 
@@ -45,6 +48,8 @@ class BucketBatchSampler(Sampler[list[int]]):
         group: int = 1,
         epochs: int = 1,
         epochs_apart: bool = False,
+        shares: Mapping[str, float] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1")
@@ -54,6 +59,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         self._batch_size, self._seed, self._shuffle = batch_size, seed, shuffle
         self._rank, self._world_size, self._group, self._epochs = rank, world_size, group, epochs
         self._apart = len(buckets) if epochs_apart else 0
+        self._shares, self._sizes = shares, sizes or {}
         self.epoch = 0
         self.position = 0  # of the next iteration's first batch
         self.sampler = self  # Lightning calls set_epoch on what a batch sampler wraps
@@ -63,9 +69,22 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     def _per_epoch(self) -> int:
         """Batches of this process in one epoch."""
-        unit = self._batch_size * self._group
-        batches = self._group * sum(math.ceil(len(rows) / unit) for rows in self._members.values())
-        return math.ceil(batches / self._world_size)
+        counts: dict[Any, int] = {}
+        for bucket, rows in self._members.items():
+            kind = bucket[0]
+            counts[kind] = counts.get(kind, 0) + math.ceil(len(rows) / (self._size(bucket) * self._group))
+        return math.ceil(self._group * sum(self._wanted(counts).values()) / self._world_size)
+
+    def _size(self, bucket: tuple[Any, ...]) -> int:
+        return self._sizes.get(bucket[0], self._batch_size)
+
+    def _wanted(self, counts: dict[Any, int]) -> dict[Any, int]:
+        """Steps of each kind in an epoch, of those that its rows make."""
+        if self._shares is None:
+            return counts
+        shares = {kind: share for kind, share in self._shares.items() if share}
+        total = sum(counts[kind] for kind in shares)
+        return {kind: max(1, round(share * total)) for kind, share in shares.items()}
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.position = self.position, 0
@@ -91,22 +110,37 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     def _batches(self, epoch: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
-        steps: list[list[list[int]]] = []
+        of_kind: dict[Any, list[list[list[int]]]] = {}
         for bucket in sorted(self._members):
             rows = self._members[bucket]
             if self._shuffle:
                 rows = [rows[i] for i in torch.randperm(len(rows), generator=generator)]
+            size = self._size(bucket)
             if self._group > 1:
-                unit = self._batch_size * self._group
+                unit = size * self._group
                 rows = [rows[i % len(rows)] for i in range(math.ceil(len(rows) / unit) * unit)]
-            batches = [rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)]
-            steps += [batches[i : i + self._group] for i in range(0, len(batches), self._group)]
+            batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+            own = of_kind.setdefault(bucket[0], [])
+            own += [batches[i : i + self._group] for i in range(0, len(batches), self._group)]
+        steps = self._apportioned(of_kind, generator)
         if self._shuffle:
             steps = [steps[i] for i in torch.randperm(len(steps), generator=generator)]
         order = [batch for step in steps for batch in step]
         total = self._per_epoch() * self._world_size
         padded = [order[i % len(order)] for i in range(total)]
         return padded[self._rank :: self._world_size]
+
+    def _apportioned(
+        self, of_kind: dict[Any, list[list[list[int]]]], generator: torch.Generator
+    ) -> list[list[list[int]]]:
+        """The steps of all kinds, each kind's as often as its share wants; left out are others in each epoch."""
+        if self._shares is None:
+            return [step for steps in of_kind.values() for step in steps]
+        chosen = []
+        for kind, count in self._wanted({kind: len(steps) for kind, steps in of_kind.items()}).items():
+            order = torch.randperm(len(of_kind[kind]), generator=generator).tolist()
+            chosen += [of_kind[kind][order[place % len(order)]] for place in range(count)]
+        return chosen
 
 
 class ResumableLoader(DataLoader):

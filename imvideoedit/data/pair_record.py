@@ -1,7 +1,7 @@
 """A training pair with its media and texts; ``records`` opens data sets of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import overload
 
@@ -11,6 +11,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.media import Medium, Shape, is_clip, medium_shape, read_medium
 
 SIDES = ("source", "target")
+IMAGE, VIDEO, PLAIN = KINDS = ("image", "video", "plain")
 PROMPTS = ("edited_prompt", "instruction")  # the first that there is, is the text of training
 
 
@@ -69,6 +70,20 @@ class PairRecord:
     def prompt(self) -> str:
         """The text of training: the edited prompt, or else the instruction."""
         return self.edited_prompt or self.instruction
+
+    @property
+    def instructed(self) -> "PairRecord":
+        """This record with the instruction as the text of training, where it has one."""
+        if not self.instruction:
+            return self
+        return replace(self, texts={name: text for name, text in self.texts.items() if name != "edited_prompt"})
+
+    @property
+    def kind(self) -> str:
+        """One of ``KINDS``: an image pair, a pair of clips, or one clip as source and target."""
+        if not self.is_clip:
+            return IMAGE
+        return PLAIN if self.source == self.target else VIDEO
 
     @property
     def is_clip(self) -> bool:
@@ -149,6 +164,13 @@ class Rows(Sequence[PairRecord]):
     def pick(self, rows: Sequence[int]) -> "Rows":
         """Some of the rows, in the order given."""
         return Rows(len(rows), partial(self._read_from, rows), self.form)
+
+    def each(self, change: Callable[[PairRecord], PairRecord]) -> "Rows":
+        """All rows, each changed."""
+        return Rows(len(self), partial(self._changed, change), self.form)
+
+    def _changed(self, change: Callable[[PairRecord], PairRecord], index: int) -> PairRecord:
+        return change(self._read(index))
 
     def _read_from(self, rows: Sequence[int], index: int) -> PairRecord:
         return self._read(rows[index])

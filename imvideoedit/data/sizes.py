@@ -30,21 +30,23 @@ class Bucket(NamedTuple):
         return self.height, self.width
 
 
-def make_buckets(max_area: int, multiple: int) -> list[Size]:
+def make_buckets(max_area: int, multiple: int, max_aspect: float = MAX_ASPECT) -> list[Size]:
     """Bucket sizes, sorted by height: both sides are multiples, the area is at most ``max_area``.
 
-    Sizes neither side of which can grow within the area, with aspects from 1:3 to 3:1. If there are none (an area of
-    a few multiples), the largest square is the only bucket.
+    Sizes neither side of which can grow within the area, with aspects from 1:``max_aspect`` to its inverse.
+    If there are none (an area of a few multiples), the largest square is the only bucket.
 
     Raises:
-        UserError: not even one ``multiple`` x ``multiple`` image fits.
+        UserError: not even one ``multiple`` x ``multiple`` image fits, or the aspect is below 1.
     """
+    if max_aspect < 1:
+        raise UserError(f"data.max_aspect is {max_aspect}; it must be at least 1")
     cells = max_area // (multiple * multiple)
     if cells < 1:
         raise UserError(f"max_area={max_area} is less than {multiple}x{multiple} pixels; raise it")
     shapes = [(rows, cells // rows) for rows in range(1, cells + 1)]
     maximal = [(rows, columns) for rows, columns in shapes if cells // columns == rows]
-    kept = [s for s in maximal if max(s) <= MAX_ASPECT * min(s)]
+    kept = [s for s in maximal if max(s) <= max_aspect * min(s)]
     side = math.isqrt(cells)
     return [(rows * multiple, columns * multiple) for rows, columns in kept or [(side, side)]]
 

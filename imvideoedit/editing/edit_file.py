@@ -114,7 +114,7 @@ def edit_file(
         job.expand,
         job.source_prompt,
         prompt=job.prompt,
-        nano=pipeline.backbone.is_nano,
+        nano=pipeline.has_grammar,
         local_model=job.expand_model,
     )
     if editor is not None and made:

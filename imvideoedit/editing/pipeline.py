@@ -161,10 +161,14 @@ class EditPipeline:
         self.check_inputs(inputs or {})
         given = from_arrays(known_inputs(self.method.inputs), inputs or {}, len(video_FHWC))
         config = self.fit_memory(self.config.override(**settings), *video_FHWC.shape[1:3])
-        nano = self.backbone.is_nano
-        prompt = expand(instruction, video_FHWC, None, source_prompt, prompt=prompt, nano=nano).prompt
+        prompt = expand(instruction, video_FHWC, None, source_prompt, prompt=prompt, nano=self.has_grammar).prompt
         frames = np.stack(list(self.stream(lambda: video_FHWC, prompt, config, seed, progress, None, given)))
         return EditResult(frames, prompt, source_prompt, seed, config)
+
+    @property
+    def has_grammar(self) -> bool:
+        """Whether the nano world's grammar makes prompts of instructions; not where the method reads instructions."""
+        return self.backbone.is_nano and not self.method.reads_instructions
 
     def check_inputs(self, given: Collection[str]) -> None:
         """See that an edit has the inputs that the method needs, and none that it does not know, by name.
@@ -226,7 +230,8 @@ class EditPipeline:
             conditions = encoder.conditions(declared, given, count)
             conditions |= encoder.derived(self.method, media, given, open_frames, count)
         with placement.working(backbone.text_encoder):
-            texts_BTD = backbone.encode_text([prompt, ""] if config.guidance != 1 else [prompt])
+            texts = [prompt, ""] if config.guidance != 1 else [prompt]
+            texts_BTD = backbone.encode_text([self.method.prompt(text) for text in texts])
             conditions |= encoder.texts(declared, given)
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
         with placement.working(backbone.transformer):

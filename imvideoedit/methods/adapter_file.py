@@ -118,10 +118,9 @@ def load_adapter(
         method.install(transformer, dtype or block_dtype(transformer))
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} has settings its method does not know ({error}); upgrade imvideoedit") from error
-    misfit = _misfit(method.state_dict(), state)
-    if misfit:
+    if wrong := misfit(method.state_dict(), state):
         method.uninstall()
-        raise UserError(f"{path} does not fit its own settings: {misfit}; train or export it again")
+        raise UserError(f"{path} does not fit its own settings: {wrong}; train or export it again")
     method.load_state_dict(state, strict=True)
     return method.requires_grad_(False).eval()
 
@@ -138,9 +137,8 @@ def warm_start(method: Method, path: Path | str, backbone_hash: str | None = Non
     own_hash = backbone_hash or parameter_hash(method.transformer, method.parameters())
     _check_backbone(path, read_header(path), own_hash)
     state, own = read_state(path), method.state_dict()
-    misfit = _misfit({name: own[name] for name in own.keys() & state.keys()}, state)
-    if misfit:
-        raise UserError(f"{path} cannot start this method: {misfit}; check method and its settings")
+    if wrong := misfit({name: own[name] for name in own.keys() & state.keys()}, state):
+        raise UserError(f"{path} cannot start this method: {wrong}; check method and its settings")
     method.load_state_dict(state, strict=False)
 
 
@@ -149,7 +147,7 @@ def adapter_hash(adapter: Path | str | Mapping[str, Tensor]) -> str:
     return hash_tensors(read_state(adapter) if isinstance(adapter, Path | str) else adapter)
 
 
-def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """The ways in which two states differ, each with its count and first example; empty when they fit."""
     reshaped = {name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape}
     ways = {

@@ -67,9 +67,20 @@ class AdapterHeader:
             yield from ((f"inputs.{key}", declared.get(key), kind) for key, kind in _INPUT.items())
 
     @classmethod
-    def describe(cls, method: Method, backbone: Backbone, training: dict[str, Any]) -> "AdapterHeader":
-        """The header of a method that is installed in a backbone."""
-        parameters = backbone.parameter_hash(method.parameters())
+    def describe(
+        cls, method: Method, backbone: Backbone, training: dict[str, Any], backbone_hash: str | None = None
+    ) -> "AdapterHeader":
+        """The header of a method that is installed in a backbone.
+
+        Args:
+            backbone_hash: the backbone's before it was trained, of a method that trains it.
+
+        Raises:
+            ValueError: that is not given.
+        """
+        if method.trains_backbone and backbone_hash is None:
+            raise ValueError(f"{method.name} has trained the backbone; say what it was before")
+        parameters = backbone_hash or backbone.parameter_hash(method.parameters())
         identity = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
         return cls(method.name, method.config(), identity, training, describe_inputs(method.inputs))
 

@@ -7,35 +7,38 @@ Shapes: B batch, C latent channels, F latent frames, T text tokens, D text width
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from imvideoedit.edit_batch import EditBatch, Input
+from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.guidance import Guidance, extrapolated, pushed
 from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import State, Velocity
+from imvideoedit.methods.example_needs import ExampleNeeds
 from imvideoedit.wan.forward import close_forward, denoise, open_forward
 
 Gauge = tuple[nn.Module, Callable[[Tensor], Tensor]]
 """A module, and the map from its output to values in [0, 1]."""
 
 
-class Method(nn.Module, ABC):
+class Method(ExampleNeeds, ABC):
     """Base of all methods. All that a method registers is trained and saved; it has no weights until installed.
 
     Subclasses set ``name`` and ``inputs``, and implement :meth:`config`, :meth:`build` and :meth:`velocity`.
+
+    A method that registers the transformer's own weights, see :func:`imvideoedit.wan.forward.own_weights`, sets
+    ``trains_backbone``. Its adapter file then holds them all, and to uninstall it leaves them as they were trained.
     """
 
     name: ClassVar[str]
-    inputs: ClassVar[tuple[Input, ...]] = ()  # besides source and text
+    trains_backbone: bool = False
 
     def __init__(self, objective: FlowMatching | None = None) -> None:
         super().__init__()
@@ -89,31 +92,7 @@ class Method(nn.Module, ABC):
             self._parameters.clear()
             self.__dict__["transformer"] = None
 
-    @property
-    def derived(self) -> Sequence[Input]:
-        """What :meth:`derive` makes of source and inputs; encoded beside them in an edit, given by nobody."""
-        return ()
-
-    def derive(
-        self, name: str, source: Iterable[np.ndarray], inputs: Mapping[str, Iterable[np.ndarray]]
-    ) -> Iterable[np.ndarray]:
-        """Frames of one of :attr:`derived`, uint8 ``[H, W, 3]``, from those of the source and, at its size, the inputs.
-
-        Masks are uint8 ``[H, W]``, one a frame of the source; an image has one frame.
-        """
-        raise NotImplementedError
-
     # Training.
-
-    def transform(self, example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """Change a training example before it is encoded, such as by a pretext task, and add what is derived.
-
-        Args:
-            example: ``source``, ``target`` and the inputs by name, at the model's size: uint8 ``[F, H, W, 3]``, of an
-                image with one frame; masks uint8 ``[F, H, W]``; texts, and the prompt as ``prompt``, as str.
-            rng: depends on the seed, the row and the epoch alone.
-        """
-        return example
 
     def losses(
         self,

@@ -7,6 +7,7 @@ from imvideoedit.methods.in_context import InContext
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
+from imvideoedit.methods.sama import Sama
 
-KINDS = (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp, InContext, LoraEdit)
+KINDS = (PredictUpdate, AlignedUpdate, Parallel2D, FreeProp, InContext, LoraEdit, Sama)
 METHODS: dict[str, type[Method]] = {kind.name: kind for kind in KINDS}

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -16,9 +17,11 @@ ENDLESS = 10**9  # steps of a run that the clock ends
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips filmed from pairs of stills (see :mod:`imvideoedit.data.film`), in a share of the steps.
+    """Clips in a share of the steps.
 
     Args:
+        kind: ``filmed`` from pairs of stills (see :mod:`imvideoedit.data.film`), ``exact`` pairs, both rendered, or
+            ``plain`` scenes, each its own target, with their full description.
         frames: of a clip, 4k + 1, more than 1.
         pairs: number of them.
         batch_size: clips in a batch of each process.
@@ -32,8 +35,11 @@ class Clips:
     pairs: int = 4500
     batch_size: int = 8
     share: float = 0.5
+    kind: Literal["filmed", "exact", "plain"] = "filmed"
 
     def __post_init__(self) -> None:
+        if self.kind not in ("filmed", "exact", "plain"):
+            raise UserError(f"the data.clips' kind is {self.kind!r}; choose filmed, exact or plain")
         if self.frames < 5 or self.frames % 4 != 1:
             raise UserError(f"the data.clips' frames is {self.frames}; the nano autoencoder takes 4k + 1, from 5 on")
         for name in ("pairs", "batch_size"):

@@ -63,12 +63,16 @@ class Preparation:
         transform: changes an example; None leaves it.
         identity: names the transform, for a cache: the method and its config.
         film: clips are filmed from stills (see :mod:`imvideoedit.data.film`), not rendered.
+        instructed: texts are instructions.
+        ahead: clips of what stays as it is have the frames behind, see ``Method.transform``.
     """
 
     inputs: tuple[Input, ...] = ()
     transform: Callable[[Example, np.random.Generator], Example] | None = None
     identity: str = ""
     film: bool = False
+    instructed: bool = False
+    ahead: bool = False
 
     @classmethod
     def of(cls, method: Method, film: bool = False) -> "Preparation":
@@ -80,10 +84,11 @@ class Preparation:
         if method.derived:
             made = ", ".join(each.name for each in method.derived)
             raise UserError(f"the nano world's pairs come without {made}, which {method.name} needs; give data=pairs")
-        inputs = _given(method.inputs)
-        if type(method).transform is Method.transform:
-            return cls(inputs, film=film)
-        return cls(inputs, method.transform, f"{method.name} {method.config()}", film)
+        inputs = _given(method.data_inputs)
+        how: dict[str, Any] = {"film": film, "instructed": method.reads_instructions}
+        if not method.changes_examples:
+            return cls(inputs, **how)
+        return cls(inputs, method.transform, f"{method.name} {method.config()}", ahead=method.looks_ahead, **how)
 
     def exposed(
         self, edit: Edit, text: str, frames: int, size: tuple[int, int], seed: Sequence[int]
@@ -127,18 +132,21 @@ class Preparation:
         if self.transform is None:
             return example
         changed = self.transform(dict(example), np.random.default_rng(list(seed)))
-        if _forms(changed) != _forms(example):
+        if _forms(changed) != _forms({name: value for name, value in example.items() if name != "ahead"}):
             raise ValueError(f"transform made {_forms(changed)} of {_forms(example)}; it must keep names and shapes")
         # A transform may return views, such as mirrored ones, which torch does not take.
         return {name: v if isinstance(v, str) else np.ascontiguousarray(v) for name, v in changed.items()}
 
     def _exact(self, edit: Edit, text: str, frames: int, size: tuple[int, int]) -> Example:
         """Rendered."""
-        source, target, _ = edit.render(frames, size)
+        further = self.ahead and frames > 1 and edit.source == edit.target
+        source, target, _ = edit.render(2 * frames - 1 if further else frames, size)
+        behind = {"ahead": source[frames:]} if further else {}
+        source, target = source[:frames], target[:frames]
         kinds = {each.name: each.kind for each in self.inputs}
         told = exact_inputs(edit, self.inputs, frames, size)
         inputs = {name: _as_frames(value, kinds[name]) for name, value in told.items()}
-        return {"source": source, "target": target, "prompt": text, **inputs}
+        return {"source": source, "target": target, "prompt": text, **inputs, **behind}
 
     def _filmed(self, each: "Exposed", size: tuple[int, int], source: np.ndarray, target: np.ndarray) -> Example:
         """A film with its inputs; what texts say of motion, which no still shows, is left out."""

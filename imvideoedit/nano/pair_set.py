@@ -6,7 +6,7 @@ Shapes: F frames, H W pixels.
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -35,6 +35,7 @@ class PairSet:
         frames: of each pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, or filmed from stills.
         preparation: what a method asks for and changes, and whether pairs are filmed.
         variants: times that each pair is transformed, each time by other random numbers.
+        plain: pairs are scenes that stay as they are, with their full description.
     """
 
     seed: int
@@ -45,11 +46,16 @@ class PairSet:
     frames: int = 1
     preparation: Preparation = field(default_factory=Preparation)
     variants: int = 1
+    plain: bool = False
 
     def pair(self, index: int) -> tuple[Edit, str]:
         """An edit, and the text for training; of films none to another view, which no one film of both can show."""
         for attempt in itertools.count():
             edit, text = sample_pair(self.seed, index + attempt * FURTHER, self.split, self.mix)
+            if self.plain:
+                return replace(edit, target=edit.source), text and edit.source_prompt
+            if self.preparation.instructed and text:
+                text = edit.instruction
             if not self.preparation.film or edit.source.view == edit.target.view:
                 return edit, text
         raise AssertionError("most edits keep the view")
@@ -108,6 +114,8 @@ class PairSet:
         """A hash of all that decides the pairs, but not their number."""
         settings = [LAYOUT, autoencoder, self.seed, self.split, self.resolution, vars(self.mix), self.frames]
         digest = hashlib.sha256(json.dumps(settings).encode())
+        if self.plain:
+            digest.update(b"plain")
         for edit, text in map(self.pair, range(PROBED)):
             digest.update(text.encode() + b"".join(video[0].tobytes() for video in self.render(edit)))
         asked = self.preparation

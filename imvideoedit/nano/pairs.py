@@ -41,9 +41,9 @@ class NanoPairs(LightningDataModule):
         mix: of edits and texts in the training pairs.
         frames: of a training pair, 4k + 1; above 1 the pairs are videos, both rendered exactly, and so are held-out
             ones of a method with inputs, for which a still may say too much.
-        clips: filmed from more pairs of stills, in shares of the steps, so that training still sees single images
-            alone; the pairs above have the rest of the steps, and are not made where nothing is left. Clips have no
-            labels, and held-out pairs are then exact videos of the first clips' length.
+        clips: of more pairs, see :class:`Clips`, in shares of the steps, so that training still sees single images
+            alone; the pairs above have the rest of the steps, and are not made where nothing is left. Filmed ones have
+            no labels, and held-out pairs are then exact videos of the first clips' length.
         variants: times that each pair is transformed and encoded, at least 1; passes over the pairs take them in turn.
         cache: folder of encoded pairs for later runs; None keeps them in memory only.
 
@@ -121,9 +121,10 @@ class NanoPairs(LightningDataModule):
             exact = PairSet(self.seed, self.pairs, frames=self.frames, preparation=Preparation.of(method), **common)
             kinds.append((exact, self.batch_size, self.rest))
         for number, clips in enumerate(self.clips):
-            film = Preparation.of(method, film=True)
-            filmed = PairSet(self.seed + number, clips.pairs, frames=clips.frames, preparation=film, **common)
-            kinds.append((filmed, clips.batch_size, clips.share))
+            film, plain = Preparation.of(method, film=clips.kind == "filmed"), clips.kind == "plain"
+            seed = self.seed + number
+            made = PairSet(seed, clips.pairs, frames=clips.frames, preparation=film, plain=plain, **common)
+            kinds.append((made, clips.batch_size, clips.share))
         return kinds
 
     def _validation(self, asked: Preparation) -> PairSet:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.owner import owned
 from imvideoedit.common.terminal import say
 from imvideoedit.data.buckets import BucketBatchSampler, ResumableLoader
-from imvideoedit.data.pair_record import SIDES
+from imvideoedit.data.pair_record import IMAGE, KINDS, SIDES
 from imvideoedit.data.records import Rows, open_records
 from imvideoedit.data.shards import ProcessInfo
-from imvideoedit.data.sizes import check_lengths, make_buckets
+from imvideoedit.data.sizes import MAX_ASPECT, check_lengths, make_buckets
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
 from imvideoedit.training.data_identity import check_rows, record_parts, row_hashes
@@ -23,6 +24,8 @@ from imvideoedit.training.encoding import Encoder, encode_dataset, fill_plain_te
 from imvideoedit.training.examples import Transform, bucket_of
 from imvideoedit.training.latent_pairs import LatentPairs
 from imvideoedit.training.live_encoding import Examples, LiveEncoder, PixelPairs
+
+SLACK = 1e-6  # of shares that add up to 1
 
 
 class LatentDataModule(LightningDataModule):
@@ -48,6 +51,11 @@ class LatentDataModule(LightningDataModule):
         frames: lengths 4k + 1 that rows are cut to: 1 for images, more for clips, which take the longest they fill.
         variants: ways in which the method's transform changes each pair, encoded beforehand and taken in turns by the
             epoch; 0 for a new one at every epoch, encoded as it comes. Validation pairs have one.
+        shares: of the steps by the kind of rows: ``image``, ``video`` (pairs of clips) and ``plain`` (clips that are
+            source and target at once). They add up to 1, and rows of a kind are left out or repeated to have them; None
+            for every row once in a pass.
+        image_batch: images in a batch, in place of ``batch_size``.
+        max_aspect: the longer by the shorter side of a bucket, at most.
 
     Raises:
         UserError: an argument is out of its range.
@@ -69,11 +77,15 @@ class LatentDataModule(LightningDataModule):
         frames: Sequence[int] | int = (1,),
         variants: int = 0,
         split: str | None = None,
+        shares: Mapping[str, float] | None = None,
+        image_batch: int | None = None,
+        max_aspect: float = MAX_ASPECT,
     ) -> None:
         super().__init__()
         if not 0 <= val_share < 1:
             raise UserError(f"data.val_share is {val_share}; it must be at least 0 and less than 1")
-        for name, value in {"batch_size": batch_size, "epochs": epochs}.items():
+        images = batch_size if image_batch is None else image_batch
+        for name, value in {"batch_size": batch_size, "epochs": epochs, "image_batch": images}.items():
             if value < 1:
                 raise UserError(f"data.{name} is {value}; it must be at least 1")
         if variants < 0:
@@ -82,7 +94,10 @@ class LatentDataModule(LightningDataModule):
         check_lengths(self.frames)
         self.format, self.columns, self.split, self.variants = format, columns, split, variants
         self.path, self.cache, self.seed, self.num_workers = path, cache, seed, num_workers
-        self.sizes = make_buckets(max_area, pixel_multiple)
+        self.sizes = make_buckets(max_area, pixel_multiple, max_aspect)
+        self.shares = None if shares is None else dict(shares)
+        self._batch_sizes = {} if image_batch is None else {IMAGE: image_batch}
+        self._kinds: list[str] = []  # of the training rows, where kinds have shares or batch sizes of their own
         self.batch_size, self.val_share, self.epochs = batch_size, val_share, epochs
         self.train_pairs: LatentPairs | PixelPairs | None = None
         self.val_pairs: LatentPairs | PixelPairs | None = None
@@ -98,10 +113,15 @@ class LatentDataModule(LightningDataModule):
         if self.train_pairs is not None:
             return
         records = open_records(self.path, self.format, self.columns, self.split)
+        if getattr(self._trained(), "reads_instructions", False):
+            records = records.each(attrgetter("instructed"))
         held_out = self._validation_rows(records)
         train = [row for row in range(len(records)) if row not in held_out]
         if not train:
             raise UserError(f"{self.path} leaves no row to train on; add pairs or lower data.val_share")
+        if self.shares is not None or self._batch_sizes:
+            self._kinds = [record.kind for record in records.pick(train)]
+        self._check_shares()
         inputs, transform = self._method()
         self._tell_unused(records, inputs)
         with owned(self.cache, "a run that encodes pairs", wait=True):
@@ -147,18 +167,37 @@ class LatentDataModule(LightningDataModule):
 
     def _method(self) -> tuple[tuple[Input, ...], Transform | None]:
         """What the method takes besides source and text, and how it changes examples, if it does."""
-        trainer: Any = self.trainer
-        method = getattr(trainer.lightning_module, "method", None)
-        if isinstance(method, Method) and any(each.encoder == "clip" for each in method.derived):
+        method = self._trained()
+        if method is not None and any(each.encoder == "clip" for each in method.derived):
             raise UserError(
                 f"{method.name} needs tokens of images in this backbone, which training on pairs does not make; give "
                 "a backbone without image_dim"
             )
-        if isinstance(method, Method) and type(method).transform is not Method.transform:
-            return method.inputs, method.transform
+        if method is not None and method.changes_examples:
+            return method.data_inputs, method.transform
         if self.variants:
             raise UserError(f"data.variants is {self.variants}, but this method changes no examples; leave it at 0")
-        return getattr(method, "inputs", ()), None
+        return () if method is None else method.data_inputs, None
+
+    def _trained(self) -> Method | None:
+        trainer: Any = self.trainer
+        return getattr(trainer.lightning_module, "method", None)
+
+    def _check_shares(self) -> None:
+        """See that each kind of rows has a share, and each share rows.
+
+        Raises:
+            UserError: one has not, or the shares do not add up to 1.
+        """
+        if self.shares is None:
+            return
+        found, named = set(self._kinds), set(self.shares)
+        if named - set(KINDS) or min(self.shares.values(), default=0) < 0 or abs(sum(self.shares.values()) - 1) > SLACK:
+            raise UserError(f"data.shares is {self.shares}; give shares of {', '.join(KINDS)} that add up to 1")
+        if lacking := {kind for kind in named - found if self.shares[kind]}:
+            raise UserError(f"data.shares wants rows of kind {', '.join(sorted(lacking))}, but {self.path} has none")
+        if unused := found - named:
+            raise UserError(f"{self.path} has rows of kind {', '.join(sorted(unused))}; give them a share, such as 0")
 
     def _tell_unused(self, records: Rows, inputs: Sequence[Input]) -> None:
         """Say once which media of the data no input takes."""
@@ -184,6 +223,7 @@ class LatentDataModule(LightningDataModule):
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
         backbone, device = trainer.lightning_module.backbone, self._device()
         how: dict[str, Any] = {"inputs": inputs, "transform": transform, "variants": variants, "seed": self.seed}
+        how["ahead"] = transform is not None and getattr(self._trained(), "looks_ahead", False)
         name = "validation" if "train" in self._rows else "train"
         if transform is None or variants:
             pairs = encode_dataset(self.cache, backbone, records, buckets, device, process, **how)
@@ -197,8 +237,10 @@ class LatentDataModule(LightningDataModule):
 
     def _loader(self, pairs: Any, **order: Any) -> ResumableLoader:
         trainer: Any = self.trainer
-        processes = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-        sampler = BucketBatchSampler(
-            pairs.buckets, self.batch_size, self.seed, epochs_apart=order["shuffle"], **order, **processes
-        )
+        how = {"rank": trainer.global_rank, "world_size": trainer.world_size, **order}
+        buckets = pairs.buckets
+        if order["shuffle"] and self._kinds:
+            buckets = [(kind, *bucket) for kind, bucket in zip(self._kinds, buckets, strict=True)]
+            how |= {"shares": self.shares, "sizes": self._batch_sizes}
+        sampler = BucketBatchSampler(buckets, self.batch_size, self.seed, epochs_apart=order["shuffle"], **how)
         return ResumableLoader(pairs, sampler, self.num_workers)

@@ -24,7 +24,7 @@ from imvideoedit.data.records import open_records
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimate, fitting
-from imvideoedit.training.flops import Pairs, peak_flops, random_transformer, taken_by, useful_flops
+from imvideoedit.training.flops import Pairs, peak_flops, random_transformer, useful_flops
 from imvideoedit.training.monitor import peak_memory
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import KNOWN_SIZES, Backbone
@@ -72,7 +72,7 @@ class Plan:
     @cached_property
     def flops(self) -> float:
         """Useful FLOPs of a pair."""
-        batch = self.pairs.batch(self.sizes, taken_by(self.method), "meta", torch.float32)
+        batch = self.pairs.batch_of(self.sizes, self.method, "meta", torch.float32)
         return useful_flops(self.sizes, self.method, batch) / self.pairs.count
 
     @cached_property
@@ -167,7 +167,7 @@ def _run(config: DictConfig, plan: Plan) -> "StepClock":
         settings.val_check_interval, settings.limit_val_batches = None, 0
     clock = StepClock()
     trainer = instantiate(settings, callbacks=[clock], logger=False)
-    batch = plan.pairs.batch(transformer.config, taken_by(plan.method), "cpu", plan.dtype)
+    batch = plan.pairs.batch_of(transformer.config, plan.method, "cpu", plan.dtype)
     trainer.fit(task, RepeatedBatch(batch, STEPS * plan.accumulated))
     return clock
 

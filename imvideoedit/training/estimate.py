@@ -48,9 +48,9 @@ def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dic
         method: gives class and options; it is not changed.
     """
     transformer = meta_transformer(dict(config))
-    frozen = sum(p.numel() for p in transformer.parameters())
     like = method_like(method)
     like.install(transformer)
+    frozen = sum(p.numel() for p in transformer.parameters() if not p.requires_grad)
     trained = sum(p.numel() for p in like.parameters() if p.requires_grad)
     zero = setting.trainer.startswith("zero2")
     weights = torch.bfloat16 if zero else torch.float32

@@ -12,7 +12,7 @@ import numpy as np
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.media import Medium, Shape, is_clip, read_mask
-from imvideoedit.data.pair_record import SIDES, PairRecord
+from imvideoedit.data.pair_record import PLAIN, SIDES, PairRecord
 from imvideoedit.data.sizes import Bucket, Size, bucket_length, fit, fit_mask, nearest_bucket
 from imvideoedit.edit_batch import Input
 
@@ -61,11 +61,13 @@ class Reader:
 
     Args:
         inputs: those that the record gives, see :func:`inputs_of`.
+        ahead: whether plain clips have the frames behind, see ``Method.transform``.
     """
 
     record: PairRecord
     bucket: Bucket
     inputs: tuple[Input, ...]
+    ahead: bool = False
 
     def example(self) -> Example:
         """All of it, decoded.
@@ -74,7 +76,17 @@ class Reader:
             UserError: something cannot be decoded or does not fit; names the row.
         """
         values: Example = {name: self.video(name) for name in (*SIDES, *self.media())}
+        if self.ahead and self.record.kind == PLAIN:
+            values["ahead"] = self.frames_ahead()
         return values | self.texts()
+
+    def frames_ahead(self) -> np.ndarray:
+        """The source's frames behind the bucket's, up to as many as the bucket has but one."""
+        frames = self.bucket.frames
+        seen = self.record.read("source", min(2 * frames - 1, self.record.shape()[0]))
+        height, width = self.bucket.size
+        fitted = [fit(frame, (height, width)) for frame in seen[frames:]]
+        return np.array(fitted, np.uint8).reshape(-1, height, width, 3)
 
     def texts(self) -> dict[str, str]:
         """The text of training as ``prompt``, and texts that are inputs."""

@@ -79,4 +79,5 @@ def export_average(
         training = {"steps": trainer.global_step, "seed": task.seed, "sampler": vars(sampling), **(about or {})}
         if start_share:
             training["start"] = {"adapter": adapter_hash(task.start), "share": start_share}
-        save_adapter(task.method, path, AdapterHeader.describe(task.method, task.backbone, training), state)
+        header = AdapterHeader.describe(task.method, task.backbone, training, task.backbone_hash)
+        save_adapter(task.method, path, header, state)

@@ -7,7 +7,7 @@ import functools
 import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,14 @@ class Pairs:
     width: int
     text: int = TEXT
     frames: int = 1
+
+    def batch_of(
+        self, config: Mapping[str, Any], method: Method, device: torch.device | str, dtype: torch.dtype
+    ) -> EditBatch:
+        """As :meth:`batch`, with the labels of a method's own encoders in place of what training alone gives them."""
+        shapes = method.label_shapes().items()
+        labels = {name: torch.randn(self.count, *shape, device=device) for name, shape in shapes}
+        return replace(self.batch(config, taken_by(method), device, dtype), labels=labels)
 
     def batch(
         self, config: Mapping[str, Any], inputs: Sequence[Input], device: torch.device | str, dtype: torch.dtype
@@ -179,7 +187,7 @@ def _activations(
     like.install(transformer, weights)
     with FakeTensorMode():
         _fake(nn.ModuleList([transformer, like]))  # what a method keeps to itself, too
-        batch = pairs.batch(transformer.config, taken_by(like), "cpu", torch.bfloat16)
+        batch = pairs.batch_of(transformer.config, like, "cpu", torch.bfloat16)
         mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
 
         def step() -> None:

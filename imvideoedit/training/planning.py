@@ -48,6 +48,7 @@ class Planner:
         inputs: the method's.
         transform, variants: how to change examples, and in how many ways; 0 for not at all.
         seed: of the transform.
+        ahead: whether it looks ahead.
     """
 
     autoencoder: str
@@ -58,11 +59,12 @@ class Planner:
     transform: Transform | None = None
     variants: int = 0
     seed: int = 0
+    ahead: bool = False
 
     def reader(self, index: int) -> Reader:
         """Reads the example of a row."""
         record = self.records[index]
-        return Reader(record, self.buckets[index], inputs_of(record, self.inputs))
+        return Reader(record, self.buckets[index], inputs_of(record, self.inputs), self.ahead)
 
     def plan(self, index: int) -> Plan:
         """What a row needs: one item, or one for each variant."""

@@ -74,7 +74,7 @@ class StepLosses:
     def _losses(
         self, edits: EditBatch, point: PathPoint, sigma_B: Tensor, weights: Tensor | None
     ) -> tuple[Losses, Losses]:
-        read = self.auxiliary is not None and len(edits.labels) > 0
+        read = self.auxiliary is not None and not edits.labels.keys() <= self.method.label_shapes().keys()
         with tapped(self.transformer, self.auxiliary.taps if read else ()) as outputs:
             losses = self.method.losses_at(self.transformer, edits, point, sigma_B, weights)
         return losses, self.auxiliary.losses(edits.labels, outputs) if read else {}

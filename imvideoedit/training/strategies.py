@@ -131,7 +131,16 @@ class FullySharded(ModelParallelStrategy):
         super().setup_environment()
 
     def shard(self, method: Method, precision: str) -> None:
-        """Shard a method over all processes, see :func:`shard_method`."""
+        """Shard a method over all processes, see :func:`shard_method`.
+
+        Raises:
+            UserError: it trains the backbone, which is gathered whole.
+        """
+        if method.trains_backbone:
+            raise UserError(
+                f"trainer=fsdp2 cannot train all of a backbone, as {method.name} does with method.adapter=full; "
+                "choose trainer=zero2, or method.adapter=lora"
+            )
         mesh: Any = self.device_mesh
         shard_method(method, mesh["data_parallel"], precision, self.reshard_after_forward)
 

@@ -92,10 +92,11 @@ class EditTask(LightningModule):
         self.start = None if start is None else adapter_path(start)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            identity = backbone.parameter_hash() if self.start is not None else None
+            known = self.start is not None or method.trains_backbone
+            self.backbone_hash = backbone.parameter_hash() if known else None
             method.install(backbone.transformer)
             if self.start is not None:
-                warm_start(method, self.start, identity)
+                warm_start(method, self.start, self.backbone_hash)
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
@@ -142,7 +143,7 @@ class EditTask(LightningModule):
             torch.set_autocast_cache_enabled(False)
         generator = torch.Generator(self.device).manual_seed(self._draw_seed())
         self.batches += 1
-        edits = drop_texts(batch, self.text_dropout, generator)
+        edits = drop_texts(self.method.labelled(batch), self.text_dropout, generator)
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
         point = self.method.training_point(edits, generator, sigma_B)
         with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
@@ -187,8 +188,7 @@ class EditTask(LightningModule):
 
     def validation_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Losses of the moving average at fixed noise levels with fixed noise, comparable between runs and steps."""
-        size = len(batch.source_BCFHW)
-        means = []
+        size, means, batch = len(batch.source_BCFHW), [], self.method.labelled(batch)
         for sigma in VALIDATION_SIGMAS:
             generator = torch.Generator().manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
             sigma_B = torch.full((size,), sigma, device=self.device)

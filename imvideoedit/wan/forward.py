@@ -88,6 +88,25 @@ def widen_patch_embedding(transformer: WanTransformer3DModel, channels: int, dty
     return columns
 
 
+class OwnWeights(nn.Module):
+    """A transformer's own weights by their own names, for a method that trains them; its rotary tables are none."""
+
+    def __init__(self, transformer: WanTransformer3DModel) -> None:
+        super().__init__()
+        for name, part in transformer.named_children():
+            if part is not transformer.rope:
+                self.add_module(name, part)
+        for name, parameter in transformer.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+
+
+def own_weights(transformer: WanTransformer3DModel, dtype: torch.dtype) -> OwnWeights:
+    """The transformer's own weights to train, in ``dtype`` or, where they are wider, in their own."""
+    for parameter in transformer.parameters():
+        parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, dtype))
+    return OwnWeights(transformer).requires_grad_(True)
+
+
 def modulation(
     transformer: WanTransformer3DModel, timestep: Tensor, text_BTD: Tensor, image_BID: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
