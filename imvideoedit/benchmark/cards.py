@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from imvideoedit.benchmark.launches import Count
 
 LAUNCH = 33.5e-6  # seconds of the host for an operation from Python, with the views and modules between two
+COMPILED_LAUNCH = 10e-6  # in compiled code; assumed, as no compiled step has been measured
 BANDWIDTH = 0.82  # of the stated one
 RATE = 0.65  # of the stated one
 
@@ -28,17 +29,21 @@ class Card:
     bandwidth: float
     rate: float
 
-    def parts(self, count: Count) -> tuple[float, float, float]:
-        """Seconds of the launches, of the bytes and of the FLOPs."""
+    def parts(self, count: Count, launch: float = LAUNCH) -> tuple[float, float, float]:
+        """Seconds of the launches, of the bytes and of the FLOPs.
+
+        Args:
+            launch: seconds of one launch.
+        """
         return (
-            count.launches * LAUNCH,
+            count.launches * launch,
             count.bytes / (BANDWIDTH * self.bandwidth),
             count.flops / (RATE * self.rate),
         )
 
-    def seconds(self, count: Count) -> float:
+    def seconds(self, count: Count, launch: float = LAUNCH) -> float:
         """What a computation should take."""
-        launches, moved, computed = self.parts(count)
+        launches, moved, computed = self.parts(count, launch)
         return max(launches, moved + computed)
 
 

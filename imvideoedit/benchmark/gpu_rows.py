@@ -12,8 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import clip_grad_norm_
 
 from imvideoedit.benchmark.block import IMAGE, VIDEO, Block, edit_step, plain_step
+from imvideoedit.benchmark.cards import COMPILED_LAUNCH, LAUNCH
+from imvideoedit.benchmark.fused import Scheduled
 from imvideoedit.benchmark.launches import Count, counted
-from imvideoedit.benchmark.peer import peer_step
+from imvideoedit.benchmark.peer import install_peer, installed_peer_step, peer_step
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
@@ -25,9 +27,11 @@ from imvideoedit.training.flops import FEW, MORE, Pairs, loss_of, make_fake, met
 from imvideoedit.training.optimizers import adamw
 from imvideoedit.wan.backbone import WAN_1_3B
 from imvideoedit.wan.forward import denoise
+from imvideoedit.wan.kernels import compile_blocks
 
 META = torch.device("meta")
 HALF = torch.bfloat16
+WIDE = (IMAGE[0], IMAGE[1], 2 * IMAGE[2])  # tokens of both streams side by side
 STILL, CLIP = Pairs(1, 60, 104), Pairs(1, 60, 104, frames=21)  # of 480x832, and of 81 frames
 BATCH = 16  # pairs of an optimizer step of the 13K experiment
 
@@ -39,12 +43,14 @@ class Row:
     Attributes:
         measured: its seconds on one H200, where they are known.
         pairs: of a training step of all blocks.
+        launch: seconds of one launch.
     """
 
     name: str
     count: Count
     measured: float | None = None
     pairs: int | None = None
+    launch: float = LAUNCH
 
 
 def block_rows() -> list[Row]:
@@ -57,12 +63,37 @@ def block_rows() -> list[Row]:
     }
     block = Block(IMAGE, None, META, HALF)
     rows = [Row("block, training: plain", counted(plain_step(block, True)), 4.7e-3)]
-    wide = Block((IMAGE[0], IMAGE[1], 2 * IMAGE[2]), None, META, HALF)
-    rows.append(Row("block, training: the peer's", counted(peer_step(wide, True)), 9.0e-3))
+    peer = counted(peer_step(Block(WIDE, None, META, HALF), True))
+    rows.append(Row("block, training: the peer's", peer, 9.0e-3))
     return rows + [
         Row(f"block, training: {name}", _in_block(block, method, True), measured)
         for name, (method, measured) in named.items()
     ]
+
+
+def compiled_block_rows(backend: Scheduled) -> list[Row]:
+    """The same of compiled blocks."""
+
+    methods: dict[str, TwoStreamMethod | None] = {
+        "the peer's": None,
+        "the paper's, joint": PredictUpdate(source_stream="joint"),
+        "ours, cached": AlignedUpdate(),
+        "the paper's, cached": PredictUpdate(),
+        "the paper's, cached, LoRA": PredictUpdate(adapter="lora"),
+    }
+    rows = []
+    for name, method in methods.items():
+        block = Block(IMAGE if method else WIDE, None, META, HALF)
+        if method:
+            method.install(block.transformer, HALF)
+        else:
+            install_peer(block, True)
+        with FakeTensorMode():
+            block.make_fake()
+            compile_blocks(block.transformer, backend=backend)
+            step = edit_step(block, method, True) if method else installed_peer_step(block, True)
+            rows.append(Row(f"block, compiled: {name}", counted(step, backend), launch=COMPILED_LAUNCH))
+    return rows
 
 
 def long_block_rows() -> list[Row]:
@@ -108,6 +139,15 @@ def pass_rows() -> list[Row]:
         ]
 
 
+def compiled_step_rows(backend: Scheduled) -> list[Row]:
+    """The steps of :func:`step_rows` with compiled blocks."""
+    methods: dict[str, Method] = {"the paper's": PredictUpdate(), "ours": AlignedUpdate()}
+    return [
+        Row(f"step, compiled: {name}, {BATCH} pairs", step_count(method, BATCH, backend), None, BATCH, COMPILED_LAUNCH)
+        for name, method in methods.items()
+    ]
+
+
 def step_rows() -> list[Row]:
     """An optimizer step of the 13K experiment on one GPU."""
     return [
@@ -117,11 +157,17 @@ def step_rows() -> list[Row]:
     ]
 
 
-def step_count(method: Method, pairs: int) -> Count:
-    """Forward, recomputation and backward of a batch under autocast, clipping, AdamW and the moving average."""
+def step_count(method: Method, pairs: int, backend: Scheduled | None = None) -> Count:
+    """Forward, recomputation and backward of a batch under autocast, clipping, AdamW and the moving average.
+
+    Args:
+        backend: that compiles the blocks, if they are.
+    """
 
     def step(transformer: Any, method: Method, batch: EditBatch) -> Callable[[], Any]:
         transformer.enable_gradient_checkpointing()
+        if backend is not None:
+            compile_blocks(transformer, backend=backend)
         weights = [p for p in method.parameters() if p.requires_grad]
         optimizer, average = adamw(weights, lr=1e-5), MovingAverage(weights)
 
@@ -136,11 +182,15 @@ def step_count(method: Method, pairs: int) -> Count:
 
         return run
 
-    return of_all_blocks(method, replace(STILL, count=pairs), torch.float32, step)
+    return of_all_blocks(method, replace(STILL, count=pairs), torch.float32, step, backend)
 
 
 def of_all_blocks(
-    method: Method, pairs: Pairs, weights: torch.dtype, compute_of: Callable[..., Callable[[], Any]]
+    method: Method,
+    pairs: Pairs,
+    weights: torch.dtype,
+    compute_of: Callable[..., Callable[[], Any]],
+    backend: Scheduled | None = None,
 ) -> Count:
     """Costs of a computation of all of Wan 1.3B: from two small models, as they are linear in the blocks.
 
@@ -158,7 +208,7 @@ def of_all_blocks(
             for part in (transformer, like):
                 make_fake(part)
             batch = pairs.batch(transformer.config, like.inputs, "cpu", HALF)
-            return counted(compute_of(transformer, like, batch))
+            return counted(compute_of(transformer, like, batch), backend)
 
     few, more = count(FEW), count(MORE)
     return few + (more + few * -1) * ((WAN_1_3B["num_layers"] - FEW) / (MORE - FEW))

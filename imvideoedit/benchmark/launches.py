@@ -7,7 +7,7 @@ apart where there is no GPU, count as the fused kernels that a GPU runs in bfloa
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import torch
@@ -45,15 +45,26 @@ class Count:
         return Count(factor * self.launches, factor * self.bytes, factor * self.flops)
 
 
-def counted(compute: Callable[[], Any]) -> Count:
-    """The costs of ``compute``'s second run, when gradients exist already and are added to."""
+class Meter(Protocol):
+    """Adds up costs of what no dispatch shows, such as compiled code."""
+
+    total: Count
+
+
+def counted(compute: Callable[[], Any], meter: Meter | None = None) -> Count:
+    """The costs of ``compute``'s second run, when gradients exist already and are added to.
+
+    Args:
+        meter: of compiled code within it.
+    """
     attention = patch.object(functional, "scaled_dot_product_attention", _attention)
     # Replaced, since a mode for torch's functions does not hold where blocks are recomputed.
     with attention, patch.object(functional, "rms_norm", _rms_norm):
         compute()
+        before = Count() if meter is None else meter.total
         with LaunchCounter() as counter:
             compute()
-    return counter.total
+    return counter.total if meter is None else counter.total + meter.total + before * -1
 
 
 class LaunchCounter(TorchDispatchMode):
@@ -62,6 +73,11 @@ class LaunchCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.total = Count()
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Compiled functions run as such within this mode."""
+        return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
