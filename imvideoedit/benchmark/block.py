@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imvideoedit.methods.source_features import EditCall
 from imvideoedit.methods.two_stream import TwoStreamMethod
+from imvideoedit.training.flops import make_fake
 from imvideoedit.wan.backbone import WAN_1_3B
 from imvideoedit.wan.context import TokenContext
 
@@ -47,6 +48,12 @@ class Block:
         self.latents = torch.zeros(1, 1, frames * patch[0], height * patch[1], width * patch[2], device=self.device)
         self.text_BTD = self._random(1, TEXT, self.width)
 
+    def make_fake(self) -> None:
+        """Within a ``FakeTensorMode``: weights and inputs of a block on the meta device become fake ones on the CPU."""
+        make_fake(self.transformer)
+        self.device = torch.device("cpu")
+        self.latents, self.text_BTD = (torch.empty(x.shape, dtype=x.dtype) for x in (self.latents, self.text_BTD))
+
     def hidden(self, streams: int, trained: bool) -> Tensor:
         """Random tokens ``[streams, L, D]``; ``trained`` adds a gradient to earlier blocks."""
         frames, height, width = self.grid
@@ -62,7 +69,12 @@ class Block:
 
     def context(self, call: EditCall | None, text_BTD: Tensor, rows: Tensor) -> TokenContext:
         """The context of the block's self-attention."""
-        return TokenContext.build(self.transformer.rope, self.latents, text_BTD, rows, call)
+        told = None if call is None else call.of_block(0)
+        context = TokenContext.build(self.transformer.rope, self.latents, text_BTD, rows, told)
+        processor: Any = self.transformer.blocks[0].attn1.processor
+        for position in processor.positions:
+            context.plane(position)  # for all blocks, before the first
+        return context
 
     def _random(self, *shape: int) -> Tensor:
         return torch.randn(*shape, device=self.device, dtype=self.dtype) * 0.1

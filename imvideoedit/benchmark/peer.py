@@ -25,6 +25,7 @@ class PeerProcessor(AdaptedProcessor):
 
     def __init__(self, index: int, block: Any, dtype: Any) -> None:
         super().__init__(index)
+        self.positions = ("running",)
         self.phi_a, self.phi_b = (Attention(block.attn1, "full", 1, dtype) for _ in range(2))
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
@@ -38,9 +39,19 @@ class PeerProcessor(AdaptedProcessor):
 
 def peer_step(block: Block, backward: bool) -> Callable[[], None]:
     """A step of an edit in one block of the peer, whose grid has twice the width."""
+    install_peer(block, backward)
+    return installed_peer_step(block, backward)
+
+
+def install_peer(block: Block, backward: bool) -> None:
+    """Put the peer's processor into a block."""
     block.transformer.requires_grad_(False)
     processor = PeerProcessor(0, block.transformer.blocks[0], block.dtype).requires_grad_(backward)
     open_forward(block.transformer)
     attach(block.transformer, [processor])
+
+
+def installed_peer_step(block: Block, backward: bool) -> Callable[[], None]:
+    """:func:`peer_step` in a block that has the peer's processor."""
     hidden_BLD = block.hidden(1, backward)
     return lambda: run_step(block.run(hidden_BLD, EditCall("joint"), per_token=True), backward)

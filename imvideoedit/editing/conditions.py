@@ -100,13 +100,13 @@ class ConditionEncoder:
         """What a method derives of source and inputs, by name, encoded as its ``Input`` says.
 
         Args:
-            declared: the inputs that are given, without texts.
+            declared: the inputs that are given; texts among them are not used.
             open_frames: gives the source.
             count: its frames.
         """
-        found = {}
+        found, media = {}, [each for each in declared if each.kind != "text"]
         for each in method.derived:
-            inputs = {one.name: self._at_own_size(one, given[one.name], count) for one in declared}
+            inputs = {one.name: self._at_own_size(one, given[one.name], count) for one in media}
             frames = iter(method.derive(each.name, open_frames(), inputs))
             if each.encoder == "clip":
                 found[each.name] = self.backbone.encode_image(next(frames))

@@ -219,25 +219,24 @@ class EditPipeline:
         self.check_inputs(given)
         frames = iter(open_frames())
         first_HWC = next(frames)
-        own = first_HWC.shape[0], first_HWC.shape[1]
+        own = (first_HWC.shape[0], first_HWC.shape[1])
         size = fit_size(*own, config.max_area, backbone.pixel_multiple)
         encoder = ConditionEncoder(backbone, own, size)
         encoder.check_sizes(known_inputs(self.method.inputs), given)
         declared = [each for each in self.method.inputs if each.name in given]
-        media = [each for each in declared if each.kind != "text"]
         with placement.working(backbone.vae):
             source_BCFHW, count = encoder.latents(chain([first_HWC], frames))
             conditions = encoder.conditions(declared, given, count)
-            conditions |= encoder.derived(self.method, media, given, open_frames, count)
+            conditions |= encoder.derived(self.method, declared, given, open_frames, count)
         with placement.working(backbone.text_encoder):
-            texts = [prompt, ""] if config.guidance != 1 else [prompt]
-            texts_BTD = backbone.encode_text([self.method.prompt(text) for text in texts])
+            texts = [self.method.prompt(text) for text in ((prompt, "") if config.guidance != 1 else (prompt,))]
+            texts_BTD = backbone.encode_text(texts)
             conditions |= encoder.texts(declared, given)
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
+        empty_TD = texts_BTD[1] if len(texts_BTD) > 1 else None
+        batch = EditBatch(source_BCFHW, None, texts_BTD[:1], conditions, empty_TD=empty_TD)
         with placement.working(backbone.transformer):
-            empty_TD = texts_BTD[1] if len(texts_BTD) > 1 else None
-            batch = EditBatch(source_BCFHW, None, texts_BTD[:1], conditions, empty_TD=empty_TD).to(placement.device)
-            latents_BCFHW = denoiser(batch, seed, progress, on_step)
+            latents_BCFHW = denoiser(batch.to(placement.device), seed, progress, on_step)
         with placement.working(backbone.vae):
             edited = decode(backbone, latents_BCFHW, count)
             shares = encoder.shares(given, count, config.mask_feather)

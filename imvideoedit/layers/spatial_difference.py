@@ -48,13 +48,14 @@ class SpatialDifference(nn.Module):
         key_XPNE, value_XPNE = self.attention.keys_values(fold_frames(self.norm(source_BLD), grid), rows)
         return unfold_frames(key_XPNE, grid), unfold_frames(value_XPNE, grid)
 
-    def forward(self, x_BLD: Tensor, source: KeysValues | None, grid: Grid, rotary: Rotary) -> Tensor:
+    def forward(self, x_BLD: Tensor, source: KeysValues | Tensor | None, grid: Grid, rotary: Rotary) -> Tensor:
         """Apply Φ.
 
         Args:
             x_BLD: without ``source``, both streams stacked on the batch as ``[target ; source]`` (2B rows), and both
                 query; with it, the target stream alone, which is then the only one to query.
-            source: the source's :meth:`source_keys_values`, or None.
+            source: the source's :meth:`source_keys_values`; or its tokens ``[B, L, D]``, of which they are then
+                computed together with the target's, in one product each; or None.
             grid, rotary: see there.
 
         Returns:
@@ -66,8 +67,12 @@ class SpatialDifference(nn.Module):
             mixed_XPD = self.attention(pair_XPD, self.attention.keys_values(pair_XPD, rotary), rotary)
             return torch.cat([unfold_frames(stream, grid) for stream in mixed_XPD.chunk(2, dim=1)])
         rows, _ = _halves(rotary)
-        own, attended = self.attention.keys_values(streams_XPD[0], rows), [fold_frames(part, grid) for part in source]
-        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, attended, strict=True))
+        if isinstance(source, Tensor):
+            pair_XPD = torch.cat([streams_XPD[0], fold_frames(self.norm(source), grid)], dim=1)
+            attended = self.attention.keys_values(pair_XPD, rotary)
+            return unfold_frames(self.attention(streams_XPD[0], attended, rows), grid)
+        own, kept = self.attention.keys_values(streams_XPD[0], rows), [fold_frames(part, grid) for part in source]
+        key_XPNE, value_XPNE = (torch.cat(pair, dim=1) for pair in zip(own, kept, strict=True))
         return unfold_frames(self.attention(streams_XPD[0], (key_XPNE, value_XPNE), rows), grid)
 
 

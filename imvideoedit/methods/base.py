@@ -215,8 +215,8 @@ class Method(ExampleNeeds, ABC):
         return [child for child in self.children() if list(child.parameters())]
 
     def compile_units(self) -> Sequence[nn.Module]:
-        """Modules that take and return tensors only, to be compiled each as a whole."""
-        return self.shard_units()
+        """Trained modules outside the transformer's blocks that take and return tensors only, compiled each."""
+        return [child for child in self.apart() if list(child.parameters())]
 
     def working_bytes(self, tokens: int) -> int:
         """Bytes that an edit of so many tokens keeps from step to step, besides the transformer's own."""

@@ -5,7 +5,7 @@
 Shapes: B batch, L tokens, D width; C channels, F frames, H W of latents.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class MixtureProcessor(TwoStreamProcessor):
 
     def __init__(self, index: int, parts: list[Any], weights: list[float]) -> None:
         super().__init__(index, "aligned")  # each part has its own position
+        self.positions = tuple({part.position for part in parts})
         self.parts = nn.ModuleList(parts)
         self.weights = weights
         self.reads_a_3d = any(part.reads_a_3d for part in parts)
@@ -75,9 +76,6 @@ class Mixture(TwoStreamMethod):
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
         super().build(transformer, dtype)
         self.heads = nn.ModuleList(child for method, _ in self._parts for child in method.apart())
-
-    def compile_units(self) -> Sequence[nn.Module]:
-        return [unit for method, _ in self._parts for unit in method.compile_units()]
 
     def finish(
         self, v_BCFHW: Tensor, hidden_BLD: Tensor, x_BCFHW: Tensor, sigma_B: Tensor, source_BCFHW: Tensor

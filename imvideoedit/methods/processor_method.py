@@ -39,6 +39,3 @@ class ProcessorMethod(Method):
 
     def shard_units(self) -> Sequence[nn.Module]:
         return [*self.blocks, *(child for child in self.apart() if list(child.parameters()))]
-
-    def compile_units(self) -> Sequence[nn.Module]:
-        return [part for block in self.blocks for part in block.children() if list(part.parameters())]

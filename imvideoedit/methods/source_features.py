@@ -23,12 +23,31 @@ class SourceFeatures:
         nbytes, prepared_nbytes: size of all pairs, and of all that processors prepare of them.
     """
 
-    recorded: dict[int, tuple[Tensor, Tensor | None]] = field(default_factory=dict)
-    prepared: dict[int, Any] = field(default_factory=dict)
+    recorded: dict[int, list[Tensor | None]] = field(default_factory=dict)
+    prepared: dict[int, list[Any]] = field(default_factory=dict)
     sampling: bool = False
     keep_prepared: bool = False
     nbytes: int = 0
     prepared_nbytes: int = 0
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """What one block's processor is told of a pass: nothing here names the block, so that all compile as one.
+
+    Attributes:
+        mode: see :class:`EditCall`.
+        recorded: the source's pair for this block, where ``mode`` is ``read`` and nothing is prepared.
+        prepared: what was prepared of that pair.
+        in_parts: whether long videos are edited a few frames at a time.
+        out: an empty list for what the block hands back: the pair, or what it prepares.
+    """
+
+    mode: Literal["joint", "record", "read"]
+    recorded: Any = None
+    prepared: Any = None
+    in_parts: bool = False
+    out: Any = None
 
 
 @dataclass
@@ -42,3 +61,17 @@ class EditCall:
 
     mode: Literal["joint", "record", "read"]
     features: SourceFeatures = field(default_factory=SourceFeatures)
+
+    def of_block(self, index: int) -> BlockCall:
+        """What block ``index`` is told, just before it runs; what it hands back is put among the features."""
+        features = self.features
+        if self.mode == "joint":
+            return BlockCall("joint")
+        if self.mode == "record":
+            return BlockCall("record", out=features.recorded.setdefault(index, []))
+        known = features.prepared.get(index)
+        if known is not None or not features.keep_prepared:
+            recorded = features.recorded[index] if known is None else None
+            return BlockCall("read", recorded, known, features.sampling)
+        out = features.prepared[index] = []
+        return BlockCall("read", features.recorded.pop(index), None, features.sampling, out)

@@ -26,7 +26,7 @@ from imvideoedit.layers.attention import ADAPTERS, Adapter, KeysValues
 from imvideoedit.layers.rope import POSITIONS, Position
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.processor_method import ProcessorMethod
-from imvideoedit.methods.source_features import EditCall, SourceFeatures
+from imvideoedit.methods.source_features import BlockCall, EditCall, SourceFeatures
 from imvideoedit.wan.context import AdaptedProcessor, TokenContext, denoise_with
 
 SourceStream = Literal["cached", "joint"]
@@ -42,6 +42,7 @@ class TwoStreamProcessor(AdaptedProcessor):
     def __init__(self, index: int, position: Position) -> None:
         super().__init__(index)
         self.position = position
+        self.positions = (position,)
 
     @abstractmethod
     def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
@@ -57,36 +58,32 @@ class TwoStreamProcessor(AdaptedProcessor):
         """Compute from the source's recorded H and A_3d all that :meth:`edit` needs of them: the same at any step.
 
         Returns:
-            Nested tuples or lists of tensors ``[B, L, ...]``, or None.
+            A tuple or list of tensors ``[B, L, ...]``, of such, and of None.
         """
 
     def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
-        call: EditCall = context.call
+        call: BlockCall = context.call
         if call.mode == "joint":
             return self.edit(h_BLD, a_3d_BLD, context, None)
-        features = call.features
         if call.mode == "record":
-            self._record(features, h_BLD, a_3d_BLD)
+            call.out.extend((h_BLD, a_3d_BLD if self.reads_a_3d else None))
             return a_3d_BLD
-        if features.keep_prepared and self.index in features.recorded:
-            features.prepared[self.index] = self.prepare(*features.recorded.pop(self.index), context)
-        known = features.prepared.get(self.index)
-        if features.sampling and h_BLD.shape[0] * h_BLD.shape[1] > PART_TOKENS:
-            return self._in_parts(h_BLD, a_3d_BLD, context, known)
-        source = self.prepare(*features.recorded[self.index], context) if known is None else known
-        return self.edit(h_BLD, a_3d_BLD, context, source)
+        known = call.prepared
+        if call.out is not None:
+            call.out.extend(self.prepare(call.recorded[0], call.recorded[1], context))
+            known = call.out
+        if call.in_parts and h_BLD.shape[0] * h_BLD.shape[1] > PART_TOKENS:
+            return self._in_parts(h_BLD, a_3d_BLD, context, call.recorded, known)
+        if known is None:
+            known = self.prepare(call.recorded[0], call.recorded[1], context)
+        return self.edit(h_BLD, a_3d_BLD, context, known)
 
-    def _record(self, features: SourceFeatures, h_BLD: Tensor, a_3d_BLD: Tensor) -> None:
-        features.recorded[self.index] = (h_BLD, a_3d_BLD if self.reads_a_3d else None)
-        features.nbytes += h_BLD.nbytes * (2 if self.reads_a_3d else 1)
-        features.prepared_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * self.prepared_width
-
-    def _in_parts(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, known: Any) -> Tensor:
+    def _in_parts(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, recorded: Any, known: Any) -> Tensor:
         """A few frames at a time, with the same result: the intermediate tensors of :meth:`edit` are then small."""
         frames, height, width = context.grid
         step = max(1, PART_TOKENS // (height * width))
         out_BLD = torch.empty_like(a_3d_BLD)
-        source: Any = context.call.features.recorded[self.index] if known is None else known
+        source: Any = recorded if known is None else known
         for sample, first in itertools.product(range(len(h_BLD)), range(0, frames, step)):
             span = slice(first, min(first + step, frames))
             here = (slice(sample, sample + 1), slice(span.start * height * width, span.stop * height * width))
@@ -95,12 +92,16 @@ class TwoStreamProcessor(AdaptedProcessor):
             out_BLD[here] = self.edit(h_BLD[here], a_3d_BLD[here], part, prepared)
         return out_BLD
 
-    def attend(self, phi: SpatialDifference, x_BLD: Tensor, source: KeysValues | None, context: TokenContext) -> Tensor:
+    def attend(self, phi: SpatialDifference, x_BLD: Tensor, source: Any, context: TokenContext) -> Tensor:
         """Φ on this pass's grid."""
         return phi(x_BLD, source, context.grid, context.plane(self.position))
 
-    def source_keys_values(self, phi: SpatialDifference, source_BLD: Tensor, context: TokenContext) -> KeysValues:
-        """What :meth:`attend` needs of the source."""
+    def source_keys_values(
+        self, phi: SpatialDifference, source_BLD: Tensor, context: TokenContext
+    ) -> KeysValues | Tensor:
+        """What :meth:`attend` needs of the source: compiled, the tokens themselves, unless they are to be kept."""
+        if torch.compiler.is_compiling() and context.call.out is None:
+            return source_BLD
         return phi.source_keys_values(source_BLD, context.grid, context.plane(self.position))
 
 
@@ -175,8 +176,8 @@ class TwoStreamMethod(ProcessorMethod):
         features = self._features(transformer, batch, sampling=False) if known is None else known
 
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-            call = EditCall("read", features)
-            v_BCFHW, hidden_BLD = denoise_with(transformer, x_BCFHW, sigma_B, batch.text_BTD, call)
+            told = EditCall("read", features).of_block
+            v_BCFHW, hidden_BLD = denoise_with(transformer, x_BCFHW, sigma_B, batch.text_BTD, told)
             return self.finish(v_BCFHW, hidden_BLD, x_BCFHW, sigma_B, batch.source_BCFHW)
 
         return velocity
@@ -190,15 +191,25 @@ class TwoStreamMethod(ProcessorMethod):
     @torch.no_grad()
     def _features(self, transformer: WanTransformer3DModel, batch: EditBatch, sampling: bool) -> SourceFeatures:
         call = EditCall("record", SourceFeatures(sampling=sampling))
-        denoise_with(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, call)
+        denoise_with(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, call.of_block)
+        if sampling:
+            self._measure(call.features)
         return call.features
+
+    def _measure(self, features: SourceFeatures) -> None:
+        """Set the sizes that decide on what is kept."""
+        kept: list[Any] = list(self.blocks)
+        features.nbytes = sum(each.nbytes for pair in features.recorded.values() for each in pair if each is not None)
+        for index, (h_BLD, _) in features.recorded.items():
+            assert h_BLD is not None
+            features.prepared_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * kept[index].prepared_width
 
     def _joint_velocity(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Velocity:
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
             streams = torch.cat([x_BCFHW, batch.source_BCFHW.to(x_BCFHW.dtype)])
             sigmas = torch.cat([sigma_B.float(), _zeros(batch)])
             both, hidden = denoise_with(
-                transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint", SourceFeatures())
+                transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint").of_block
             )
             return self.finish(both.chunk(2)[0], hidden.chunk(2)[0], x_BCFHW, sigma_B, batch.source_BCFHW)
 

@@ -186,7 +186,7 @@ def _activations(
     like = kind(**parse_json(options, "the options"))
     like.install(transformer, weights)
     with FakeTensorMode():
-        _fake(nn.ModuleList([transformer, like]))  # what a method keeps to itself, too
+        make_fake(nn.ModuleList([transformer, like]))  # what a method keeps to itself, too
         batch = pairs.batch_of(transformer.config, like, "cpu", torch.bfloat16)
         mixed = torch.autocast("cpu", torch.bfloat16, weights == torch.float32, cache_enabled=False)
 
@@ -198,8 +198,8 @@ def _activations(
         return step_peak(step)
 
 
-def _fake(module: nn.Module) -> None:
-    """Replace meta tensors, which autocast ignores, by fake ones on the CPU."""
+def make_fake(module: nn.Module) -> None:
+    """Replace meta tensors, which autocast ignores, by fake ones on the CPU, within a ``FakeTensorMode``."""
     for part in module.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:

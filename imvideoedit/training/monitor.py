@@ -14,6 +14,7 @@ from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.averaging import full_tensor
 from imvideoedit.training.checkpoints import Checkpoints
 from imvideoedit.training.flops import peak_flops, useful_flops
+from imvideoedit.wan.forward import is_compiled
 
 NEAR_0, NEAR_1 = 0.05, 0.95  # a gate below or above counts as near 0 or 1
 MEAN_DECAY = 0.98  # of the running mean of the loss
@@ -141,6 +142,8 @@ class TrainingMonitor(Callback):
         return self._flops_per_latent * size
 
     def _read_gates(self, pl_module: Any) -> Any:
+        if is_compiled(pl_module.method.transformer):  # which takes no hooks
+            return
         for name, (module, to_share) in pl_module.method.gauges().items():
             yield module.register_forward_hook(self._reader(name, to_share))
 

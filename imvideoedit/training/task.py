@@ -27,7 +27,7 @@ from imvideoedit.training.step_losses import StepLosses
 from imvideoedit.training.stopping import time_share
 from imvideoedit.training.strategies import FullySharded, average_of, drop_gathered
 from imvideoedit.wan.backbone import Backbone
-from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks, suited_kernel
+from imvideoedit.wan.kernels import NATIVE, choose_attention, suited_kernel
 
 VALIDATION_SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 BINS = 5
@@ -55,7 +55,8 @@ class EditTask(LightningModule):
             ``ContentReadouts``; it is trained too, where batches have labels, and thrown away.
         start: adapter file or ``bundled``, whose weights the method starts from; what it lacks is initialised as usual.
         gradient_checkpointing: recompute the blocks in the backward pass: less memory, more time.
-        compile: parts of each block, or as ``step`` all losses; slow at first. attention: see ``wan.kernels``.
+        compile: True for the blocks, ``step`` for all losses as one graph, False for neither; ``auto`` for the blocks
+            on a GPU where that can be done. attention: see ``wan.kernels``.
         seed: of initial weights, noise and noise levels.
 
     Raises:
@@ -74,7 +75,7 @@ class EditTask(LightningModule):
         auxiliary: Callable[..., nn.Module] | None = None,
         start: Path | str | None = None,
         gradient_checkpointing: bool = False,
-        compile: bool | Literal["step"] = False,
+        compile: bool | Literal["auto", "step"] = "auto",
         attention: str = NATIVE,
         seed: int = 0,
     ) -> None:
@@ -100,12 +101,11 @@ class EditTask(LightningModule):
             self.auxiliary: Any = auxiliary(backbone.transformer) if auxiliary is not None else None
         if gradient_checkpointing:
             backbone.transformer.enable_gradient_checkpointing()
-        if compile not in (True, False, "step"):
-            raise UserError(f"task.compile is {compile!r}; choose false, true or step")
-        if compile is True:
-            compile_blocks(backbone.transformer, method.compile_units())
+        if compile not in (True, False, "auto", "step"):
+            raise UserError(f"task.compile is {compile!r}; choose auto, true, false or step")
         self.method = method.train()
-        self.losses_of = StepLosses(backbone.transformer, method, self.auxiliary, compile == "step")
+        blocks = False if compile == "step" else compile
+        self.losses_of = StepLosses(backbone.transformer, method, self.auxiliary, compile == "step", blocks)
         self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
         self.bins = torch.zeros(2, BINS)  # sum and count of the losses by noise level since the last log row
         self.sharded = False
@@ -128,7 +128,7 @@ class EditTask(LightningModule):
             if part is not None:
                 part.to(self.device)
         choose_attention(self.backbone.transformer, self.attention, self.device)
-        self.losses_of.place(self.device, self.trainer.accumulate_grad_batches, self.trainer.precision)
+        self.losses_of.place_for(self.trainer, self.device)
         if isinstance(self.average, MovingAverage):
             self.average.to(self.device)
         self.average = average_of(self.trainer) or self.average
@@ -146,7 +146,7 @@ class EditTask(LightningModule):
         edits = drop_texts(self.method.labelled(batch), self.text_dropout, generator)
         sigma_B = self.method.objective.sample_sigma(len(edits.source_BCFHW), generator, self.device)
         point = self.method.training_point(edits, generator, sigma_B)
-        with suited_kernel(self.backbone.transformer, edits.source_BCFHW):
+        with suited_kernel(self.backbone.transformer, edits.source_BCFHW), self.losses_of.announced(edits):
             losses, readings = self.losses_of(edits, *point)
         size = len(sigma_B)
         for name, loss_B in losses.items():

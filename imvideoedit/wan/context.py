@@ -65,6 +65,12 @@ class TokenContext(tuple):
             self._planes[position] = (cos, sin)
         return self._planes[position]
 
+    def told(self, call: Any) -> "TokenContext":
+        """The same context with what one block is told."""
+        copied = TokenContext(self)
+        copied.__dict__.update(self.__dict__, call=call)
+        return copied
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TokenContext":
         """With its tables on a device, as diffusers' offloading moves arguments."""
         copied = TokenContext(table.to(device, non_blocking=non_blocking) for table in self)
@@ -91,9 +97,13 @@ class AdaptedProcessor(nn.Module, ABC):
 
     Args:
         index: number of the block in the transformer.
+
+    Attributes:
+        positions: of the planes it asks the context for, which are then built before the first block.
     """
 
     inner: Any
+    positions: tuple[Position, ...] = ()
 
     def __init__(self, index: int) -> None:
         super().__init__()
@@ -149,7 +159,8 @@ def denoise_with(
 
     Args:
         x_BCFHW, sigma_B, text_BTD: see :func:`imvideoedit.wan.forward.denoise`.
-        call: reaches every block's processor as ``context.call``.
+        call: reaches every block's processor as ``context.call``; a function makes each block's own from its index,
+            just before it runs.
 
     Returns:
         The velocity, shape and dtype of ``x_BCFHW``, and the output of the last block ``[B, L, D]``.
@@ -167,7 +178,11 @@ def _run_processors(
 ) -> tuple[Tensor, Tensor]:
     time, rows, text_BTD = modulation(transformer, timestep, text_BTD)
     context = TokenContext.build(transformer.rope, x_BCFHW, text_BTD, rows, call)
-    hidden_BLD = run_blocks(transformer, embed(transformer, x_BCFHW), text_BTD, rows, context)
+    processors = (_any(block).attn1.processor for block in transformer.blocks)
+    for position in {position for processor in processors for position in processor.positions}:
+        context.plane(position)  # a compiled block takes tables and builds none
+    rotary = (lambda index: context.told(call(index))) if callable(call) else context
+    hidden_BLD = run_blocks(transformer, embed(transformer, x_BCFHW), text_BTD, rows, rotary)
     return unembed(transformer, hidden_BLD, time, x_BCFHW.shape), hidden_BLD
 
 

@@ -18,6 +18,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 TAPS = "_taps"  # attribute of a transformer: dictionaries that take outputs of blocks
+COMPILED = "_is_compiled"  # attribute of a transformer whose blocks are
 
 
 def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> Tensor:
@@ -134,12 +135,16 @@ def run_blocks(
 
     Args:
         text_BTD, rows: of :func:`modulation`.
-        rotary: the pair ``(cos, sin)``, each ``[1 or B, L, 1 or heads, E]``; or a list of pairs, one a block.
+        rotary: the pair ``(cos, sin)``, each ``[1 or B, L, 1 or heads, E]``; or a list of pairs, one a block; or a
+            function that makes the pair of a block from its index, just before it runs.
     """
+    if torch.is_grad_enabled() and is_compiled(transformer):
+        # Tokens before the first block have no gradient, those behind it do: the compiler would make two of each graph.
+        hidden_BLD.requires_grad_()
     checkpointed = torch.is_grad_enabled() and transformer.gradient_checkpointing
     taps = vars(transformer).get(TAPS, ())
     for index, block in enumerate(transformer.blocks):
-        own = rotary[index] if isinstance(rotary, list) else rotary
+        own = rotary[index] if isinstance(rotary, list) else rotary(index) if callable(rotary) else rotary
         if checkpointed:
             hidden_BLD = transformer._gradient_checkpointing_func(block, hidden_BLD, text_BTD, rows, own)
         else:
@@ -211,6 +216,11 @@ def close_forward(transformer: WanTransformer3DModel) -> None:
 def is_open(transformer: WanTransformer3DModel) -> bool:
     """Whether a method is installed. The forward pass itself does not tell: offloading wraps it."""
     return "_is_open" in vars(transformer)
+
+
+def is_compiled(transformer: WanTransformer3DModel) -> bool:
+    """Whether the blocks are compiled, by :func:`imvideoedit.wan.kernels.compile_blocks`."""
+    return COMPILED in vars(transformer)
 
 
 def _forward(self: Any, *args: Any, run: Callable[..., Any] | None = None, **options: Any) -> Any:

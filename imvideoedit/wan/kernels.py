@@ -1,28 +1,34 @@
-"""Which kernels a transformer runs on: attention back-ends by name, and ``torch.compile`` inside each block.
+"""Which kernels a transformer runs on: attention back-ends by name, and ``torch.compile`` for whole blocks.
 
-Entire blocks are not compiled: their context holds the index of the block and the source's features, so each block
-would get a graph of its own, and the recomputation of a checkpointed block could use another graph than its forward
-pass. The parts that do the work take and return tensors only: one graph for all blocks, and one for each shape.
+Nothing that a block is told names the block, so that one graph serves all of them: one for each shape, and for each
+kind of pass (of the source, of the target, with gradients or without). A checkpointed block is recomputed by the graph
+of its forward pass.
 """
 
 import contextlib
 import math
-import warnings
-from collections.abc import Iterable
+import os
+import shutil
+import types
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch._dynamo
 from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.utils import logging
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._triton import has_triton
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.wan.context import block_dtype
+from imvideoedit.wan.forward import COMPILED, is_compiled
 
 NATIVE = "native"
 SHORT = 512  # tokens
+GRAPHS = 128  # of one function: shapes times kinds of passes
 
 
 def choose_attention(transformer: WanTransformer3DModel, backend: str, device: torch.device) -> None:
@@ -64,15 +70,48 @@ def suited_kernel(transformer: WanTransformer3DModel, x_BCFHW: Tensor) -> contex
 
 
 def compile_blocks(
-    transformer: WanTransformer3DModel, units: Iterable[nn.Module] = (), backend: str = "inductor"
+    transformer: WanTransformer3DModel,
+    units: Iterable[nn.Module] = (),
+    backend: str | Callable[..., Any] = "inductor",
+    whole: bool = True,
 ) -> None:
-    """Compile, in place, each block's cross-attention and feed-forward, and a method's units.
+    """Compile, in place, the forward pass of all blocks as one function, and a method's units.
+
+    Hooks on a block, of offloading and caches, stay outside.
 
     Args:
         units: see ``Method.compile_units``.
+        backend: of ``torch.compile``.
+        whole: False where modules within a block have hooks that the compiler cannot take, as under FSDP2: the block
+            then falls into several graphs.
     """
-    # Rotary embeddings multiply complex numbers, which then run in the usual kernel.
-    warnings.filterwarnings("ignore", message="Torchinductor does not support code generation for complex")
-    blocks: Any = transformer.blocks
-    for part in (*(part for block in blocks for part in (block.attn2, block.ffn)), *units):
-        part.compile(dynamic=False, backend=backend)
+    if is_compiled(transformer):
+        return
+    # torch's own limit is 8: few buckets of sizes would reach it.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
+    forwards: dict[type, Any] = {}
+    blocks: list[Any] = list(transformer.blocks)
+    for block in blocks:
+        kind = type(block)
+        if kind not in forwards:
+            forwards[kind] = torch.compile(kind.forward, fullgraph=whole, dynamic=False, backend=backend)
+        block.forward = types.MethodType(forwards[kind], block)  # bound, so that a copy runs the copy
+    for unit in units:
+        unit.compile(dynamic=False, backend=backend)
+    transformer.__dict__[COMPILED] = True
+
+
+def release_blocks(transformer: WanTransformer3DModel, units: Iterable[nn.Module] = ()) -> None:
+    """Undo :func:`compile_blocks`, before anything has wrapped the blocks."""
+    blocks: list[Any] = list(transformer.blocks)
+    for block in blocks:
+        del block.forward
+    for unit in units:
+        unit._compiled_call_impl = None
+    del transformer.__dict__[COMPILED]
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether compiled code can be made here for a GPU: by Triton, which needs a C compiler."""
+    compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return device.type == "cuda" and has_triton() and any(map(shutil.which, compilers))

@@ -1,0 +1,130 @@
+"""Whole blocks compile without a break, one compilation serves all of them, and they compute what eager ones do."""
+
+import copy
+
+import pytest
+import torch
+from diffusers.hooks import apply_group_offloading
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from imvideoedit.training.step_losses import StepLosses
+from imvideoedit.wan.kernels import compile_blocks
+from tests.conftest import tiny_batch
+from tests.test_methods import ROWS, installed, name_of
+
+KINDS = list({(row.kind, row.options.get("source_stream"), row.options.get("adapter")): row for row in ROWS}.values())
+SIGMA = torch.tensor([0.3, 0.8])
+
+
+@pytest.fixture
+def graphs():
+    """Counts graphs; the compiler traces forward and backward, and leaves code generation out."""
+    torch._dynamo.reset()
+    return CompileCounterWithBackend("aot_eager")
+
+
+def learned(row, transformer, method):
+    """Losses and gradients."""
+    losses = method.losses(transformer, row.batch(), torch.Generator().manual_seed(0), SIGMA)
+    torch.stack([loss_B.mean() for loss_B in losses.values()]).sum().backward()
+    found = losses | {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+    method.zero_grad()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", KINDS, ids=name_of)
+def test_one_graph_for_each_kind_of_pass_serves_all_blocks(row, graphs):
+    transformer, method = installed(row)
+    transformer.train()
+    expected = learned(row, transformer, method)
+    compile_blocks(transformer, method.compile_units(), backend=graphs)
+    for checkpointed in (True, False):
+        transformer.gradient_checkpointing = False
+        if checkpointed:
+            transformer.enable_gradient_checkpointing()
+        found = learned(row, transformer, method)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
+        # A source's pass has no gradient; of two blocks, neither makes a graph of its own. Units have one each.
+        passes = 2 if row.options.get("source_stream") == "cached" or "teacher" in passes_of(row) else 1
+        assert graphs.frame_count <= passes * masks_of(row) + len(method.compile_units())
+
+
+def passes_of(row):
+    """FreeProp's teacher is a pass without a gradient."""
+    distils = row.kind.name == "freeprop" and (row.options.get("motion", 5.0) or row.options.get("consistency", 1.0))
+    return {"teacher"} if distils else set()
+
+
+def masks_of(row):
+    """FreeProp's heads are constants of a block: each kind of block has its graphs."""
+    return len(set(map(tuple, row.options.get("heads") or [[]])))
+
+
+def edit_twice(transformer, method):
+    batch = tiny_batch()
+    with torch.no_grad():
+        known = method.condition(transformer, batch)
+        method.keep_prepared(known, float("inf"))
+        velocity = method.velocity(transformer, batch, known)
+        return [velocity(batch.target_BCFHW, SIGMA) for _ in range(2)]
+
+
+@pytest.mark.parametrize("offloaded", [False, True])
+def test_an_edit_makes_three_graphs_also_where_blocks_are_moved(offloaded, graphs):
+    row = next(row for row in ROWS if row.kind.name == "predict_update")
+    transformer, method = installed(row)
+    expected = edit_twice(transformer, method)
+    compile_blocks(transformer, backend=graphs)
+    if offloaded:
+        apply_group_offloading(transformer, torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1)
+    for one, two in zip(edit_twice(transformer, method), expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+    assert graphs.frame_count == 3  # the source; the first pass, which keeps what it prepares; all others
+
+
+def test_a_copy_of_a_compiled_transformer_runs_its_own_weights(graphs):
+    row = next(row for row in ROWS if row.kind.name == "aligned_update")
+    transformer, method = installed(row)
+    compile_blocks(transformer, backend=graphs)
+    copied = copy.deepcopy(transformer)
+    block = copied.blocks[0]
+    assert block.forward.__self__ is block and transformer.blocks[0].forward.__self__ is transformer.blocks[0]
+
+
+@pytest.mark.parametrize(
+    ("able", "sharded", "compiled"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_auto_compiles_where_that_can_be_done(able, sharded, compiled, graphs, monkeypatch, capsys):
+    row = next(row for row in ROWS if row.kind.name == "aligned_update")
+    transformer, method = installed(row)
+    monkeypatch.setattr("imvideoedit.training.step_losses.can_compile", lambda device: able)
+    losses = StepLosses(transformer, method, None, blocks="auto")
+    losses.place(torch.device("cpu"), 1, "32-true", sharded)
+    for block in transformer.blocks:
+        assert ("forward" in vars(block)) is compiled
+    for _ in range(2):
+        with losses.announced(tiny_batch()):
+            pass
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (2 if compiled else 0)  # before and after the first batch alone
+
+
+def test_where_the_compiler_fails_unasked_the_blocks_run_as_they_were(monkeypatch, capsys):
+    def broken(graph, inputs):
+        raise RuntimeError("no kernel for this\nand more")
+
+    torch._dynamo.reset()
+    row = next(row for row in ROWS if row.kind.name == "aligned_update")
+    transformer, method = installed(row)
+    batch = row.batch()
+    point = method.training_point(batch, torch.Generator().manual_seed(0))
+    expected, _ = StepLosses(transformer, method, None)(batch, *point)
+    losses = StepLosses(transformer, method, None, blocks="auto")
+    compile_blocks(transformer, method.compile_units(), backend=broken)
+    found, _ = losses(batch, *point)
+    assert torch.equal(found["flow_matching"], expected["flow_matching"])
+    assert "cannot be compiled here" in capsys.readouterr().out
+    assert not any("forward" in vars(block) for block in transformer.blocks)
