@@ -14,7 +14,6 @@ from diffusers import WanTransformer3DModel
 from lightning import Trainer
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
@@ -99,7 +98,7 @@ class StepLosses:
         """Losses by blocks that may be compiled; where nobody asked for that and it fails, they no longer are."""
         try:
             return self._losses(edits, point, sigma_B, weights)
-        except TorchDynamoException as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             if self.blocks != "auto":
                 raise
             say(f"this cannot be compiled here and goes on without: {str(error).splitlines()[0]}")
