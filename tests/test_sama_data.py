@@ -13,7 +13,9 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from PIL import Image
 from torch.optim import AdamW
+from transformers import SiglipModel
 
+from imvideoedit.common.bundled import SIGLIP
 from imvideoedit.common.errors import UserError
 from imvideoedit.data.buckets import BucketBatchSampler
 from imvideoedit.data.records import open_records
@@ -23,7 +25,7 @@ from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.motion_pretexts import SENTENCES
 from imvideoedit.methods.sama import Sama
 from imvideoedit.nano.batches import Clips
-from imvideoedit.nano.fit_siglip import build_siglip, main
+from imvideoedit.nano.fit_siglip import as_pixels, build_siglip, main, matched, scenes
 from imvideoedit.nano.inputs import Preparation
 from imvideoedit.nano.mix import sample_pair
 from imvideoedit.nano.pair_set import PairSet
@@ -268,3 +270,13 @@ def test_the_command_trains_a_siglip_that_makes_the_tokens(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--output", str(tmp_path / "other"), "--pictures", "3"])
     assert ended.value.code == 2 and "128 or more" in capsys.readouterr().err
+
+
+def test_the_bundled_siglip_is_small_suits_the_experiments_and_tells_scenes_apart():
+    method = instantiate(composed("sama_nano_stage0").method)
+    assert SIGLIP.is_dir() and sum(file.stat().st_size for file in SIGLIP.iterdir()) <= 2**21
+    model = SiglipModel.from_pretrained(SIGLIP, dtype=torch.float32).eval()
+    assert matched(model, 1) > 0.5, "of 64 captions, by chance one in 64"
+    pictures = as_pixels(scenes(1, 3, "test")[0])
+    tokens = method.siglip(pictures)
+    assert tokens.shape == (3, 65, method.options.width) and (tokens[0] - tokens[1]).abs().mean() > 0.1
