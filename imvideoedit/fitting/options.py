@@ -53,7 +53,7 @@ def _add_fit(group: argparse._ArgumentGroup) -> None:
     add("--target", choices=("paper", "release"), default=FitRequest.target, help="layers that are trained")
     add("--rank", type=int, default=FitRequest.rank, help="of the trained deltas")
     add("--steps", type=int, default=FitRequest.steps, help="of each of the two stages")
-    add("--rate", type=float, default=FitRequest.rate, help="learning rate")
+    add("--rate", type=float, help="learning rate; default: 1e-4, of nano 1e-3")
     add("--checkpoint-every", type=int, default=FitRequest.checkpoint_every, metavar="STEPS", help="to go on from")
     add("--seed", type=int, default=FitRequest.seed, help="of all that is random")
     add("--tracker", choices=TRACKERS, default=FitRequest.tracker, help="follows a still mask; auto: SAM 2 if cached")

@@ -26,6 +26,7 @@ from imvideoedit.wan.locations import locate, remedy
 NANO_TEXT, TEXT = 64, 512  # tokens of a prompt
 PREFIX = "p3rs0n, "  # begins every prompt of a fit, as in the release; the nano world's tokenizer has no such word
 OF_NANO = SamplingConfig(max_area=4096, max_frames=49, steps=8, guidance=1.0)
+RATE, NANO_RATE = 1e-4, 1e-3  # of the paper, and what the nano world needs in as many steps
 OF_WAN = SamplingConfig(steps=30, guidance=5.0, shift=5.0)
 
 
@@ -39,6 +40,7 @@ class Plan:
         config: of the transformer.
         sampling: of the edit.
         size: height and width at the model's size.
+        rate: the learning rate.
         prefix: of all prompts.
         checkpointing: whether blocks are recomputed in the backward pass; of the nano world, nothing need be.
         pixels, group: of a latent pixel's side, and frames of a latent frame after the first.
@@ -50,6 +52,7 @@ class Plan:
     config: Mapping[str, Any]
     sampling: SamplingConfig
     size: tuple[int, int]
+    rate: float
     prefix: str
     checkpointing: bool
     pixels: int
@@ -78,7 +81,8 @@ class Plan:
         multiple = pixels * max(config["patch_size"][1:])
         size = fit_size(clip.info.height, clip.info.width, sampling.max_area, multiple)
         prefix, recomputed = ("", False) if nano else (PREFIX, request.checkpointing)
-        plan = cls(request, clip, edited, config, sampling, size, prefix, recomputed, pixels, group)
+        rate = request.rate or (NANO_RATE if nano else RATE)
+        plan = cls(request, clip, edited, config, sampling, size, rate, prefix, recomputed, pixels, group)
         plan.method().install(meta_transformer({k: v for k, v in config.items() if not k.startswith("_")}))
         return plan
 

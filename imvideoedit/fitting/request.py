@@ -38,7 +38,7 @@ class FitRequest:
         mode: ``full`` trains on the whole clip at once, ``low-cost`` on overlapping parts of 13 frames in turn.
         target, rank: of the method.
         steps: of each stage.
-        rate: the learning rate.
+        rate: the learning rate; None for that of the model.
         seed: of all that is random.
         tracker, sam2: how a still mask is followed, see :func:`imvideoedit.fitting.masks.make_mask`.
         eight_bit: the optimizer's moments have 8 bits.
@@ -62,7 +62,7 @@ class FitRequest:
     target: Literal["paper", "release"] = "paper"
     rank: int = 16
     steps: int = STEPS
-    rate: float = 1e-4
+    rate: float | None = None
     seed: int = 0
     tracker: str = "auto"
     sam2: str | None = None
@@ -74,9 +74,13 @@ class FitRequest:
         for name, value, choices in (("mode", self.mode, MODES), ("tracker", self.tracker, TRACKERS)):
             if value not in choices:
                 raise UserError(f"--{name} is {value!r}; choose {' or '.join(choices)}")
-        if min(self.steps, self.checkpoint_every) < 1 or not 0 < self.rate < 1 or not 0 <= self.seed < 2**32:
+        if (
+            min(self.steps, self.checkpoint_every) < 1
+            or not (self.rate is None or 0 < self.rate < 1)
+            or not 0 <= self.seed < 2**32
+        ):
             raise UserError(
-                f"--steps is {self.steps}, --checkpoint-every {self.checkpoint_every}, --rate {self.rate:g} and --seed "
+                f"--steps is {self.steps}, --checkpoint-every {self.checkpoint_every}, --rate {self.rate} and --seed "
                 f"{self.seed}; steps are at least 1, the rate is between 0 and 1, the seed a whole number of 32 bits"
             )
         for path in (self.out, self.clip, *self.edited.values()):

@@ -142,7 +142,7 @@ class FitRun:
     def _stage(self, place: int) -> tuple[Stage, dict[str, Any]]:
         """A stage, and what decides its result."""
         request, plan = self.request, self.plan
-        how = ("steps", "rate", "seed", "mode", "target", "rank", "eight_bit")
+        how = ("steps", "seed", "mode", "target", "rank", "eight_bit")
         settings = {each: getattr(request, each) for each in how}
         texts = {"source_prompt": self.texts.source, "prefix": plan.prefix}
         made_from = (
@@ -152,6 +152,7 @@ class FitRun:
                 "backbone": self.backbone.parameter_hash(),
                 "mask": self.fitted.mask_hash,
                 "checkpointing": plan.checkpointing,
+                "rate": plan.rate,
                 "size": plan.size,
                 "sampling": vars(plan.sampling),
             }
@@ -166,7 +167,7 @@ class FitRun:
             folder=self.out / STAGES[place],
             adapter=self._adapter(place),
             steps=request.steps,
-            rate=request.rate,
+            rate=plan.rate,
             seed=request.seed + place,
             start=start,
             eight_bit=request.eight_bit,

@@ -74,6 +74,7 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
         ema_decay=0.0,  # of a hundred steps an average would lag behind
         start=stage.start,
         gradient_checkpointing=stage.checkpointing,
+        compile=False,  # which takes minutes for each shape, of a stage of a hundred steps
         seed=stage.seed,
     )
     checkpoints = Checkpoints(stage.folder, stage.checkpoint_every, keep=1)
