@@ -82,7 +82,7 @@ def batches(data: LatentDataModule, validation: bool = False) -> list[EditBatch]
 
 
 def taking(*inputs: Input) -> Any:
-    return SimpleNamespace(inputs=inputs)
+    return SimpleNamespace(inputs=inputs, data_inputs=inputs, derived=(), changes_examples=False)
 
 
 def encoded(backbone: Backbone, video: np.ndarray) -> torch.Tensor:

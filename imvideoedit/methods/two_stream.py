@@ -209,7 +209,11 @@ class TwoStreamMethod(ProcessorMethod):
             streams = torch.cat([x_BCFHW, batch.source_BCFHW.to(x_BCFHW.dtype)])
             sigmas = torch.cat([sigma_B.float(), _zeros(batch)])
             both, hidden = denoise_with(
-                transformer, streams, sigmas, torch.cat([batch.text_BTD] * 2), EditCall("joint").of_block
+                transformer,
+                streams,
+                sigmas,
+                torch.cat([batch.text_BTD] * 2),
+                EditCall("joint", SourceFeatures()).of_block,
             )
             return self.finish(both.chunk(2)[0], hidden.chunk(2)[0], x_BCFHW, sigma_B, batch.source_BCFHW)
 

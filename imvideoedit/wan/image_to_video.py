@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from imvideoedit.common.files import replacing
+from imvideoedit.common.tensor_file import TensorFile
 
 MASK_CHANNELS = 4  # of Wan's mask: frames of a latent frame
 SCALE = ".scale"
@@ -60,7 +61,7 @@ def apply_change(transformer: WanTransformer3DModel, path: Path) -> None:
         KeyError: the file is of other weights.
     """
     widen(transformer)
-    found, state = load_file(path), transformer.state_dict()
+    found, state = TensorFile(path, "change of weights").tensors(), transformer.state_dict()
     for name, value in found.items():
         if not name.endswith(SCALE):
             delta: Tensor = value.float() * found[name + SCALE] if value.dtype == torch.int8 else value.float()
