@@ -184,7 +184,7 @@ def test_what_a_method_needs_and_does_not_get_is_named(tmp_path, backbone, capsy
     with pytest.raises(UserError, match=r"row 1 .*has no mask \(mask\).*data\.columns=\{mask: COLUMN\}"):
         opened(path, backbone, taking(ALL[1]))
     assert capsys.readouterr().out.count("not used: extra\n") == 1
-    opened(path, backbone, SimpleNamespace(inputs=()))
+    opened(path, backbone, taking())
     assert "the method does not take, not used: extra, mask\n" in capsys.readouterr().out
     with pytest.raises(UserError, match="row 0 .*its mask is not a text, as the method needs"):
         opened(path, backbone, taking(Input("mask", "text")))
