@@ -61,17 +61,13 @@ def test_losses_fall_when_the_transformer_knows_and_reach_into_it():
     assert transformer.patch_embedding.weight.grad.abs().sum() > 0
 
 
-def test_batches_of_two_processes_differ_have_one_shape_at_a_time_and_get_less_plain():
-    batches = WorldBatches(3, 4, [(6, 1), (2, 5)], ranks=2, plain=(1.0, 0.0))
+def test_batches_of_two_processes_differ_and_have_one_shape_at_a_time():
+    batches = WorldBatches(3, 4, [(6, 1), (2, 5)], ranks=2)
     assert len(batches) == 8
     assert [tuple(batches[i]["video"].shape[::2][:2]) for i in range(4)] == [(6, 1), (6, 1), (2, 5), (2, 5)]
     assert not torch.equal(batches[0]["video"], batches[1]["video"])
-    later = WorldBatches(3, 4, [(6, 1), (2, 5)], start=1, ranks=2, plain=(1.0, 0.0))
-    assert torch.equal(batches[3]["video"], later[1]["video"]) and batches[3]["text"] == later[1]["text"]
-    assert batches[2]["labels"].shape == (2, 2, 8, 8, 4)
-    many = WorldBatches(0, 100, [(40, 1)], plain=(1.0, 0.0))
-    one_thing = [np.mean([text.count(" at the ") == 1 for text in many[i]["text"] if "style" in text]) for i in (0, 99)]
-    assert one_thing[0] > 0.95 and one_thing[1] < 0.6
+    later = WorldBatches(3, 4, [(6, 1), (2, 5)], start=1, ranks=2)
+    assert torch.equal(batches[3]["video"], later[1]["video"])
 
 
 def test_a_plain_scene_is_lit_plainly_and_has_one_thing():

@@ -5,6 +5,7 @@ Counted costs (:mod:`imvideoedit.benchmark.gpu_rows`) become times of a card (:m
 
 from typing import Any
 
+from diffusers.utils import logging
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +27,7 @@ from imvideoedit.training.dry_run import PAIRS
 
 def foretell() -> dict[str, Any]:
     """Count all rows, print them with their times, and return the figures."""
+    logging.set_verbosity_error()  # of modules that are better kept in float32: these have no weights
     backend = Scheduled()
     steps = [*step_rows(), *compiled_step_rows(backend)]
     rows = [*block_rows(), *compiled_block_rows(backend), *long_block_rows(), *pass_rows(), *steps]

@@ -26,7 +26,7 @@ from imvideoedit.wan.backbone import Backbone
 def encode_example(
     backbone: Backbone, method: Method, example: Mapping[str, Any], prompt: str, size: tuple[int, int]
 ) -> EditBatch:
-    """An example as an edit of its source has it, with its target: derived at the clip's size, resized, padded.
+    """An example as an edit of its source has it, with its target if it has one: derived, resized, padded.
 
     Args:
         backbone: with all its parts.
@@ -39,7 +39,7 @@ def encode_example(
     declared = [each for each in method.inputs if each.name in example]
     given = {each.name: partial(iter, example[each.name]) for each in declared}
     source_BCFHW, count = encoder.latents(iter(source_FHWC))
-    target_BCFHW, _ = encoder.latents(iter(example["target"]))
+    target_BCFHW = encoder.latents(iter(example["target"]))[0] if "target" in example else None
     conditions = encoder.conditions(declared, given, count)
     conditions |= encoder.derived(method, declared, given, partial(iter, source_FHWC), count)
     text_BTD = backbone.encode_text([prompt])

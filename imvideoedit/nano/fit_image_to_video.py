@@ -13,24 +13,15 @@ import torch
 from torch import Tensor
 
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.flow.matching import FlowMatching, PathPoint
-from imvideoedit.flow.solvers import shift_sigma
+from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.methods.lora_edit import LoraEdit
+from imvideoedit.nano.fit_text_to_video import stratified_point
 from imvideoedit.nano.image_to_video_batches import ImageToVideoBatches
 from imvideoedit.training.optimizers import MuonWithAdamW
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import suited_kernel
 
 WARMUP = 20  # steps
-
-
-def stratified_point(latents_BCFHW: Tensor, shift: float, seed: int) -> tuple[PathPoint, Tensor]:
-    """Noisy latents with their velocities, and the noise levels: stratified, for less noise in the gradient."""
-    generator, count = torch.Generator().manual_seed(seed), len(latents_BCFHW)
-    sigma_B = shift_sigma((torch.rand(count, generator=generator) + torch.arange(count)) / count, shift)
-    noise_BCFHW = torch.randn(latents_BCFHW.shape, generator=generator)
-    sigma_B, noise_BCFHW = sigma_B.to(latents_BCFHW.device), noise_BCFHW.to(latents_BCFHW.device)
-    return FlowMatching.path(latents_BCFHW, noise_BCFHW, sigma_B), sigma_B
 
 
 class ImageToVideoFit(lightning.LightningModule):

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from imvideoedit.data.shards import ProcessInfo
+from imvideoedit.flow.matching import FlowMatching, PathPoint
+from imvideoedit.flow.solvers import shift_sigma
 from imvideoedit.nano.batches import ENDLESS, StepSampler
 from imvideoedit.nano.readouts import Readouts
 from imvideoedit.nano.scene_pools import EncodedScenes, SceneBatches, ScenePool, encoded_scenes
@@ -19,6 +21,16 @@ from imvideoedit.training.stopping import time_share
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.forward import denoise_in_parts, tapped
 from imvideoedit.wan.kernels import suited_kernel
+
+
+def stratified_point(latents_BCFHW: Tensor, shift: float, seed: int) -> tuple[PathPoint, Tensor]:
+    """Noisy latents with their velocities (Eq. 2), and the noise levels: stratified, for less noise in the gradient."""
+    device, count = latents_BCFHW.device, len(latents_BCFHW)
+    generator = torch.Generator(device).manual_seed(seed)
+    uniform_B = torch.rand(count, generator=generator, device=device) + torch.arange(count, device=device)
+    sigma_B = shift_sigma(uniform_B / count, shift)
+    noise_BCFHW = torch.randn(latents_BCFHW.shape, generator=generator, device=device)
+    return FlowMatching.path(latents_BCFHW, noise_BCFHW, sigma_B), sigma_B
 
 
 class TextToVideoFit(lightning.LightningModule):
@@ -84,31 +96,25 @@ class TextToVideoFit(lightning.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         latents = batch["latents"]
         place = self.global_step * self.trainer.world_size + self.global_rank
-        generator = torch.Generator(latents.device).manual_seed(self.seed + place)
-        uniform = torch.rand(len(latents), generator=generator, device=latents.device)
-        # stratified: less noise in the gradient
-        uniform = (uniform + torch.arange(len(latents), device=latents.device)) / len(latents)
-        sigma_B = self.backbone.shift * uniform / (1 + (self.backbone.shift - 1) * uniform)
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        point, sigma_B = stratified_point(latents, self.backbone.shift, self.seed + place)
         with suited_kernel(self.transformer, latents):
-            loss, readings = self._losses(latents, noise, sigma_B, batch["ids"], batch["labels"])
+            noisy, velocity = point.x_BCFHW, point.velocity_BCFHW
+            loss, readings = self._losses(noisy, velocity, sigma_B, batch["ids"], batch["labels"])
         frames = 4 * (latents.shape[2] - 1) + 1
         self.log(f"t2v/loss_{frames}f", loss.detach(), prog_bar=True)
         self.log_dict({f"t2v/{name}": reading.detach() for name, reading in readings.items()})
         return loss + torch.stack(list(readings.values())).sum()
 
     def _losses_at(
-        self, latents: Tensor, noise: Tensor, sigma_B: Tensor, ids_BT: Tensor, labels: Tensor
+        self, noisy: Tensor, wanted: Tensor, sigma_B: Tensor, ids_BT: Tensor, labels: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of the velocity and those of the readouts: a function of tensors."""
-        sigma = sigma_B[:, None, None, None, None]
-        noisy = (1 - sigma) * latents + sigma * noise  # Eq. 2
         there_BT = (ids_BT != self.padding).long()
         # As ``Backbone.encode_text``, with gradients: zeros after each text's end.
         text = self.text_encoder(ids_BT, there_BT).last_hidden_state * there_BT[..., None]
         with tapped(self.transformer, self.readouts.taps) as outputs:
             velocity = denoise_in_parts(self.transformer, noisy, sigma_B, text)
-        loss = (velocity.float() - (noise - latents)).square().mean()  # Eq. 3
+        loss = (velocity.float() - wanted).square().mean()  # Eq. 3
         readings = self.readouts.losses({"content": labels}, outputs)
         return loss, {name: loss_B.mean() for name, loss_B in readings.items()}
 

@@ -3,15 +3,14 @@
 Batch i depends on the seed and i alone, so resuming is exact. Shapes: F frames, H W pixels.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import maximum_filter
-from torch.utils.data import DataLoader, Dataset
 
 from imvideoedit.methods.image_condition import masked_frames
-from imvideoedit.nano.scene_batches import to_tensor
+from imvideoedit.nano.scene_batches import SeededBatches, to_tensor
 from imvideoedit.world.grammar import caption
 from imvideoedit.world.render import render, visible_share
 from imvideoedit.world.scenes import Scene, plain_scene, sample_scene
@@ -23,31 +22,13 @@ EMPTY = 0.1  # share of stills of which nothing is given
 MARGIN = 6  # largest number of pixels that a mask reaches beyond its thing
 
 
-class ImageToVideoBatches(Dataset):
-    """``steps`` batches of training scenes for each of ``ranks`` processes, in the order of a distributed sampler.
+class ImageToVideoBatches(SeededBatches):
+    """Batches of ``{"video": [B, 3, F, H, W], "masked": the same, "mask": [B, 1, F, H, W], "text": B captions}``.
 
-    A batch is ``{"video": [B, 3, F, H, W], "masked": the same, "mask": [B, 1, F, H, W], "text": B captions}``, with the
-    mask 1 where the video is generated. Of clips the first frame is always given; of stills a part, or nothing.
-
-    Args:
-        shapes: (batch size, frames) pairs, in turn; all ranks have the same one in a step.
-        start: first batch of each rank, after a resume.
+    The mask is 1 where the video is generated. Of clips the first frame is always given; of stills a part, or nothing.
     """
 
-    def __init__(
-        self, seed: int, steps: int, shapes: Sequence[tuple[int, int]], start: int = 0, ranks: int = 1
-    ) -> None:
-        self.seed, self.steps, self.shapes, self.start, self.ranks = seed, steps, list(shapes), start, ranks
-
-    def __len__(self) -> int:
-        return max(self.steps - self.start, 0) * self.ranks
-
-    def __getitem__(self, index: int) -> dict:
-        if index >= len(self):
-            raise IndexError(index)
-        index += self.start * self.ranks
-        rng = np.random.default_rng((self.seed, index))
-        size, frames = self.shapes[index // self.ranks % len(self.shapes)]
+    def draw(self, rng: np.random.Generator, size: int, frames: int) -> dict[str, Any]:
         found: dict[str, list] = {"video": [], "masked": [], "mask": [], "text": []}
         for _ in range(size):
             scene = plain_scene(rng, "train") if rng.random() < PLAIN else sample_scene(rng, "train")
@@ -59,10 +40,6 @@ class ImageToVideoBatches(Dataset):
             found["mask"].append(torch.from_numpy(mask_FHW)[None] / 255)
             found["text"].append(caption(scene, rng))
         return {name: each if name == "text" else torch.stack(each) for name, each in found.items()}
-
-    def loader(self) -> DataLoader:
-        """The batches in order, one at a time."""
-        return DataLoader(self, batch_size=None, shuffle=False)
 
 
 def draw_mask(rng: np.random.Generator, scene: Scene, frames: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.owner import is_first_process
 from imvideoedit.training.dry_run import Plan
 from imvideoedit.training.estimate import GIB, estimate
 
@@ -33,6 +34,8 @@ def choose_batch_size(config: DictConfig) -> None:
     processes = _processes(config.trainer)
     room = torch.cuda.get_device_properties(0).total_memory
     config.data.batch_size, needed = _largest(config, config.global_batch // processes, SHARE * room)
+    if not is_first_process():
+        return
     print(
         f"data.batch_size={config.data.batch_size}: {needed / GIB:.1f} of {room / GIB:.1f} GiB by the estimate, "
         f"{config.global_batch // (processes * config.data.batch_size)} of them a step"

@@ -10,7 +10,6 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from scipy.ndimage import maximum_filter
 
 from imvideoedit.common.errors import exit_cleanly
 from imvideoedit.common.files import replacing
-from imvideoedit.edit_batch import EditBatch
-from imvideoedit.editing.conditions import ConditionEncoder, decode
+from imvideoedit.editing.conditions import decode
 from imvideoedit.editing.denoiser import Denoiser
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.evaluation.nano.exact import region_psnr
+from imvideoedit.fitting.samples import encode_example
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.lora_edit_samples import stage_samples
 from imvideoedit.training.precision import fast_precision
@@ -71,19 +70,6 @@ def case_of(edit: Edit) -> Case:
     return Case(edit.task, source, target, changed, mask, edit.source_prompt, edit.edited_prompt)
 
 
-def encoded(backbone: Backbone, method: LoraEdit, example: Mapping[str, Any], prompt: str) -> EditBatch:
-    """An example as an edit encodes its source and inputs, with its target where it has one."""
-    encoder = ConditionEncoder(backbone, SIZE, SIZE)
-    declared = [each for each in method.inputs if each.name in example]
-    given = {each.name: partial(iter, example[each.name]) for each in declared}
-    source, count = encoder.latents(iter(example["source"]))
-    conditions = encoder.conditions(declared, given, count)
-    conditions |= encoder.derived(method, declared, given, partial(iter, example["source"]), count)
-    target = encoder.latents(iter(example["target"]))[0] if "target" in example else None
-    text_BTD = backbone.encode_text([prompt, ""])
-    return EditBatch(source, target, text_BTD[:1], conditions, empty_TD=text_BTD[1])
-
-
 def fit_stage(
     backbone: Backbone,
     method: LoraEdit,
@@ -96,7 +82,7 @@ def fit_stage(
     """Train the installed deltas on the samples of a stage; the losses of the steps."""
     samples = stage_samples(case.source, case.mask, edited, stage)
     prompts = {False: case.source_prompt, True: case.edited_prompt}
-    batches = [encoded(backbone, method, each.example, prompts[each.edited]) for each in samples]
+    batches = [encode_example(backbone, method, each.example, prompts[each.edited], SIZE) for each in samples]
     rows = [place for place, each in enumerate(samples) for _ in range(each.repeats)]
     rng, generator = np.random.default_rng(stage), torch.Generator().manual_seed(stage)
     order = np.concatenate([rng.permutation(rows) for _ in range(-(-steps // len(rows)))])[:steps]
@@ -113,13 +99,11 @@ def fit_stage(
     return losses
 
 
-def edit_clip(
-    backbone: Backbone, method: LoraEdit, case: Case, first_HWC: np.ndarray, steps: int, guidance: float = 1.0
-) -> np.ndarray:
+def edit_clip(backbone: Backbone, method: LoraEdit, case: Case, first_HWC: np.ndarray, steps: int) -> np.ndarray:
     """The clip as the model edits it after a first frame: uint8 ``[F, H, W, 3]``."""
     example = {"source": case.source, "mask": case.mask, "first_frame": first_HWC[None]}
-    batch = encoded(backbone, method, example, case.edited_prompt)
-    config = SamplingConfig(steps=steps, guidance=guidance, shift=backbone.shift)
+    batch = encode_example(backbone, method, example, case.edited_prompt, SIZE)
+    config = SamplingConfig(steps=steps, guidance=1.0, shift=backbone.shift)
     with torch.autocast(backbone.device.type, torch.bfloat16, enabled=fast_precision() == "bf16-mixed"):
         latents = Denoiser(backbone.transformer, method, backbone.shift, backbone.vae_temporal, config)(batch, 0)
     return np.stack(list(decode(backbone, latents.float(), len(case.source))))
