@@ -7,9 +7,10 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.training.step_losses import StepLosses
 from imvideoedit.wan.kernels import compile_blocks
-from tests.conftest import tiny_batch
+from tests.conftest import awaken, tiny_batch, tiny_transformer
 from tests.test_methods import ROWS, installed, name_of
 
 KINDS = list({(row.kind, row.options.get("source_stream"), row.options.get("adapter")): row for row in ROWS}.values())
@@ -128,3 +129,23 @@ def test_where_the_compiler_fails_unasked_the_blocks_run_as_they_were(monkeypatc
     assert torch.equal(found["flow_matching"], expected["flow_matching"])
     assert "cannot be compiled here" in capsys.readouterr().out
     assert not any("forward" in vars(block) for block in transformer.blocks)
+
+
+@pytest.mark.slow
+def test_generated_code_in_bfloat16_on_a_cpu_is_right():
+    """Of a step compiled as a whole it is not, and that is refused; of blocks alone it is."""
+    transformer, method, batch = tiny_transformer(), PredictUpdate(), tiny_batch()
+    method.install(transformer)
+    awaken(method)
+
+    def step():
+        method.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = method.losses(transformer, batch, torch.Generator().manual_seed(0))["flow_matching"].mean()
+        loss.backward()
+        return [loss.detach(), *(p.grad.clone() for p in method.parameters())]
+
+    eager = step()
+    compile_blocks(transformer, method.compile_units())
+    for a, b in zip(eager, step(), strict=True):
+        assert b.isfinite().all() and (a - b).norm() <= 0.1 * a.norm() + 1e-4

@@ -68,11 +68,10 @@ class StepLosses:
             sharded: by FSDP2, whose hooks break the graphs of blocks.
 
         Raises:
-            UserError: compiled in bfloat16 on a CPU, where torch 2.13's vectorised code makes every loss NaN.
+            UserError: compiled whole in bfloat16 on a CPU, where torch 2.13's vectorised code makes every loss NaN.
         """
-        if self.compiled or self.blocks is True:
-            option = "task.compile=step" if self.compiled else "task.compile=true"
-            check_whole_step(device, precision, option, "trainer.precision=32-true")
+        if self.compiled:
+            check_whole_step(device, precision, "task.compile=step", "trainer.precision=32-true")
         self.graphs = device.type == "cuda" and accumulated == 1
         if self.blocks is True or (self.blocks == "auto" and not sharded and can_compile(device)):
             compile_blocks(self.transformer, self.method.compile_units(), whole=not sharded)
