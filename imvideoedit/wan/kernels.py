@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch._inductor.config
 from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.utils import logging
@@ -86,6 +87,7 @@ def compile_blocks(
     """
     if is_compiled(transformer):
         return
+    use_right_vectors(next(transformer.parameters()).device)
     # torch's own limit is 8: few buckets of sizes would reach it.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
     forwards: dict[type, Any] = {}
@@ -98,6 +100,16 @@ def compile_blocks(
     for unit in units:
         unit.compile(dynamic=False, backend=backend)
     transformer.__dict__[COMPILED] = True
+
+
+def use_right_vectors(device: torch.device) -> None:
+    """Let what is compiled for a CPU from now on have vectors of 256 bits where it has 512.
+
+    With 512 bits, torch 2.13 generates code for bfloat16 whose gradient of a norm's weight is NaN. Products of matrices
+    are the library's, at any width.
+    """
+    if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        torch._inductor.config.cpp.simdlen = 256
 
 
 def release_blocks(transformer: WanTransformer3DModel, units: Iterable[nn.Module] = ()) -> None:
