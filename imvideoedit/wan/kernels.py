@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch._inductor.config
 from diffusers import WanTransformer3DModel
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.utils import logging
@@ -109,7 +108,9 @@ def use_right_vectors(device: torch.device) -> None:
     are the library's, at any width.
     """
     if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        torch._inductor.config.cpp.simdlen = 256
+        from torch._inductor import config  # takes a second, which not every start should pay
+
+        config.cpp.simdlen = 256
 
 
 def release_blocks(transformer: WanTransformer3DModel, units: Iterable[nn.Module] = ()) -> None:
