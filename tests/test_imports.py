@@ -15,7 +15,7 @@ ROOMS = (
     *("editing", "training", "fitting", "nano"),
     *("evaluation.reporting", "evaluation.nano", "evaluation.weights", "evaluation.edits", "evaluation.metrics"),
     *("evaluation.judge", "evaluation.published", "evaluation.page", "evaluation.vbench", "evaluation.study"),
-    *("evaluation.suites", "benchmark", "app", "commands", "data_recipes"),
+    *("evaluation.suites", "benchmark", "app", "comfy", "commands", "data_recipes"),
 )
 COMMANDS = {"demo", "edit", "evaluate", "fit", "train"}
 

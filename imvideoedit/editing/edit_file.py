@@ -122,12 +122,25 @@ def edit_file(
         inputs = {**inputs, **{name: partial(iter, frame_HWC[None]) for name in made}}
         prompts = replace(prompts, note="; ".join(filter(None, [prompts.note, editor.note])))
     write = partial(_write, pipeline, job, facts, clip, inputs, prompts, progress, on_step, on_frame)
+    run_in_memory(pipeline, write, str(job.input), REMEDY)
+    return prompts
+
+
+def run_in_memory(pipeline: EditPipeline, write: Callable[[], None], what: str, remedy: str) -> None:
+    """Run ``write``; where memory runs out, once more one offload level lower.
+
+    Args:
+        what: is edited, for the error.
+        remedy: for the error.
+
+    Raises:
+        UserError: memory ran out again, or there is no lower level.
+    """
     if not _fits(write):
         lowered = pipeline.placement.lower()
         if not (lowered and _fits(write)):
             also = ", also one offload level lower" if lowered else ""
-            raise UserError(f"{job.input} does not fit into memory{also}; {REMEDY}")
-    return prompts
+            raise UserError(f"{what} does not fit into memory{also}; {remedy}")
 
 
 def _fits(write: Callable[[], None]) -> bool:

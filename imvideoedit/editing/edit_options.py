@@ -11,9 +11,22 @@ from imvideoedit.editing.job_inputs import FILE_INPUTS, read_inputs
 from imvideoedit.editing.jobs import SETTINGS
 from imvideoedit.editing.model_options import add_model_options
 from imvideoedit.editing.prompts import WAYS
-from imvideoedit.editing.sampling_config import QUALITIES, SOLVERS, SamplingConfig
+from imvideoedit.editing.sampling_config import HELP, QUALITIES, RANGES, SOLVERS, SamplingConfig
 from imvideoedit.video.encoder import KINDS
 
+SAMPLING: tuple[tuple[str, type, str | None], ...] = (
+    ("steps", int, None),
+    ("guidance", float, "SCALE"),
+    ("guided_share", float, "SHARE"),
+    ("source_guidance", float, "SCALE"),
+    ("strength", float, None),
+    ("shift", float, None),
+    ("cache", float, "CHANGE"),
+    ("keep", float, "LEVEL"),
+    ("max_area", int, "PIXELS"),
+    ("max_frames", int, "FRAMES"),
+    ("overlap", int, "FRAMES"),
+)
 OF_JOB = ("prompt", "source_prompt", "expand", "expand_model", "quality", "start", "end", "fps", "codec", "seed")
 
 
@@ -49,7 +62,7 @@ def build_parser(description: str) -> CommandLine:
 def _add_inputs(group: Any) -> None:
     add = group.add_argument
     add("--mask", metavar="FILE", help="white where the edit may be: image, video, folder of images, or box:x,y,w,h")
-    add("--mask-feather", type=float, metavar="PIXELS", help="width of the fade around the mask; 0 for a hard edge")
+    add("--mask-feather", type=float, metavar="PIXELS", help=HELP["mask_feather"])
     add("--first-frame", metavar="FILE", help="image of the first frame after the edit")
     add("--reference", metavar="FILE", help="image of what the edit shall show")
     add(
@@ -60,18 +73,9 @@ def _add_inputs(group: Any) -> None:
 def _add_sampling(group: Any) -> None:
     add = group.add_argument
     add("--quality", choices=QUALITIES, default="best", help="draft and standard take fewer steps")
-    add("--steps", type=int, help="solver steps")
-    add("--solver", choices=SOLVERS)
-    add("--guidance", type=float, metavar="SCALE", help="of classifier-free guidance, at least 1")
-    add("--guided-share", type=float, metavar="SHARE", help="share of the steps, the first ones, with guidance; 0 to 1")
-    add("--source-guidance", type=float, metavar="SCALE", help="above 1 follows the source more, below 1 less")
-    add("--strength", type=float, help="below 1 starts from the noised source, which keeps its layout; up to 1")
-    add("--shift", type=float, help="flow shift of the schedule")
-    add("--cache", type=float, metavar="CHANGE", help="threshold of First Block Cache, 0 for off; try 0.1")
-    add("--keep", type=float, metavar="LEVEL", help="composite the source's pixels below this difference, 0 to 255")
-    add("--max-area", type=int, metavar="PIXELS", help="most pixels of a frame at the model's size")
-    add("--max-frames", type=int, metavar="FRAMES", help="most frames of a window; 4k + 1")
-    add("--overlap", type=int, metavar="FRAMES", help="frames that neighbouring windows share")
+    for name, kind, shown in SAMPLING:
+        add(f"--{name.replace('_', '-')}", type=kind, metavar=shown, help=f"{HELP[name]}; {RANGES[name][2]}")
+    add("--solver", choices=SOLVERS, help=HELP["solver"])
     add("--seed", type=int, default=0, help="of the noise")
 
 

@@ -94,7 +94,7 @@ class EditPipeline:
             backbone: loaded already, or its name or folder; the one that the adapter names if None.
             adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
                 see :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
-            device: the GPU if there is one, else the CPU; that of a backbone that is loaded already.
+            device: the GPU if there is one, else the CPU; that of a backbone that is loaded already, if None.
             memory: ``auto`` for the first offload level that fits when the first edit begins; or one of
                 :data:`imvideoedit.editing.model_options.OFFLOAD_LEVELS`.
             loras: of the backbone, with a weight each, such as few-step distillations.
@@ -114,7 +114,7 @@ class EditPipeline:
             # On the CPU first: whether all of it fits on the device is not known yet.
             backbone = load_backbone(backbone or name, revision, "cpu", default_dtype(where))
         else:
-            where = backbone.device
+            where = backbone.device if device is None else default_device(device)
         method = load_adapters(weights, backbone.transformer, backbone.parameter_hash())
         for lora, weight in (loras or {}).items():
             fuse_lora(backbone.transformer, lora, weight)

@@ -11,7 +11,7 @@ SOLVERS = ("euler", "unipc")
 _LEAST = sys.float_info.min
 _AREA, _FRAMES, _STEPS = 2**30, 10**6, 10**4  # beyond all use, and what the rest of the code can count with
 _SCALE = 1e6  # likewise
-_RANGES = {
+RANGES: dict[str, tuple[float, float, str]] = {
     "max_area": (1, _AREA, "at least 1 pixel, at most 2^30"),
     "max_frames": (1, _FRAMES, "at least 1, at most a million"),
     "overlap": (0, _FRAMES, "0 frames or more, at most a million"),
@@ -25,6 +25,23 @@ _RANGES = {
     "mask_feather": (0, _SCALE, "0 pixels or more, at most a million"),
     "cache": (0, sys.float_info.max, "0 or more"),
 }
+"""Least and greatest value of a setting, and what to say of them."""
+HELP = {
+    "max_area": "most pixels of a frame at the model's size",
+    "max_frames": "most frames of a window; 4k + 1",
+    "overlap": "frames that neighbouring windows share",
+    "steps": "solver steps",
+    "solver": "euler, or unipc of second order",
+    "guidance": "scale of classifier-free guidance by the text; 1 skips its pass",
+    "guided_share": "share of the steps, the first ones, with guidance",
+    "source_guidance": "scale of guidance by the source: above 1 follows it more, below 1 less",
+    "strength": "below 1 starts from the noised source, which keeps its layout",
+    "shift": "flow shift of the schedule",
+    "cache": "threshold of First Block Cache, 0 for off; try 0.1",
+    "keep": "composite the source's pixels below this difference in grey levels, 0 for off",
+    "mask_feather": "width of the fade around the mask, in pixels; 0 for a hard edge",
+}
+"""What a setting does, for who sets it: on the command line, in a ComfyUI node or in diffusers' blocks."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +87,7 @@ class SamplingConfig:
     mask_feather: float = 8.0
 
     def __post_init__(self) -> None:
-        for name, (low, high, words) in _RANGES.items():
+        for name, (low, high, words) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise UserError(f"{name} is {value}; it must be {words}")

@@ -1,6 +1,7 @@
 """Where the files of a backbone are: in the package, in a folder, or on the hub; and what its scheduler says."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def read_shift(source: dict[str, Any]) -> float:
         config = _SchedulerConfig.load_config(**source, subfolder="scheduler")
     except OSError:
         return DEFAULT_SHIFT
+    return shift_of(config)
+
+
+def shift_of(config: Mapping[str, Any]) -> float:
+    """Flow shift of a scheduler's config, or Wan's where it has none."""
     # UniPC, Wan's own, calls it flow_shift; the Euler scheduler calls it shift.
     return float(config.get("flow_shift") or config.get("shift") or DEFAULT_SHIFT)
 
