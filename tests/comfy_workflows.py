@@ -32,7 +32,7 @@ def new_executor(folder: Path, patch: pytest.MonkeyPatch) -> Executor:
 
 def saved(executor: Executor, name: str = "imvideoedit/edit_00001_.mkv") -> np.ndarray:
     """The frames of an output."""
-    return read_video(executor.comfy.root / "output" / name)
+    return read_video(executor.comfy.root / "output" / name)[0]
 
 
 def example():
