@@ -33,7 +33,7 @@ class Comfy:
         self.root, self.interrupt, self.asked, self.cancel_at, self.freed = root, False, 0, -1, 0
         self.progress: list[tuple[int, int]] = []
         self.on_progress: Callable[[int], None] = lambda value: None
-        self.disable_metadata = False
+        self.args = SimpleNamespace(disable_metadata=False)
         self.folders = {"diffusers": [str(root / "models/diffusers")]}
         for folder in ("models/diffusers", "models/imvideoedit", "input", "output", "custom_nodes"):
             (root / folder).mkdir(parents=True)
@@ -99,7 +99,7 @@ class Comfy:
         parts = {
             "comfy.model_management": management,
             "comfy.utils": {"ProgressBar": self._bar},
-            "comfy.cli_args": {"args": SimpleNamespace(disable_metadata=self.disable_metadata)},
+            "comfy.cli_args": {"args": self.args},
         }
         package = ModuleType("comfy")
         for name, values in ({"folder_paths": paths} | parts).items():

@@ -55,8 +55,11 @@ IMAGE, MASK = torch.rand(1, 64, 64, 3), torch.ones(1, 64, 64)
         ({"first_frame": IMAGE.repeat(2, 1, 1, 1)}, "first_frame is 2 images; give one"),
         ({"mask": MASK * torch.nan}, "mask holds NaN or infinite values; check the node that it comes from"),
         ({"mask": MASK[:, :, :, None, None]}, "mask is [1, 64, 64, 1, 1]; give a mask: frames, height, width"),
-        ({"mask": MASK[:, :32]}, "ratio"),
-        ({"mask": MASK * 0}, "white"),  # as ComfyUI's Load Image gives where a picture has no transparency
+        ({"mask": MASK[:, :32]}, "the input mask is 64x32, but the source is 64x64; crop it to the same aspect ratio"),
+        (
+            {"mask": MASK * 0},
+            "mask is black in every frame; paint white what may change",
+        ),
         ({"mask": MASK.repeat(3, 1, 1)}, "has 3 frames, but the video has 6; give one for each"),
         ({"video": IMAGE[0]}, "video is [64, 64, 3]; give images of three colours: frames, height, width, 3"),
         ({"video": torch.rand(2, 64, 64, 4)}, "video is [2, 64, 64, 4]; give images of three colours"),

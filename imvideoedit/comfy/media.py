@@ -41,11 +41,13 @@ def to_mask(mask_FHW: Tensor, name: str) -> np.ndarray:
     """float32 ``[F, H, W]`` of a MASK in 0 to 1, or ``[H, W]`` where it is one for all frames.
 
     Raises:
-        UserError: it is empty or no mask, or holds NaN or infinite values.
+        UserError: it is empty, no mask or black in every frame, or holds NaN or infinite values.
     """
     if mask_FHW.ndim not in (2, 3) or not mask_FHW.numel():
         raise UserError(f"{name} is {list(mask_FHW.shape)}; give a mask: frames, height, width")
     _check_finite(mask_FHW, name)
+    if not (mask_FHW > 0).any():  # as ComfyUI's Load Image makes of a picture without transparency
+        raise UserError(f"{name} is black in every frame; paint white what may change")
     mask = mask_FHW.float().cpu().numpy()
     return mask[0] if mask.ndim == 3 and len(mask) == 1 else mask
 
