@@ -3,22 +3,19 @@
 Its modules exist inside it only, so each function imports what it calls.
 """
 
-import functools
 import os.path
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from imvideoedit.common.errors import notes_in_one_line
+if TYPE_CHECKING:
+    import torch
 
 ADAPTERS = "imvideoedit"  # of ComfyUI's model folders: models/imvideoedit, and what extra_model_paths.yaml adds to it
 BASES = "diffusers"  # likewise
 INDEX = "model_index.json"  # of a diffusers pipeline's folder
 
 
-def device() -> torch.device:
+def device() -> "torch.device":
     """Where ComfyUI computes."""
     import comfy.model_management
 
@@ -105,14 +102,3 @@ def keeps_workflows() -> bool:
     from comfy.cli_args import args
 
     return not args.disable_metadata
-
-
-def outside_inference(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a node as our other commands run: ComfyUI's inference mode makes weights that can never be changed again."""
-
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with torch.inference_mode(False), torch.no_grad(), notes_in_one_line():
-            return function(*args, **kwargs)
-
-    return called

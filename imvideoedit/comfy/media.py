@@ -1,13 +1,17 @@
-"""ComfyUI's images and masks, and ours.
+"""ComfyUI's images and masks, and ours; and out of its inference mode.
 
 Shapes: F frames, H W pixels.
 """
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from imvideoedit.common.errors import UserError
+from imvideoedit.common.errors import UserError, notes_in_one_line
 
 
 def to_video(images_FHWC: Tensor, name: str) -> np.ndarray:
@@ -60,3 +64,14 @@ def to_images(video_FHWC: np.ndarray) -> Tensor:
 def _check_finite(values: Tensor, name: str) -> None:
     if not torch.isfinite(values).all():
         raise UserError(f"{name} holds NaN or infinite values; check the node that it comes from")
+
+
+def outside_inference(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a node as our other commands run: ComfyUI's inference mode makes weights that can never be changed again."""
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad(), notes_in_one_line():
+            return function(*args, **kwargs)
+
+    return called

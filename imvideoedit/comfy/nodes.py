@@ -10,6 +10,7 @@ from torch import Tensor
 
 from imvideoedit.comfy import host
 from imvideoedit.comfy.edit import edit
+from imvideoedit.comfy.media import outside_inference
 from imvideoedit.comfy.models import Adapter, Base, Choice
 from imvideoedit.comfy.save import SaveEdit
 from imvideoedit.common.bundled import ADAPTER
@@ -58,7 +59,7 @@ class LoadBase:
                 digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n")
         return digest.hexdigest()
 
-    @host.outside_inference
+    @outside_inference
     def load(self, base: str) -> tuple[Base]:
         """Load it into the computer's memory."""
         name = base if base in NAMED else str(host.base_folders().get(base, base))
@@ -95,7 +96,7 @@ class LoadAdapter:
         """Changes with the file's content."""
         return _choice(adapter, "", "").content
 
-    @host.outside_inference
+    @outside_inference
     def load(self, base: Base, adapter: str, memory: str, attention: str) -> tuple[Adapter]:
         """Install it, so that what is wrong with it shows here."""
         loaded = Adapter(base, _choice(adapter, memory, attention))
@@ -160,7 +161,7 @@ class Edit:
             },
         }
 
-    @host.outside_inference
+    @outside_inference
     def edit(self, adapter: Adapter, video: Tensor, instruction: str, **options: Any) -> tuple[Tensor, str]:
         """The edited frames, and the prompt that was used."""
         return edit(adapter, video, instruction, **options)

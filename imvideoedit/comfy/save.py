@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from imvideoedit.comfy import host
-from imvideoedit.comfy.media import to_video
+from imvideoedit.comfy.media import outside_inference, to_video
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.outputs import frame_writer
 from imvideoedit.video.reader import Clip, VideoWriter
@@ -61,7 +61,7 @@ class SaveEdit:
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }
 
-    @host.outside_inference
+    @outside_inference
     def save(
         self,
         video: Tensor,
