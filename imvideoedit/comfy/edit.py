@@ -1,5 +1,6 @@
 """An edit of ComfyUI's images, as a node makes it."""
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -59,9 +60,10 @@ def edit(
 
     def write() -> None:
         fitted = pipeline.fit_memory(config, *frames.shape[1:3])
-        stream = pipeline.stream(lambda: _checked(frames), text, fitted, seed, progress, None, sources)
-        for index, frame_HWC in enumerate(_checked(stream)):
-            edited[index] = frame_HWC
+        stream: Any = pipeline.stream(lambda: _checked(frames), text, fitted, seed, progress, None, sources)
+        with contextlib.closing(stream):  # at once, and not when a cancelled run's error is forgotten
+            for index, frame_HWC in enumerate(_checked(stream)):
+                edited[index] = frame_HWC
 
     with on_device(pipeline):
         run_in_memory(pipeline, write, "the video", REMEDY)
