@@ -56,7 +56,7 @@ class LoadBase:
         if (folder := host.base_folders().get(base)) is not None and base not in NAMED:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 stat = path.stat()
-                digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n")
+                digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     @outside_inference

@@ -64,9 +64,9 @@ class Adapter:
         self.path, self._pipeline = path, pipeline
 
     @classmethod
-    def from_pretrained(cls, path: str, **_: Any) -> "Adapter":
-        """What ``load_components`` calls: a file, or ``bundled``; options of diffusers' loaders do not matter to it."""
-        return cls(adapter_path(path))
+    def from_single_file(cls, path: str, **_: Any) -> "Adapter":
+        """What ``load_components`` calls for a file; options of diffusers' loaders do not matter to it."""
+        return cls(Path(path))
 
     def pipeline(self, components: Any) -> EditPipeline:
         """Our pipeline of the parts that diffusers' pipeline has now, on its device.
