@@ -74,7 +74,7 @@ class Adapter:
         Raises:
             UserError: a part is missing, or the adapter cannot be installed in the transformer.
         """
-        found = {name: getattr(components, name, None) for name in PARTS}
+        found: dict[str, Any] = {name: getattr(components, name, None) for name in PARTS}
         if missing := [name for name, part in found.items() if part is None]:
             raise UserError(f"the pipeline has no {', '.join(missing)}; call load_components() or update_components()")
         shift = shift_of(found.pop("scheduler").config)
