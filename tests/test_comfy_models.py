@@ -3,13 +3,18 @@
 import copy
 import io
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from imvideoedit.comfy.models import Adapter, Base, Choice
 from imvideoedit.common.bundled import ADAPTER
+from imvideoedit.editing.fitted_clip import FittedClip
+from imvideoedit.methods.adapter_file import save_adapter
+from imvideoedit.methods.adapter_header import read_header
 from imvideoedit.video.images import load_rgb
 from imvideoedit.video.masks import list_images
 from imvideoedit.video.pngs import png_texts
@@ -83,6 +88,39 @@ def test_a_base_is_a_folder_in_models_and_must_be_the_adapters(comfy, executor, 
     assert run.failed == "5" and "needs the input first_frame" in run.error
     (comfy.root / "models/diffusers/tiny/transformer/config.json").touch()
     assert executor.run(changed(tiny, {"4.adapter": "tiny.safetensors"})).ran[:2] == ["3", "4"]
+
+
+def test_a_base_whose_blocks_were_moved_one_by_one_is_loaded_anew_for_another_adapter(executor, workflow, expected):
+    assert executor.run(changed(workflow, {"4.memory": "low"})).error == ""
+    (base,) = [made[0] for made in executor.outputs.values() if made and isinstance(made[0], Base)]
+    before = base.pipeline(base_choice(executor)).backbone.transformer
+    assert executor.run(workflow).ran == ["4", "5", "6"]
+    assert base.pipeline(base_choice(executor)).backbone.transformer is not before
+    assert np.array_equal(saved(executor, "imvideoedit/edit_00002_.mkv"), expected)
+
+
+def base_choice(executor):
+    """What the node that loads an adapter has chosen."""
+    (adapter,) = [made[0] for made in executor.outputs.values() if made and isinstance(made[0], Adapter)]
+    return adapter.choice
+
+
+def test_a_base_waits_in_the_computers_memory_for_edits_on_its_device(comfy):
+    base = Base("nano", torch.device("meta"))
+    pipeline = base.pipeline(Choice(ADAPTER, "", "auto", "native"))
+    assert pipeline.placement.device.type == "meta" and pipeline.backbone.device.type == "cpu"
+
+
+def test_an_adapter_that_was_fitted_to_one_clip_has_its_prompts(comfy, executor, workflow, bundled_pipeline):
+    clip = FittedClip("a.mp4", "0" * 32, 6, None, None, "0" * 16, "a blue box", "sks ")
+    header = read_header(ADAPTER)
+    training = header.training | clip.facts()
+    path = comfy.root / "models/imvideoedit/fitted.safetensors"
+    save_adapter(bundled_pipeline.method, path, replace(header, training=training))
+    fitted = changed(workflow, {"4.adapter": path.name, "5.instruction": ""})
+    for values, prompt in (({}, "sks a blue box"), ({"5.instruction": "a green box"}, "sks a green box")):
+        assert executor.run(changed(fitted, values)).error == ""
+        assert prompt in [made[1] for made in executor.outputs.values() if len(made) == 2]
 
 
 def test_pictures_and_rates_are_saved_without_a_source(comfy, executor, workflow, expected):

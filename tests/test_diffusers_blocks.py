@@ -53,7 +53,7 @@ def adapter(tmp_path_factory, wan_folder) -> Path:
 def loaded(adapter, wan_folder) -> ModularPipeline:
     """A pipeline as who has diffusers makes it."""
     pipe = EditBlocks(adapter).init_pipeline(str(wan_folder))
-    pipe.load_components()
+    pipe.load_components(dtype={"default": torch.float32, "vae": torch.float32})
     return pipe
 
 

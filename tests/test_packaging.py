@@ -25,6 +25,7 @@ WEIGHTS = CHECKOUT / "imvideoedit/nano/weights"
 WORKFLOWS = sorted((CHECKOUT / ".github/workflows").glob("*.yml"))
 HASHES = r" *\\\n    --hash=sha256:[0-9a-f]{64}"
 ADAPTER = CHECKOUT / "imvideoedit/nano/adapter.safetensors"
+NODES = sorted((CHECKOUT / "imvideoedit/comfy").glob("*.json"))
 
 COMPOSE = """
 import importlib.resources
@@ -131,7 +132,7 @@ def _run(*command: Path | str, cwd: Path) -> str:
 def test_wheel_carries_settings_weights_and_licence(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     settings = {f"imvideoedit/{path.relative_to(CHECKOUT)}" for path in CHECKOUT.glob("conf/**/*.yaml")}
-    bundled = {str(path.relative_to(CHECKOUT)) for path in [*WEIGHTS.rglob("*"), ADAPTER] if path.is_file()}
+    bundled = {str(path.relative_to(CHECKOUT)) for path in [*WEIGHTS.rglob("*"), ADAPTER, *NODES] if path.is_file()}
     code = [*CHECKOUT.glob("imvideoedit/**/*.py"), *CHECKOUT.glob("data_recipes/**/*.py")]
     modules = {str(path.relative_to(CHECKOUT)) for path in code}
     assert settings and settings | bundled | modules <= names

@@ -19,11 +19,11 @@ from imvideoedit.common.files import content_hash
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS
 from imvideoedit.editing.sampling_config import HELP, QUALITIES, RANGES, SOLVERS, SamplingConfig
 from imvideoedit.wan.kernels import NATIVE
-from imvideoedit.wan.locations import WAN_14B_HUB
+from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, WAN_14B_HUB
 
 BASE, MODEL, SETTINGS = "IMVIDEOEDIT_BASE", "IMVIDEOEDIT_ADAPTER", "IMVIDEOEDIT_SETTINGS"  # types of links
 CATEGORY = "imvideoedit"
-NAMED = ("nano", "wan_1_3b", WAN_14B_HUB)  # bases that need no folder here
+NAMED = ("nano", NANO_IMAGE_TO_VIDEO, "wan_1_3b", WAN_14B_HUB)  # bases that need no folder here
 BUNDLED = "bundled"
 OWN = -1  # in a setting: the adapter's own
 OWN_WORDS = "adapter's own"
@@ -44,8 +44,9 @@ class LoadBase:
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:
         tooltip = (
-            "nano edits the small test world. wan_1_3b is Wan2.1-T2V-1.3B, from the folder in IMVIDEOEDIT_WAN or the "
-            "Hugging Face hub. Others: folders of diffusers pipelines in models/diffusers."
+            "nano edits the small test world; nano_image_to_video is for what imvideoedit-fit makes there. wan_1_3b is "
+            "Wan2.1-T2V-1.3B, from the folder in IMVIDEOEDIT_WAN or the Hugging Face hub. Others: folders of diffusers "
+            "pipelines in models/diffusers."
         )
         return {"required": {"base": ([*NAMED, *host.base_folders()], {"default": NAMED[0], "tooltip": tooltip})}}
 
