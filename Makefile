@@ -14,8 +14,8 @@ STAMP := .venv/$(INSTALLED)
 # come in the order that tests/conftest.py gives them: fast ones first.
 WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 # The optional parts that a CPU can run; of the fast tests, the files that need one.
-OPTIONAL := timm>=1.0,<2 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50,<3 wandb>=0.20 peft>=0.18
-OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb|bitsandbytes|peft)|find_spec."(timm|torchvision)' tests/*.py)
+OPTIONAL := timm>=1.0,<2 pyiqa>=0.1.14 bitsandbytes>=0.49 ray[data]>=2.50,<3 wandb>=0.20 peft>=0.18 torchao>=0.15 gguf>=0.10
+OPTIONAL_TESTS = $(shell grep -lE 'importorskip."(pyiqa|ray|wandb|bitsandbytes|peft|torchao|gguf)|find_spec."(timm|torchvision)' tests/*.py)
 
 # Installs the pins with a Python: wheels, of which nothing runs meanwhile; torch, the CPU-only build where the index has
 # that, else its own with its CUDA packages; and the few that the index has as source alone, built with what is there.

@@ -113,17 +113,21 @@ def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         latents_mean=[0.1, -0.2, 0.3, 0.0],
         latents_std=[1.5, 0.5, 1.0, 2.0],
     )
-    text_encoder = UMT5EncoderModel(
-        UMT5Config(vocab_size=len(WORDS) + 3, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    )
+    encoder = text_encoder()
     WanPipeline(
         tokenizer=word_tokenizer(),
-        text_encoder=text_encoder.eval(),
+        text_encoder=encoder,
         vae=vae.eval(),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         transformer=tiny_transformer(),
     ).save_pretrained(folder)
     return folder
+
+
+def text_encoder() -> UMT5EncoderModel:
+    """A tiny random one, of the width of ``TINY_TRANSFORMER``'s texts."""
+    sizes = {"vocab_size": len(WORDS) + 3, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    return UMT5EncoderModel(UMT5Config(**sizes)).eval()
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:

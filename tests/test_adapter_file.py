@@ -27,6 +27,7 @@ from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.methods.two_stream import TwoStreamMethod
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.identity import parameter_hash
+from imvideoedit.wan.kinship import architecture, sketch
 from tests.conftest import awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])
@@ -97,7 +98,13 @@ def test_the_header_tells_the_whole_story(tmp_path):
             "update": True,
         },
         inputs=[],
-        backbone={"name": "tiny", "revision": "r1", "parameter_hash": parameter_hash(tiny_transformer())},
+        backbone={
+            "name": "tiny",
+            "revision": "r1",
+            "parameter_hash": parameter_hash(tiny_transformer()),
+            "architecture": architecture(tiny_transformer()),
+            "sketch": sketch(tiny_transformer()),
+        },
         training=TRAINING,
         package_version=imvideoedit.__version__,
         format_version=FORMAT_VERSION,
@@ -145,7 +152,7 @@ def test_a_known_backbone_is_not_hashed_again_and_a_wrong_one_is_refused(adapter
     monkeypatch.setattr("imvideoedit.methods.adapter_file.parameter_hash", None)
     load_adapter(adapter, transformer, backbone_hash=known)
     with pytest.raises(UserError, match="parameter hash"):
-        load_adapter(adapter, tiny_transformer(), backbone_hash="0" * 16)
+        load_adapter(adapter, tiny_transformer(seed=1), backbone_hash="0" * 16)
 
 
 def test_every_method_is_known_by_its_own_name():

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.backbone import load_backbone, meta_transformer
+from imvideoedit.wan.backbone import load_backbone
+from imvideoedit.wan.bases import meta_transformer
 from imvideoedit.wan.identity import parameter_hash
 from imvideoedit.wan.locations import WAN_1_3B_HUB, WAN_1_3B_REVISION, default_device
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.evaluation.suites.benchmark import _mask_video
 from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
 from imvideoedit.evaluation.suites.template import template
-from imvideoedit.video.reader import write_video
+from imvideoedit.video.reader import Clip, write_video
 from imvideoedit.world.tasks import TASKS
 from tests.edited_clips import moving
 
@@ -54,13 +56,26 @@ def reco_bench(folder: Path) -> None:
         video(folder / task / "src_videos/v.mp4")
 
 
-LAID_OUT = [editversebench, openve_bench, ivebench, vie_bench, reco_bench]
+def five_bench(folder: Path) -> None:
+    record = {"video_name": "0001_bus", "save_dir": "0", "editing_type_id": "1", "source_prompt": "A [red] bus drives"}
+    (folder / "edit_prompt").mkdir()
+    for number in (1, 2):
+        edits = [record | {"target_prompt": f"A [blue{number}] bus drives"}]
+        (folder / f"edit_prompt/edit{number}_FiVE.json").write_text(json.dumps(edits))
+    video(folder / "videos/0001_bus.mp4")
+    (folder / "bmasks/0001_bus").mkdir(parents=True)
+    for name in ("00001.jpg", "00002.jpg"):
+        Image.new("L", (48, 48), 255).save(folder / "bmasks/0001_bus" / name)
+
+
+LAID_OUT = [editversebench, openve_bench, ivebench, vie_bench, reco_bench, five_bench]
 EXPECTED = {
     "editversebench": ("Add a small golden crown", "add object", "A young woman", "A crowned young woman"),
     "openve_bench": ("Add a hat", "local_add", "", ""),
     "ivebench": ("Freeze the lake", "attribute", "A lake", "Ice"),
     "vie_bench": ("Remove the dog", "remove", "", ""),
     "reco_bench": ("add it", "add", "", ""),
+    "five_bench": ("A blue1 bus drives", "edit1_FiVE", "A red bus drives", "A blue1 bus drives"),
 }
 
 
@@ -71,7 +86,18 @@ def test_a_benchmarks_folder_becomes_a_list_of_edits_to_make(lay_out, tmp_path):
     first = rows[0]
     assert (first.instruction, first.task, first.source_prompt, first.prompt) == EXPECTED[lay_out.__name__]
     assert first.source.is_file() and first.edited is None
-    assert len({row.id for row in rows}) == len(rows) == (2 if lay_out is reco_bench else 1)
+    assert len({row.id for row in rows}) == len(rows) == (2 if lay_out in (reco_bench, five_bench) else 1)
+
+
+def test_a_folder_of_masks_becomes_a_video_that_scorers_read(tmp_path):
+    five_bench(tmp_path)
+    row = read_benchmark("five_bench", tmp_path)[0]
+    assert row.mask == tmp_path / "bmasks/0001_bus"
+    path = _mask_video(row, tmp_path / "out")
+    frames = list(Clip(path))
+    assert path == tmp_path / "out/0001_bus.mkv" and len(frames) == 2 and all((frame > 250).all() for frame in frames)
+    before = path.stat().st_mtime_ns
+    assert _mask_video(row, tmp_path / "out") == path and path.stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("lay_out", LAID_OUT, ids=lambda lay_out: lay_out.__name__)

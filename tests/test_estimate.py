@@ -10,7 +10,7 @@ from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.estimate import GIB, Setting, estimate, fitting
 from imvideoedit.training.flops import AllocationTracker, Pairs, loss_of, step_peak, useful_flops
-from imvideoedit.wan.backbone import WAN_1_3B, WAN_14B, meta_transformer
+from imvideoedit.wan.bases import WAN_1_3B, WAN_14B, meta_transformer
 from tests.conftest import TINY_TRANSFORMER, tiny_batch, tiny_transformer
 
 STILL = Pairs(1, 60, 104)  # 480x832

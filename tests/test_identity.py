@@ -14,6 +14,7 @@ from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan import identity
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.wan.identity import parameter_hash
+from imvideoedit.wan.kinship import sketch
 from tests.conftest import tiny_transformer
 
 
@@ -172,7 +173,9 @@ def test_what_a_method_puts_into_the_transformer_does_not_count(folder, cache, t
     method.extra = torch.nn.Conv3d(4, layer.out_channels, layer.kernel_size, layer.stride)
     backbone.transformer.patch_embedding = Widened(layer, method.extra)
     header = AdapterHeader.describe(method, backbone, {})
-    assert header.backbone == {"name": str(folder), "revision": None, "parameter_hash": known}
+    named = {key: header.backbone[key] for key in ("name", "revision", "parameter_hash")}
+    assert named == {"name": str(folder), "revision": None, "parameter_hash": known}
+    assert header.backbone["sketch"] == sketch(load(folder).transformer)
     backbone.transformer.patch_embedding = layer
     del method.extra
     save_adapter(method, tmp_path / "adapter.safetensors", header)

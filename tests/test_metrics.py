@@ -1,15 +1,26 @@
 """Every metric on videos whose answer theory gives."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from imvideoedit.evaluation.metrics.alignment import frame_alignment, preference, video_alignment
 from imvideoedit.evaluation.metrics.flow import between, tvl1, visible, warp
 from imvideoedit.evaluation.metrics.frames import batches, pairs, to_float
 from imvideoedit.evaluation.metrics.rebuild import rebuilt_pairs
-from imvideoedit.evaluation.metrics.source import colour_drift, perceptual, round_trip, structural
+from imvideoedit.evaluation.metrics.source import (
+    colour_drift,
+    outside_lpips,
+    outside_psnr,
+    outside_ssim,
+    perceptual,
+    round_trip,
+    structural,
+)
 from imvideoedit.evaluation.metrics.temporal import flicker, neighbour_similarity, warped_error
 from imvideoedit.evaluation.vbench.dimensions import (
     aesthetic_quality,
@@ -140,6 +151,27 @@ def test_colour_drift_outside_the_edit_is_the_shift_that_was_made():
     edited[:, :, SIDE // 3 :] += 10  # L* rises by 3.9, near a CIEDE2000 of the same
     assert colour_drift(edited, source, mask) == pytest.approx(3.9, abs=0.2)
     assert colour_drift(source, source, mask) == 0
+
+
+def test_what_is_kept_outside_the_mask_is_counted_as_five_bench_does():
+    source = moving(3, 1)
+    mask = np.zeros_like(source)
+    mask[:, :, : SIDE // 2] = 255
+    edited = source.copy()
+    edited[:, :, : SIDE // 2] = 255 - edited[:, :, : SIDE // 2]
+    apart = lambda a, b: (a - b).abs().flatten(1).mean(1)  # noqa: E731
+    measures = (outside_psnr, outside_ssim, lambda *videos: outside_lpips(*videos, apart))
+    assert [measure(edited, source, mask) for measure in measures] == [60, pytest.approx(1), 0]
+    assert all(math.isnan(measure(edited, source, None)) for measure in measures)
+    assert all(math.isnan(measure(edited, source, np.full_like(mask, 255))) for measure in measures)
+    edited[:, :, SIDE // 2 :] = np.where(source[:, :, SIDE // 2 :] > 127, 117, 137)
+    kept = (mask == 0).astype(np.float64)
+    error = (((edited.astype(float) - source) * kept) ** 2).mean(axis=(1, 2, 3))
+    assert outside_psnr(edited, source, mask) == pytest.approx(float(np.mean(10 * np.log10(255**2 / error))))
+    black = ((video[0] * kept[0]).astype(np.float32) / 255 for video in (edited, source))
+    one = (torch.from_numpy(frame).permute(2, 0, 1)[None] for frame in black)
+    expected = StructuralSimilarityIndexMeasure(data_range=1.0)(*one)
+    assert outside_ssim(edited[:1], source[:1], mask[:1]) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_structure_is_whole_for_the_source_itself_and_falls_with_change():

@@ -25,7 +25,8 @@ from imvideoedit.methods.semantic_tokens import TOKENS, Siglip, pooled
 from imvideoedit.training.estimate import Setting, estimate
 from imvideoedit.training.flops import Pairs, useful_flops
 from imvideoedit.training.strategies import fsdp2
-from imvideoedit.wan.backbone import WAN_14B, Backbone, load_backbone, meta_transformer, parameter_hash
+from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
+from imvideoedit.wan.bases import WAN_14B, meta_transformer
 from imvideoedit.wan.forward import embed, modulation, run_blocks, unembed
 from tests.conftest import TINY_TRANSFORMER, awaken, tiny_batch, tiny_transformer
 

@@ -7,7 +7,8 @@ from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
-from imvideoedit.wan.backbone import WAN_1_3B, WAN_14B, meta_transformer, parameter_hash
+from imvideoedit.wan.backbone import parameter_hash
+from imvideoedit.wan.bases import WAN_1_3B, WAN_14B, meta_transformer
 
 WIDTH, BLOCKS = 1536, 30
 LINEAR = WIDTH * WIDTH + WIDTH

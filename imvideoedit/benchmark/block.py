@@ -14,7 +14,7 @@ from torch import Tensor
 from imvideoedit.methods.source_features import EditCall
 from imvideoedit.methods.two_stream import TwoStreamMethod
 from imvideoedit.training.flops import make_fake
-from imvideoedit.wan.backbone import WAN_1_3B
+from imvideoedit.wan.bases import WAN_1_3B
 from imvideoedit.wan.context import TokenContext
 
 Grid = tuple[int, int, int]

@@ -3,7 +3,7 @@
 They run on meta and fake tensors (:mod:`imvideoedit.benchmark.launches`): no weights, no GPU, a few seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from imvideoedit.methods.two_stream import TwoStreamMethod
 from imvideoedit.training.averaging import MovingAverage
 from imvideoedit.training.flops import FEW, MORE, Pairs, loss_of, make_fake, method_like, random_transformer
 from imvideoedit.training.optimizers import adamw
-from imvideoedit.wan.backbone import WAN_1_3B
+from imvideoedit.wan.bases import WAN_1_3B
 from imvideoedit.wan.forward import denoise
 from imvideoedit.wan.kernels import compile_blocks
 
@@ -191,17 +191,19 @@ def of_all_blocks(
     weights: torch.dtype,
     compute_of: Callable[..., Callable[[], Any]],
     backend: Scheduled | None = None,
+    config: Mapping[str, Any] = WAN_1_3B,
 ) -> Count:
-    """Costs of a computation of all of Wan 1.3B: from two small models, as they are linear in the blocks.
+    """Costs of a computation of all of a transformer: from two small models, as they are linear in the blocks.
 
     Args:
         weights: dtype of the trained weights.
         compute_of: makes the computation from a transformer, a method in it, and a batch.
+        config: of the transformer.
     """
 
     def count(layers: int) -> Count:
         with torch.device("meta"):
-            transformer = random_transformer({**WAN_1_3B, "num_layers": layers}, HALF)
+            transformer = random_transformer({**config, "num_layers": layers}, HALF)
         like = method_like(method, layers)
         like.install(transformer, weights)
         with FakeTensorMode():
@@ -211,4 +213,4 @@ def of_all_blocks(
             return counted(compute_of(transformer, like, batch), backend)
 
     few, more = count(FEW), count(MORE)
-    return few + (more + few * -1) * ((WAN_1_3B["num_layers"] - FEW) / (MORE - FEW))
+    return few + (more + few * -1) * ((config["num_layers"] - FEW) / (MORE - FEW))

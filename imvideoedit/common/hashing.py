@@ -25,13 +25,14 @@ def hash_tensors(tensors: Mapping[str, Tensor], dtype: torch.dtype | None = None
 
 
 def fingerprint(folder: Path | str) -> str:
-    """16 hex digits that name the files of a folder and its subfolders by their names and contents.
+    """16 hex digits that name the files of a folder and its subfolders by their names and contents; or a single file.
 
     Of a file above ``FULLY_READ`` bytes only its size and evenly spread blocks count: other weights differ in nearly
     all of their blocks, and a text encoder of many gigabytes is not read twice.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+    files = [Path(folder)] if Path(folder).is_file() else Path(folder).rglob("*")
+    for path in sorted(path for path in files if path.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)} {size}\n".encode())
         with path.open("rb") as file:

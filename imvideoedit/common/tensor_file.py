@@ -86,6 +86,17 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name in sorted(tensors) if not is_finite(tensors[name])), None)
 
 
+def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """The ways in which two states differ, each with its count and first example; empty when they fit."""
+    reshaped = {name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape}
+    ways = {
+        "lacking": expected.keys() - found.keys(),
+        "unknown": found.keys() - expected.keys(),
+        "of another shape": reshaped,
+    }
+    return ", ".join(f"{len(names)} tensors {way} (as {min(names)})" for way, names in ways.items() if names)
+
+
 def read_pickled(path: Path, fix: str) -> dict[str, Tensor]:
     """The tensors by name of a file by ``torch.save``, on the CPU; no code in it is run.
 

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", help="data.split: which one, by folders and files (default train, if there are any)")
     parser.add_argument("--frames", default="1", help="lengths of buckets, data.frames, as 1,17 (default %(default)s)")
     parser.add_argument("--max-area", type=int, default=480 * 832, help="most pixels of a bucket (default %(default)s)")
-    parser.add_argument("--pixel-multiple", type=int, default=16, help="bucket sides are multiples of it (default 16)")
+    parser.add_argument("--pixel-multiple", type=int, default=16, help="of bucket sides (default 16; 32 for Wan2.2 5B)")
     options = parser.parse_args(arguments)
     lengths, columns = lengths_of(options.frames), pairs_of(options.columns)
     records, tally = open_records(options.path, options.format, columns, options.split), Tally()

@@ -53,6 +53,8 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
         loras=dict(options.loras),
         attention=options.attention,
         compile=options.compile,
+        backbone=options.base,
+        quantization=options.quantization,
     )
     pipeline.identity, pipeline.contents = options.identity, options.contents
     if (fitted := FittedClip.of(options.adapters[0][0])) is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.tensor_file import is_finite
 from imvideoedit.editing.lora_file import Change, read_changes
+from imvideoedit.wan.quantized import refuse_quantized
 
 
 @torch.no_grad()
@@ -28,6 +29,7 @@ def fuse_lora(transformer: WanTransformer3DModel, path: Path | str, weight: floa
         UserError: missing or damaged file, one that is not for this transformer, or of which a part cannot be used. The
             transformer is then as it was.
     """
+    refuse_quantized(transformer, f"{path} is added to")
     if not abs(weight) <= torch.finfo(torch.float32).max:  # NaN, too
         raise UserError(f"the weight of {path} is {weight}; give a finite number that float32 holds")
     changes = read_changes(path)

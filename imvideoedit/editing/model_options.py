@@ -11,6 +11,7 @@ from pathlib import Path
 from imvideoedit.common.bundled import ADAPTER
 from imvideoedit.common.errors import CommandLine, UserError
 from imvideoedit.common.files import content_hash
+from imvideoedit.wan.quantizations import QUANTIZATIONS
 
 OFFLOAD_LEVELS = ("full", "model", "group", "low")
 WeightedFile = tuple[Path, float]
@@ -24,6 +25,7 @@ class ModelOptions:
         adapters: at least one; the sampling config is the first one's.
         loras: of the backbone, under the adapters.
         memory, attention, compile: as in ``EditPipeline.from_pretrained``.
+        base, quantization: of the backbone, as ``backbone`` and ``quantization`` there; the adapter's own if None.
         first_frame_adapter: makes first frames that the adapters need and that are not given; None for the bundled
             one, where it is of the same backbone.
     """
@@ -34,6 +36,8 @@ class ModelOptions:
     attention: str = "native"
     compile: bool = False
     first_frame_adapter: Path | None = None
+    base: str | None = None
+    quantization: str | None = None
 
     @functools.cached_property
     def identity(self) -> str:
@@ -72,7 +76,15 @@ class ModelOptions:
         def named(files: tuple[WeightedFile, ...], digest: Callable[[Path], str]) -> str:
             return " + ".join(digest(path) + (f" x {weight!r}" if weight != 1 else "") for path, weight in files)
 
-        return named(self.adapters, of_adapter) + (f" on {named(self.loras, of_lora)}" if self.loras else "")
+        loras = f" on {named(self.loras, of_lora)}" if self.loras else ""
+        return named(self.adapters, of_adapter) + self._backbone() + loras
+
+    def _backbone(self) -> str:
+        """Another backbone than the adapter's, by what is in its files, where they are here, and how it is loaded."""
+        from imvideoedit.common.hashing import fingerprint
+
+        base = fingerprint(self.base) if self.base and os.path.exists(self.base) else self.base
+        return (f" in {base}" if base else "") + (f" as {self.quantization}" if self.quantization else "")
 
 
 def parse_weighted(text: str) -> WeightedFile:
@@ -98,6 +110,8 @@ def add_model_options(parser: CommandLine) -> None:
     add, weighted = parser.add_argument, "FILE[=WEIGHT]"
     add("--adapter", action="append", metavar=weighted, help="trained adapter; repeat to mix; default: bundled (nano)")
     add("--first-frame-adapter", type=Path, metavar="FILE", help="makes a first frame that is needed and not given")
+    add("--base", metavar="NAME", help="backbone of the adapter's kin: a folder, hub id, .gguf or .safetensors")
+    add("--quantization", choices=("none", *QUANTIZATIONS), help="of the backbone; default: as the adapter was trained")
     add("--lora", action="append", metavar=weighted, help="LoRA of the backbone, such as a few-step distillation")
     add("--memory", choices=("auto", *OFFLOAD_LEVELS), default="auto", help="offload level; auto: the first that fits")
     add("--attention", metavar="KERNEL", default="native", help="flash, _flash_3, sage, xformers, ..., where installed")
@@ -118,4 +132,5 @@ def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
         for path, _ in files:
             if not os.path.isfile(path):  # unlike pathlib, takes names of any length
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
-    return ModelOptions(adapters, loras, arguments.memory, arguments.attention, arguments.compile, maker)
+    how = arguments.memory, arguments.attention, arguments.compile
+    return ModelOptions(adapters, loras, *how, maker, arguments.base, arguments.quantization)

@@ -14,14 +14,16 @@ from torch import nn
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS
 from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.layers.quantized import stored_bytes
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.quantized import goes_in_blocks
 
 LOG = logging.getLogger(__name__)
 DESCRIPTIONS = {
     "full": "all of the model on the device",
     "model": "text encoder, transformer and autoencoder on the device in turn",
-    "group": "the transformer's blocks and the text encoder's layers on the device one by one",
+    "group": "the transformer's blocks and the text encoder's layers on the device one by one, frames in tiles",
     "low": "as group, with short windows",
 }
 LOW_FRAMES, LOW_OVERLAP = 17, 8  # of a window
@@ -99,6 +101,8 @@ class Placement:
     def _place(self, level: str) -> None:
         backbone, before = self._backbone, self.level
         self.level, self._swapped = level, ()
+        if backbone.vae is not None:
+            backbone.vae.use_tiling = level in OFFLOAD_LEVELS[2:]
         parts = [part for part in (backbone.transformer, backbone.text_encoder, backbone.vae) if part is not None]
         if level != "full":
             LOG.warning("memory: %s; %s", level, DESCRIPTIONS[level])
@@ -116,14 +120,13 @@ class Placement:
             self._offload_in_groups()
 
     def _offload_in_groups(self) -> None:
-        stream = self.device.type == "cuda"
-        apply_group_offloading(
-            self._backbone.transformer,
-            self.device,
-            offload_type="block_level",
-            num_blocks_per_group=1,
-            use_stream=stream,
-        )
+        stream, transformer = self.device.type == "cuda", self._backbone.transformer
+        if goes_in_blocks(transformer):
+            apply_group_offloading(
+                transformer, self.device, offload_type="block_level", num_blocks_per_group=1, use_stream=stream
+            )
+        else:
+            self._swapped += (transformer,)
         if self._backbone.text_encoder is not None:
             apply_group_offloading(
                 self._backbone.text_encoder, self.device, offload_type="leaf_level", use_stream=stream
@@ -144,7 +147,8 @@ def needs(backbone: Backbone, method: Method, tokens: int) -> Needs:
     weights = {name: _weights(part) for name, part in parts.items() if part is not None}
     work = tokens * (WORK_WIDTHS * width + WORK_HIDDEN * config.ffn_dim) * max(item, 4)
     work += method.working_bytes(tokens)
-    return Needs(weights, max(_weights(block) for block in transformer.blocks), work)
+    block = max(_weights(block) for block in transformer.blocks)
+    return Needs(weights, block if goes_in_blocks(transformer) else weights["transformer"] // 2, work)
 
 
 def choose_level(requested: str, needed: Needs, device: torch.device) -> str:
@@ -181,4 +185,4 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _weights(module: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in module.state_dict().values())
+    return sum(stored_bytes(tensor) for tensor in module.state_dict().values())

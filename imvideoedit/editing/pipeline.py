@@ -14,6 +14,7 @@ import numpy as np
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
+from imvideoedit.editing.chosen_base import load_chosen
 from imvideoedit.editing.compositing import composite
 from imvideoedit.editing.conditions import ConditionEncoder, decode
 from imvideoedit.editing.denoiser import Denoiser, Progress, StepCallback
@@ -26,7 +27,7 @@ from imvideoedit.methods.adapter_header import AdapterHeader, read_header
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.mixture import load_adapters
 from imvideoedit.video.geometry import fit_size
-from imvideoedit.wan.backbone import Backbone, load_backbone
+from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
 from imvideoedit.wan.locations import default_device, default_dtype
 
@@ -87,11 +88,13 @@ class EditPipeline:
         loras: Mapping[Path, float] | None = None,
         attention: str = NATIVE,
         compile: bool = False,
+        quantization: str | None = None,
     ) -> "EditPipeline":
         """Load an adapter, or several, and the backbone it was trained in.
 
         Args:
-            backbone: loaded already, or its name or folder; the one that the adapter names if None.
+            backbone: loaded already, or ``base`` of :func:`imvideoedit.editing.chosen_base.load_chosen`; so is
+                ``quantization``. The one that the adapter names if None.
             adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
                 see :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already, if None.
@@ -108,14 +111,11 @@ class EditPipeline:
         weights = {adapter_path(file): weight for file, weight in files.items()}
         header = read_header(next(iter(weights)))
         if not isinstance(backbone, Backbone):
-            name, revision = header.backbone["name"], header.backbone.get("revision")
             where = default_device(device)
-            revision = revision if backbone in (None, name) else None
-            # On the CPU first: whether all of it fits on the device is not known yet.
-            backbone = load_backbone(backbone or name, revision, "cpu", default_dtype(where))
+            backbone = load_chosen(header, backbone, quantization, default_dtype(where))
         else:
             where = backbone.device if device is None else default_device(device)
-        method = load_adapters(weights, backbone.transformer, backbone.parameter_hash())
+        method = load_adapters(weights, backbone.transformer, backbone.parameter_hash(), backbone.title)
         for lora, weight in (loras or {}).items():
             fuse_lora(backbone.transformer, lora, weight)
         choose_attention(backbone.transformer, attention, where)

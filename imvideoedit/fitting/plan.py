@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
 
-from imvideoedit.common.errors import UserError
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.fitting.cost import Cost, Shape, cost_of
 from imvideoedit.fitting.masks import read_masks
@@ -17,11 +15,9 @@ from imvideoedit.fitting.request import FIRST, FitRequest
 from imvideoedit.fitting.texts import check_texts
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.lora_edit_samples import chunks_of
-from imvideoedit.training.dry_run import transformer_config
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.video.reader import Clip
-from imvideoedit.wan.backbone import meta_transformer
-from imvideoedit.wan.locations import locate, remedy
+from imvideoedit.wan.bases import autoencoder_config, meta_transformer, transformer_config
 
 NANO_TEXT, TEXT = 64, 512  # tokens of a prompt
 PREFIX = "p3rs0n, "  # begins every prompt of a fit, as in the release; the nano world's tokenizer has no such word
@@ -122,17 +118,3 @@ class Plan:
         stages = "two stages" if self.later else "one stage, as no frame after the first is edited,"
         yield f"{self.request.clip}: {len(self.clip)} frames{parts}, {size}; {stages} of {self.request.steps} steps"
         yield from self.cost(device).lines()
-
-
-def autoencoder_config(backbone: str) -> Mapping[str, Any]:
-    """The autoencoder's config, from the backbone's folder.
-
-    Raises:
-        UserError: there is none.
-    """
-    place, revision = locate(backbone)
-    try:
-        return AutoencoderKLWan.load_config(place, revision=revision, subfolder="vae")
-    except OSError as error:
-        words = " ".join(str(error).split())
-        raise UserError(f"backbone {backbone!r} has no autoencoder ({words}); {remedy(backbone)}") from error

@@ -3,7 +3,6 @@
 Shapes: B batch, L query tokens, M tokens attended to, D width, N heads, E = D / N.
 """
 
-import copy
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
 from imvideoedit.layers.low_rank import Frozen, LowRankDelta
+from imvideoedit.layers.quantized import trained_copy
 from imvideoedit.layers.rope import apply_rotary
 
 Adapter = Literal["full", "lora"]
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         def projection(linear: nn.Linear) -> nn.Module:
             if adapter == "lora":
                 return LowRankDelta(linear, rank, dtype)
-            return copy.deepcopy(linear).to(dtype).requires_grad_(True)
+            return trained_copy(linear, dtype)
 
         def norm(module: nn.RMSNorm) -> nn.Module:
             return Frozen(module) if adapter == "lora" else TrainedNorm(module, dtype)

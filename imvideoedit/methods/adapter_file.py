@@ -4,6 +4,7 @@ A file loads completely or not at all.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.common.hashing import hash_tensors
-from imvideoedit.common.tensor_file import first_not_finite
+from imvideoedit.common.tensor_file import first_not_finite, misfit
 from imvideoedit.methods.adapter_header import (
     CHECKS,
     FIX,
@@ -32,6 +33,9 @@ from imvideoedit.methods.base import Method
 from imvideoedit.methods.known import METHODS
 from imvideoedit.wan.context import block_dtype
 from imvideoedit.wan.identity import parameter_hash
+from imvideoedit.wan.kinship import ALIKE, architecture, likeness, sketch
+
+LOG = logging.getLogger(__name__)
 
 
 def save_adapter(
@@ -86,13 +90,16 @@ def load_adapter(
     transformer: WanTransformer3DModel,
     dtype: torch.dtype | None = None,
     backbone_hash: str | None = None,
+    backbone_name: str | None = None,
 ) -> Method:
     """Rebuild a method from its file and install it, frozen, ready to sample.
 
     Args:
-        transformer: the very model the adapter was trained in, by its parameter hash.
+        transformer: the model the adapter was trained in, by its parameter hash, or kin of it, by a few of its weights:
+            a finetune, a quantised one, another precision.
         dtype: of the adapter; that of the transformer's blocks if None.
         backbone_hash: the transformer's, where it is known, such as by ``Backbone.parameter_hash``.
+        backbone_name: the transformer's, for the warning of one that is kin of the model it was trained in.
 
     Returns:
         The installed method. To train on, give float32 and call ``requires_grad_(True)``.
@@ -103,7 +110,7 @@ def load_adapter(
         RuntimeError: the transformer is adapted already.
     """
     header = read_header(path)
-    _check_backbone(path, header, backbone_hash or parameter_hash(transformer))
+    _check_backbone(path, header, transformer, backbone_hash or parameter_hash(transformer), backbone_name)
     state = read_state(path)
     if header.method not in METHODS:
         raise UserError(f"{path} is for method {header.method!r}; this imvideoedit knows {', '.join(METHODS)}")
@@ -126,7 +133,7 @@ def load_adapter(
 
 
 def warm_start(method: Method, path: Path | str, backbone_hash: str | None = None) -> None:
-    """Give an installed method the weights of an adapter of the same backbone; what the file lacks stays.
+    """Give an installed method the weights of an adapter of the same backbone, or of its kin; what it lacks stays.
 
     Args:
         backbone_hash: as in :func:`load_adapter`.
@@ -135,7 +142,7 @@ def warm_start(method: Method, path: Path | str, backbone_hash: str | None = Non
         UserError: missing or damaged file, other backbone, or tensors that the method does not have in that shape.
     """
     own_hash = backbone_hash or parameter_hash(method.transformer, method.parameters())
-    _check_backbone(path, read_header(path), own_hash)
+    _check_backbone(path, read_header(path), method.transformer, own_hash, None)
     state, own = read_state(path), method.state_dict()
     if wrong := misfit({name: own[name] for name in own.keys() & state.keys()}, state):
         raise UserError(f"{path} cannot start this method: {wrong}; check method and its settings")
@@ -147,21 +154,27 @@ def adapter_hash(adapter: Path | str | Mapping[str, Tensor]) -> str:
     return hash_tensors(read_state(adapter) if isinstance(adapter, Path | str) else adapter)
 
 
-def misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """The ways in which two states differ, each with its count and first example; empty when they fit."""
-    reshaped = {name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape}
-    ways = {
-        "lacking": expected.keys() - found.keys(),
-        "unknown": found.keys() - expected.keys(),
-        "of another shape": reshaped,
-    }
-    return ", ".join(f"{len(names)} tensors {way} (as {min(names)})" for way, names in ways.items() if names)
-
-
-def _check_backbone(path: Path | str, header: AdapterHeader, found: str) -> None:
-    wanted = header.backbone["parameter_hash"]
-    if found != wanted:
+def _check_backbone(
+    path: Path | str, header: AdapterHeader, transformer: WanTransformer3DModel, found: str, name: str | None
+) -> None:
+    """See that a transformer is the one that an adapter was trained in, or kin of it, of which a warning is given."""
+    own, wanted = header.backbone, header.backbone["parameter_hash"]
+    if found == wanted:
+        return
+    said = f"{path} was trained in backbone {own['name']!r} with parameter hash {wanted}, but the loaded one"
+    trained_in, here = own.get("architecture"), architecture(transformer)
+    odd = next((key for key in here if trained_in is not None and trained_in.get(key) != here[key]), None)
+    if odd is not None:
         raise UserError(
-            f"{path} was trained in backbone {header.backbone['name']!r} with parameter hash {wanted}, "
-            f"but the loaded one has parameter hash {found}; load the backbone it was trained in"
+            f"{said} is of another architecture ({odd} is {here[odd]}, not {(trained_in or {}).get(odd)}); "
+            "load the backbone it was trained in"
         )
+    alike = likeness(own.get("sketch") or "", sketch(transformer))
+    if alike < ALIKE:
+        raise UserError(f"{said} has parameter hash {found}; load the backbone it was trained in")
+    how = "".join(f" ({own[key]})" for key in ("file", "quantization") if own.get(key))
+    LOG.warning(
+        "%s was trained in %s%s and runs in %s, whose weights are its kin (alike by %.3f): finetuned, quantised or in "
+        "another precision; edits differ",
+        path, own["name"], how, name or found, alike,
+    )  # fmt: skip

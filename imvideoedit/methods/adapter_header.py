@@ -19,13 +19,15 @@ from imvideoedit.common.tensor_file import TensorFile
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
 from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.kinship import architecture, sketch
 
 FORMAT_VERSION = 2
 # Of ``training``, which is free, so that earlier versions read such files, too: hashes of the header and the tensors.
 CHECKS = "checks"
 FIX = "copy or train it again"
 _ENTRIES = {"method": str, "config": dict, "backbone": dict, "training": dict, "inputs": list, "package_version": str}
-_BACKBONE = {"name": str, "revision": str | None, "parameter_hash": str}
+_BACKBONE = {"name": str, "revision": str | None, "parameter_hash": str, "quantization": str | None, "file": str | None}
+_KIN = {"architecture": dict | None, "sketch": str | None}  # which files of earlier versions lack
 _INPUT = {"name": str, "kind": str, "encoder": str, "required": bool}  # what a header says of an input
 
 
@@ -36,7 +38,8 @@ class AdapterHeader:
     Attributes:
         method: its name.
         config: arguments that rebuild the method.
-        backbone: ``name``, ``revision`` and ``parameter_hash`` of the transformer it was trained in.
+        backbone: ``name``, ``revision`` and ``parameter_hash`` of the transformer it was trained in; ``quantization``
+            and ``file`` where it was loaded with them; ``architecture`` and ``sketch``, by which its kin are known.
         training: free summary: steps, seed, area, defaults for sampling and the like.
         inputs: what the method takes besides source and text: name, kind, encoder and whether it is required.
 
@@ -60,7 +63,7 @@ class AdapterHeader:
     def _kinds(self) -> Iterator[tuple[str, Any, Any]]:
         """Entries with values and types, those of a mapping after it."""
         yield from ((entry, getattr(self, entry), kind) for entry, kind in _ENTRIES.items())
-        yield from ((f"backbone.{key}", self.backbone.get(key), kind) for key, kind in _BACKBONE.items())
+        yield from ((f"backbone.{key}", self.backbone.get(key), kind) for key, kind in (_BACKBONE | _KIN).items())
         yield "training.sampler", self.training.get("sampler", {}), dict
         for declared in self.inputs:
             yield "inputs", declared, dict
@@ -81,7 +84,12 @@ class AdapterHeader:
         if method.trains_backbone and backbone_hash is None:
             raise ValueError(f"{method.name} has trained the backbone; say what it was before")
         parameters = backbone_hash or backbone.parameter_hash(method.parameters())
-        identity = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
+        identity: dict[str, Any] = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
+        how = {"quantization": backbone.quantization, "file": backbone.file}
+        identity |= {key: value for key, value in how.items() if value is not None}
+        if not method.trains_backbone:  # whose weights are in the file
+            transformer = backbone.transformer
+            identity |= {"architecture": architecture(transformer), "sketch": sketch(transformer)}
         return cls(method.name, method.config(), identity, training, describe_inputs(method.inputs))
 
 

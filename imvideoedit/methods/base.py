@@ -17,6 +17,7 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.guidance import Guidance, extrapolated, pushed
 from imvideoedit.flow.matching import FlowMatching, PathPoint
@@ -64,13 +65,28 @@ class Method(ExampleNeeds, ABC):
 
         Raises:
             RuntimeError: this method is installed already, or the transformer is adapted already.
+            UserError: the method is not made for such a model.
         """
         if self.transformer is not None:
             raise RuntimeError("this method is installed already")
+        self.check_base(transformer)
         open_forward(transformer)
         transformer.requires_grad_(False)
         self.build(transformer, dtype)
         self.__dict__["transformer"] = transformer
+
+    def check_base(self, transformer: WanTransformer3DModel) -> None:
+        """See that the method is made for such a model: of text-to-video, unless a method says otherwise.
+
+        Raises:
+            UserError: it is not, by its input channels.
+        """
+        own: Any = transformer.config
+        if own.in_channels != own.out_channels or own.image_dim is not None:
+            raise UserError(
+                f"{self.name} takes a text-to-video model of {own.out_channels} input channels; this one has "
+                f"{what_it_reads(own)}; give another backbone"
+            )
 
     @abstractmethod
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
@@ -225,3 +241,8 @@ class Method(ExampleNeeds, ABC):
     def gauges(self) -> Mapping[str, Gauge]:
         """Gates and the like, by name, whose mean and share near 0 and 1 a training run logs."""
         return {}
+
+
+def what_it_reads(config: Any) -> str:
+    """A transformer's input channels, for errors, and that it has layers for an image's tokens where it has."""
+    return f"{config.in_channels}{'' if config.image_dim is None else ' and reads tokens of an image'}"

@@ -27,7 +27,7 @@ from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import Velocity
 from imvideoedit.layers.position_scales import PositionScales
 from imvideoedit.methods.ast_rope import give_heads_their_tables, rotary_of
-from imvideoedit.methods.base import Method
+from imvideoedit.methods.base import Method, what_it_reads
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD, lora_of, remove_lora, units_of
 from imvideoedit.methods.freeprop_losses import consistency_loss, motion_loss, pooled
 from imvideoedit.methods.head_masks import HeadMasks, read_head_masks
@@ -102,13 +102,16 @@ class FreeProp(Method):
         own = self.config()
         return own | {"heads": own["heads"] and own["heads"][:blocks], "block": None}
 
-    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
+    def check_base(self, transformer: WanTransformer3DModel) -> None:
         own: Any = transformer.config
-        if own.in_channels not in (own.out_channels, 3 * own.out_channels):
+        if own.in_channels not in (own.out_channels, 3 * own.out_channels) or own.image_dim is not None:
             raise UserError(
                 f"freeprop takes a text-to-video model of {own.out_channels} input channels or a Fun-Control model of "
-                f"{3 * own.out_channels}; this one has {own.in_channels}; give another backbone"
+                f"{3 * own.out_channels}; this one has {what_it_reads(own)}; give another backbone"
             )
+
+    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
+        own: Any = transformer.config
         if self.block is not None and not 0 <= self.block < len(transformer.blocks):
             raise UserError(f"method.block is {self.block}; this model has blocks 0 to {len(transformer.blocks) - 1}")
         if self.heads is not None:

@@ -25,7 +25,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
-from imvideoedit.methods.base import Method
+from imvideoedit.methods.base import Method, what_it_reads
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD, MethodRotary, lora_of
 from imvideoedit.methods.image_condition import condition_channels, masked_frames
 from imvideoedit.wan.forward import arguments, embed, modulation, run_blocks, run_inside, unembed
@@ -69,13 +69,15 @@ class LoraEdit(Method):
     def config(self) -> dict[str, Any]:
         return {"rank": self.rank, "target": self.target}
 
-    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
+    def check_base(self, transformer: WanTransformer3DModel) -> None:
         own: Any = transformer.config
         if own.in_channels != 2 * own.out_channels + MASK_CHANNELS:
             raise UserError(
                 f"lora_edit takes an image-to-video model of {2 * own.out_channels + MASK_CHANNELS} input channels "
-                f"(noise, mask, video); this one has {own.in_channels}; give another, such as nano_image_to_video"
+                f"(noise, mask, video); this one has {what_it_reads(own)}; give another, such as nano_image_to_video"
             )
+
+    def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
         self.lora = lora_of(transformer, MAPS[self.target], self.rank, dtype)
 
     @property

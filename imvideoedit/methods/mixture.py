@@ -88,20 +88,23 @@ class Mixture(TwoStreamMethod):
 
 
 def load_adapters(
-    weights: Mapping[Path, float], transformer: WanTransformer3DModel, backbone_hash: str | None = None
+    weights: Mapping[Path, float],
+    transformer: WanTransformer3DModel,
+    backbone_hash: str | None = None,
+    backbone_name: str | None = None,
 ) -> Method:
     """Install one adapter, or several as a mixture, frozen, ready to sample.
 
     Args:
         weights: of each file; 1 for all of what it adds.
-        backbone_hash: as in :func:`imvideoedit.methods.adapter_file.load_adapter`.
+        backbone_hash, backbone_name: as in :func:`imvideoedit.methods.adapter_file.load_adapter`.
 
     Raises:
         UserError: a file cannot be loaded, or several cannot be mixed.
     """
     methods: dict[Any, float] = {}
     for path, weight in weights.items():
-        method = load_adapter(path, transformer, backbone_hash=backbone_hash)
+        method = load_adapter(path, transformer, backbone_hash=backbone_hash, backbone_name=backbone_name)
         if len(weights) == 1 and weight == 1:
             return method
         if not isinstance(method, TwoStreamMethod):

@@ -16,7 +16,6 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from imvideoedit.common.errors import UserError
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import State, video_of
 from imvideoedit.methods.base import Method
@@ -50,12 +49,6 @@ class SamaSequence(Method):
         return asdict(self.options)
 
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
-        config: Any = transformer.config
-        if config.in_channels != config.out_channels:
-            raise UserError(
-                f"sama takes a text-to-video model of {config.out_channels} input channels; this one has "
-                f"{config.in_channels}; give another backbone"
-            )
         own: Any = transformer.patch_embedding
         inner, where = own.out_channels, {"device": own.weight.device, "dtype": dtype}
         if self.trains_backbone:

@@ -13,9 +13,9 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from torch import Tensor
 
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
-from imvideoedit.common.tensor_file import TensorFile
+from imvideoedit.common.tensor_file import TensorFile, misfit
 from imvideoedit.common.terminal import say
-from imvideoedit.methods.adapter_file import misfit, save_adapter
+from imvideoedit.methods.adapter_file import save_adapter
 from imvideoedit.methods.adapter_header import AdapterHeader
 from imvideoedit.methods.sama import Sama
 from imvideoedit.wan.backbone import Backbone, load_backbone

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from imvideoedit.training.encoding import Encoder, encode_dataset, fill_plain_te
 from imvideoedit.training.examples import Transform, bucket_of
 from imvideoedit.training.latent_pairs import LatentPairs
 from imvideoedit.training.live_encoding import Examples, LiveEncoder, PixelPairs
+from imvideoedit.wan.bases import fitting_multiple
 
 SLACK = 1e-6  # of shares that add up to 1
 
@@ -40,7 +42,7 @@ class LatentDataModule(LightningDataModule):
         path: a data set for ``open_records``.
         cache: folder of latents, pixels and text embeddings.
         max_area: the most pixels (height x width) of a frame.
-        pixel_multiple: of both sides; the backbone's ``pixel_multiple``.
+        pixel_multiple: of both sides, a multiple of the backbone's own; that if None.
         batch_size: pairs in a batch of each process.
         seed: of the order, the validation split and the method's transform.
         num_workers: processes that read the cache.
@@ -66,7 +68,7 @@ class LatentDataModule(LightningDataModule):
         path: Path | str,
         cache: Path | str,
         max_area: int,
-        pixel_multiple: int,
+        pixel_multiple: int | None,
         batch_size: int,
         seed: int = 0,
         num_workers: int = 0,
@@ -94,7 +96,8 @@ class LatentDataModule(LightningDataModule):
         check_lengths(self.frames)
         self.format, self.columns, self.split, self.variants = format, columns, split, variants
         self.path, self.cache, self.seed, self.num_workers = path, cache, seed, num_workers
-        self.sizes = make_buckets(max_area, pixel_multiple, max_aspect)
+        self.sizes = partial(make_buckets, max_area, max_aspect=max_aspect)
+        self.pixel_multiple = pixel_multiple
         self.shares = None if shares is None else dict(shares)
         self._batch_sizes = {} if image_batch is None else {IMAGE: image_batch}
         self._kinds: list[str] = []  # of the training rows, where kinds have shares or batch sizes of their own
@@ -219,9 +222,10 @@ class LatentDataModule(LightningDataModule):
         self, records: Rows, inputs: Sequence[Input], transform: Transform | None, variants: int
     ) -> LatentPairs | PixelPairs:
         trainer: Any = self.trainer
-        buckets = [bucket_of(record, self.sizes, self.frames, inputs) for record in records]
         process = ProcessInfo(trainer.global_rank, trainer.world_size, trainer.strategy.barrier)
         backbone, device = trainer.lightning_module.backbone, self._device()
+        sizes = self.sizes(fitting_multiple(backbone.name, self.pixel_multiple))
+        buckets = [bucket_of(record, sizes, self.frames, inputs) for record in records]
         how: dict[str, Any] = {"inputs": inputs, "transform": transform, "variants": variants, "seed": self.seed}
         how["ahead"] = transform is not None and getattr(self._trained(), "looks_ahead", False)
         name = "validation" if "train" in self._rows else "train"

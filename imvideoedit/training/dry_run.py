@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
 from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -24,18 +23,18 @@ from imvideoedit.data.records import open_records
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.training.batches import accumulation_steps
 from imvideoedit.training.estimate import CARDS, GIB, TRAINERS, Setting, estimate, fitting
-from imvideoedit.training.flops import Pairs, peak_flops, random_transformer, useful_flops
+from imvideoedit.training.flops import GROUP, Pairs, peak_flops, random_transformer, useful_flops
 from imvideoedit.training.monitor import peak_memory
 from imvideoedit.video.geometry import fit_size
-from imvideoedit.wan.backbone import KNOWN_SIZES, Backbone
-from imvideoedit.wan.image_to_video import widened_config
-from imvideoedit.wan.locations import DEFAULT_SHIFT, NANO_IMAGE_TO_VIDEO, locate
+from imvideoedit.wan.backbone import Backbone
+from imvideoedit.wan.bases import autoencoder_config, pixel_multiple_of, transformer_config
+from imvideoedit.wan.locations import DEFAULT_SHIFT
+from imvideoedit.wan.quantizations import GGUF, LARGEST_GGUF
 
 WIDE = (832, 480)  # width and height whose aspect ratio the measured pairs have
 PAIRS = 13_000  # of the experiment, where its data set is missing
 CPU_SECONDS = 120.0  # of matrix multiplications at most for real steps on a CPU
 STEPS = 3  # optimizer steps; the first is not timed
-VAE, VAE_FRAMES = 8, 4  # pixels of a latent pixel's side, and frames of a latent frame after the first, of Wan
 
 
 @dataclass(frozen=True)
@@ -91,16 +90,22 @@ class Plan:
         offload = bool(OmegaConf.select(self.config, "trainer.strategy.offload"))
         trainer = ("zero2_offload" if offload else "zero2") if kind.endswith("zero2") else "single"
         moments = 2 if "8bit" in self.config.task.optimizer._target_ else 8
-        return Setting(trainer, 1, moments, self.config.task.gradient_checkpointing, self.pairs)
+        own, file = (self.config.backbone.get(name) for name in ("quantization", "file"))
+        if file and str(file).endswith(GGUF):
+            own = LARGEST_GGUF
+        return Setting(trainer, 1, moments, self.config.task.gradient_checkpointing, self.pairs, own)
 
 
 def dry_run(config: DictConfig) -> None:
     """Print what a composed experiment costs on this device and on others."""
     plan = Plan(config)
-    size = f"{plan.pairs.width * VAE}x{plan.pairs.height * VAE}"
-    size += f", {(plan.pairs.frames - 1) * VAE_FRAMES + 1} frames" if plan.pairs.frames > 1 else ""
+    pairs = plan.pairs
+    size = f"{pairs.width * pairs.pixels}x{pairs.height * pairs.pixels}"
+    size += f", {(pairs.frames - 1) * GROUP + 1} frames" if pairs.frames > 1 else ""
     print(f"{size}: {plan.flops / 1e12:.2f} useful TFLOPs per pair; {plan.device}: {plan.rate / 1e9:.0f} GFLOP/s")
-    if plan.device.type == "cuda" or plan.flops * plan.pairs_per_step * STEPS / plan.rate < CPU_SECONDS:
+    if plan.setting().quantization is not None:
+        print("a quantised backbone: no real steps, for which no weights are loaded")
+    elif plan.device.type == "cuda" or plan.flops * plan.pairs_per_step * STEPS / plan.rate < CPU_SECONDS:
         cost = measure_step(config, plan)
         count, assumed = pair_count(config)
         epochs = config.data.get("epochs", 1)
@@ -121,19 +126,6 @@ def measure_step(config: DictConfig, plan: Plan | None = None) -> StepCost:
     estimated = sum(estimate(plan.sizes, plan.method, plan.setting()).values())
     mfu = plan.flops / peak_flops(plan.device, plan.dtype) / seconds
     return StepCost(seconds, clock.peak, estimated, plan.flops / plan.rate, mfu)
-
-
-def transformer_config(name: str) -> dict[str, Any]:
-    """The transformer's config, from the backbone's folder; those of Wan 1.3B and 14B are known without one."""
-    try:
-        place, revision = locate(name)
-        found = dict(WanTransformer3DModel.load_config(place, revision=revision, subfolder="transformer"))
-        return widened_config(found) if name == NANO_IMAGE_TO_VIDEO else found
-    except (UserError, OSError):
-        if name not in KNOWN_SIZES:
-            raise
-        with torch.device("meta"):
-            return dict(WanTransformer3DModel(**KNOWN_SIZES[name]).config)
 
 
 def print_estimates(plan: Plan) -> None:
@@ -204,10 +196,11 @@ class StepClock(Callback):
 
 
 def _pairs(config: DictConfig, count: int) -> Pairs:
-    height, width = fit_size(*WIDE[::-1], config.sampling.max_area, VAE * 2)
+    pixels = autoencoder_config(config.backbone.name)["scale_factor_spatial"]
+    height, width = fit_size(*WIDE[::-1], config.sampling.max_area, pixel_multiple_of(config.backbone.name))
     frames = config.data.get("frames", 1)
     longest = frames if isinstance(frames, int) else max(frames)
-    return Pairs(count, height // VAE, width // VAE, frames=(longest - 1) // VAE_FRAMES + 1)
+    return Pairs(count, height // pixels, width // pixels, frames=(longest - 1) // GROUP + 1, pixels=pixels)
 
 
 def pair_count(config: DictConfig) -> tuple[int, str]:

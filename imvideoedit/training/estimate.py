@@ -1,7 +1,7 @@
 """The GPU memory of a training run by part, from shapes alone.
 
-Frozen weights are bfloat16. ``single``, ``ddp`` and ``fsdp2`` hold the trained weights in float32 and compute under
-autocast; ``zero2`` holds them in bfloat16, and shards their float32 copy, its average and the moments.
+Frozen weights are bfloat16, or quantised. ``single``, ``ddp`` and ``fsdp2`` hold the trained weights in float32 and
+compute under autocast; ``zero2`` holds them in bfloat16, and shards their float32 copy, its average and the moments.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,20 @@ import torch
 from imvideoedit.methods.base import Method
 from imvideoedit.training.flops import Pairs, activation_bytes, method_like
 from imvideoedit.training.strategies import BUCKET
-from imvideoedit.wan.backbone import meta_transformer
+from imvideoedit.wan.bases import meta_transformer
+from imvideoedit.wan.quantized import weight_bytes
 
 GIB = 2**30
 RESERVE = 0.75 * GIB  # the driver, workspaces of libraries, fragmentation
-CARDS = {"24 GB (RTX 3090, 4090, A10)": 24, "40 GB (A100)": 40, "48 GB (L40S, A6000)": 48, "80 GB (A100, H100)": 80}
+CARDS = {
+    "8 GB (RTX 4060)": 8,
+    "12 GB (RTX 4070)": 12,
+    "16 GB (RTX 4060 Ti, 4080)": 16,
+    "24 GB (RTX 3090, 4090, A10)": 24,
+    "40 GB (A100)": 40,
+    "48 GB (L40S, A6000)": 48,
+    "80 GB (A100, H100)": 80,
+}
 TRAINERS = ("single", "ddp", "zero2", "zero2_offload", "fsdp2")
 
 
@@ -31,6 +40,7 @@ class Setting:
         moments: bytes of optimizer state per trained parameter: 8 for AdamW, 2 for 8-bit AdamW.
         checkpointing: whether blocks are recomputed in the backward pass.
         pairs: of a batch of one process.
+        quantization: of the frozen weights, see :func:`imvideoedit.wan.quantized.weight_bytes`.
     """
 
     trainer: str
@@ -38,6 +48,7 @@ class Setting:
     moments: int
     checkpointing: bool
     pairs: Pairs
+    quantization: str | None = None
 
 
 def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dict[str, float]:
@@ -49,13 +60,16 @@ def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dic
     """
     transformer = meta_transformer(dict(config))
     like = method_like(method)
+    frozen = 0.0 if like.trains_backbone else weight_bytes(transformer, setting.quantization)
+    block = 0.0 if setting.quantization is None else weight_bytes(transformer.blocks[0])
     like.install(transformer)
-    frozen = sum(p.numel() for p in transformer.parameters() if not p.requires_grad)
     trained = sum(p.numel() for p in like.parameters() if p.requires_grad)
     zero = setting.trainer.startswith("zero2")
     weights = torch.bfloat16 if zero else torch.float32
     activations = activation_bytes(dict(transformer.config), method, setting.pairs, setting.checkpointing, weights)
-    parts = {"frozen weights": 2.0 * frozen, **_states(trained, setting)}
+    parts = {"frozen weights": frozen, **_states(trained, setting)}
+    if block:  # a block's weights in full, which its backward pass may keep
+        parts["a block in full"] = block
     if setting.trainer == "fsdp2":  # one computes, the next is prefetched
         parts["gathered blocks"] = 2 * 2.0 * trained / transformer.config.num_layers
     return {**parts, "activations": float(activations), "reserve": RESERVE}

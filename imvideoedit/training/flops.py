@@ -23,23 +23,29 @@ from imvideoedit.common.json_file import parse_json
 from imvideoedit.common.machine import matmul_rate
 from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.methods.base import Method
-from imvideoedit.wan.backbone import meta_transformer
+from imvideoedit.wan.bases import meta_transformer
 
 TEXT = 512  # tokens of Wan's texts
 IMAGE_TOKENS = 257  # of Wan's image encoder
-GROUP, SPATIAL = 4, 8  # frames and pixels a side of a latent, of Wan's autoencoder
+GROUP, SPATIAL = 4, 8  # frames and pixels a side of a latent, of Wan's autoencoders; 16 pixels of Wan2.2's
 FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks follow, as both are linear in them
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one batch: how many, and the height, width and frames of their latents."""
+    """The pairs of one batch: how many, and the height, width and frames of their latents.
+
+    Attributes:
+        text: tokens of a text.
+        pixels: of a latent pixel's side.
+    """
 
     count: int
     height: int
     width: int
     text: int = TEXT
     frames: int = 1
+    pixels: int = SPATIAL
 
     def batch_of(
         self, config: Mapping[str, Any], method: Method, device: torch.device | str, dtype: torch.dtype
@@ -69,7 +75,7 @@ class Pairs:
             frames = 1 if each.kind == "image" else self.frames
             if each.encoder == "vae":
                 return latents(frames)
-            pixels = (GROUP * (frames - 1) + 1, SPATIAL * self.height, SPATIAL * self.width)
+            pixels = (GROUP * (frames - 1) + 1, self.pixels * self.height, self.pixels * self.width)
             return torch.rand(self.count, 1 if each.kind == "mask" else 3, *pixels, device=device)
 
         conditions = {each.name: encoded(each) for each in inputs}

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, F frames, H W pixels or latent pixels, T text token
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,26 +15,22 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
 from imvideoedit.common.bundled import IMAGE_TO_VIDEO
+from imvideoedit.wan.bases import check_declared
 from imvideoedit.wan.encoders import ImageEncoder, encode_text
 from imvideoedit.wan.identity import Origin, parameter_hash
 from imvideoedit.wan.image_to_video import apply_change
-from imvideoedit.wan.loading import check_finite, named
+from imvideoedit.wan.loading import check_finite, load_asked, named
 from imvideoedit.wan.locations import (
     NANO_IMAGE_TO_VIDEO,
-    WAN_1_3B_HUB,
-    WAN_14B_HUB,
     default_device,
     default_dtype,
     locate,
     read_shift,
 )
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
+from imvideoedit.wan.quantizations import check_combination
 from imvideoedit.wan.streaming_vae import decode_parts, encode_parts, without_gradient
 
-# transformer/config.json of Wan2.1-T2V-1.3B; what it leaves out is the class's default.
-WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
-WAN_14B: dict[str, Any] = {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824}
-KNOWN_SIZES = {"wan_1_3b": WAN_1_3B, WAN_1_3B_HUB: WAN_1_3B, WAN_14B_HUB: WAN_14B}  # without their files
 PARTS = ("vae", "text_encoder")
 _AUTOENCODERS: dict[str, Any] = {"AutoencoderKLWan": AutoencoderKLWan, "NanoAutoencoder": NanoAutoencoder}
 
@@ -51,6 +47,7 @@ class Backbone:
         shift: flow shift of the folder's scheduler.
         origin: of the transformer, where it was loaded from files.
         image_encoder: of an image-to-video model that reads an image's tokens; loaded with the text encoder.
+        quantization, file: of the transformer, as given.
     """
 
     name: str
@@ -62,6 +59,13 @@ class Backbone:
     shift: float
     origin: Origin | None = None
     image_encoder: ImageEncoder | None = None
+    quantization: str | None = None
+    file: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What was loaded, for people: ``wan_1_3b in nf4``, or the name of a file."""
+        return f"{self.file or self.name}{f' in {self.quantization}' if self.quantization else ''}"
 
     @property
     def device(self) -> torch.device:
@@ -169,6 +173,8 @@ def load_backbone(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     parts: Collection[str] = PARTS,
+    quantization: str | None = None,
+    file: Path | str | None = None,
 ) -> Backbone:
     """Load a backbone.
 
@@ -179,24 +185,28 @@ def load_backbone(
         device: the GPU if there is one, else the CPU.
         dtype: of transformer and text encoder; bfloat16 on a GPU, float32 on a CPU. The autoencoder is always float32.
         parts: which of ``vae`` and ``text_encoder`` (with its tokenizer) to load besides the transformer.
+        quantization: of the transformer, one of ``wan.quantized.QUANTIZATIONS``.
+        file: of the transformer's weights, GGUF or safetensors; all else, also its config, is the backbone's.
 
     Raises:
-        UserError: nothing there, or not loadable.
+        UserError: nothing there, not loadable, or a model that no adapter goes into.
     """
+    check_combination(name, quantization, file)
     place, revision = locate(name, revision)
     device = default_device(device)
     dtype = dtype or default_dtype(device)
     source: dict[str, Any] = {"pretrained_model_name_or_path": place, "revision": revision}
     with named(name, place):
-        load = partial(WanTransformer3DModel.from_pretrained, **source, subfolder="transformer", torch_dtype=dtype)
-        transformer, origin = Origin.of(place, revision, load)
+        check_declared(name, source)
+        transformer, origin = load_asked(name, source, dtype, quantization, file)
         if name == NANO_IMAGE_TO_VIDEO:  # which is not what the folder holds
             origin = None
             apply_change(transformer, IMAGE_TO_VIDEO)
         shift = read_shift(source)
     transformer.requires_grad_(False).eval().to(device)
     check_finite(transformer, name)
-    backbone = Backbone(name, revision, transformer, None, None, None, shift, origin)
+    own = None if file is None else str(file)
+    backbone = Backbone(name, revision, transformer, None, None, None, shift, origin, None, quantization, own)
     return with_parts(backbone, parts, device, dtype)
 
 
@@ -228,12 +238,6 @@ def with_parts(
         loaded[name].requires_grad_(False).eval().to(device)
         check_finite(loaded[name], backbone.name)
     return replace(backbone, **loaded)
-
-
-def meta_transformer(config: dict[str, Any] | None = None) -> WanTransformer3DModel:
-    """A transformer without storage, to count and to check shapes; of Wan2.1 1.3B unless a config is given."""
-    with torch.device("meta"):
-        return WanTransformer3DModel(**(WAN_1_3B if config is None else config)).requires_grad_(False).eval()
 
 
 def _present(part: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
+from imvideoedit.layers.quantized import is_packed
 from imvideoedit.layers.rope import Position, plane_table
 from imvideoedit.layers.spatial_difference import Grid
 from imvideoedit.wan.forward import (
@@ -188,7 +189,9 @@ def _run_processors(
 
 def block_dtype(transformer: WanTransformer3DModel) -> torch.dtype:
     """Dtype the blocks compute in; ``transformer.dtype`` may name a part kept in float32."""
-    return transformer.blocks[0].attn1.to_q.weight.dtype
+    own: Any = transformer
+    linear = own.patch_embedding if is_packed(own.blocks[0].attn1.to_q.weight) else own.blocks[0].attn1.to_q
+    return linear.weight.dtype
 
 
 def _any(module: nn.Module) -> Any:

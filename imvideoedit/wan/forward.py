@@ -17,6 +17,8 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
+from imvideoedit.wan.quantized import refuse_quantized
+
 TAPS = "_taps"  # attribute of a transformer: dictionaries that take outputs of blocks
 COMPILED = "_is_compiled"  # attribute of a transformer whose blocks are
 
@@ -102,7 +104,12 @@ class OwnWeights(nn.Module):
 
 
 def own_weights(transformer: WanTransformer3DModel, dtype: torch.dtype) -> OwnWeights:
-    """The transformer's own weights to train, in ``dtype`` or, where they are wider, in their own."""
+    """The transformer's own weights to train, in ``dtype`` or, where they are wider, in their own.
+
+    Raises:
+        UserError: they are quantised.
+    """
+    refuse_quantized(transformer, "this method trains")
     for parameter in transformer.parameters():
         parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, dtype))
     return OwnWeights(transformer).requires_grad_(True)

@@ -4,6 +4,7 @@ Hashing 14 billion weights takes minutes, so the hash of files is computed once.
 still holds what was read from these very files; any other is hashed anew.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import user_cache
-from imvideoedit.common.hashing import hash_tensors
+from imvideoedit.common.hashing import fingerprint, hash_tensors
 from imvideoedit.common.json_file import read_checked, write_checked
 
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"}
+NAMED = "_named_by_files"  # attribute of a quantised transformer: its hash
 SAMPLED = 64  # values of each tensor that tell whether a transformer is the one that was hashed
 FILES = (".safetensors", ".bin", ".json")
 HASH = re.compile("[0-9a-f]{16}").fullmatch
@@ -33,7 +35,8 @@ Stamp = list[list[Any]]
 def parameter_hash(transformer: WanTransformer3DModel, besides: Iterable[Tensor] = ()) -> str:
     """16 hex digits that name a transformer's weights; an installed adapter and wrappers around modules do not count.
 
-    The values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one hash.
+    The values are rounded to bfloat16 first, so that one model loaded in float32 and in bfloat16 has one hash. A
+    quantised one has that of its files, see :func:`name_by_files`.
 
     Args:
         besides: parameters that are not the backbone's either, such as those a method trains.
@@ -41,7 +44,20 @@ def parameter_hash(transformer: WanTransformer3DModel, besides: Iterable[Tensor]
     Raises:
         ValueError: the transformer is on the meta device.
     """
-    return hash_tensors(own_parameters(transformer, besides), torch.bfloat16)
+    named: str | None = vars(transformer).get(NAMED)
+    return named if named is not None else hash_tensors(own_parameters(transformer, besides), torch.bfloat16)
+
+
+def name_by_files(transformer: WanTransformer3DModel, files: Path | None, quantization: str | None) -> None:
+    """Give a quantised transformer a hash of what it was loaded from: its values differ from device to device.
+
+    Args:
+        files: a folder or a file; None where they are not known, which makes no hash.
+        quantization: that it was loaded with; None where the file brings its own.
+    """
+    if files is not None:
+        named = hashlib.sha256(f"{fingerprint(files)} {quantization}".encode()).hexdigest()
+        transformer.__dict__[NAMED] = named[:16]
 
 
 def own_parameters(transformer: Any, besides: Iterable[Tensor] = ()) -> dict[str, Tensor]:
@@ -81,9 +97,9 @@ class Origin:
         Args:
             place, revision: as :func:`imvideoedit.wan.locations.locate` gives them.
         """
-        before = _stamp(_folder(place, revision))
+        before = _stamp(folder_of(place, revision))
         transformer = load()
-        folder = _folder(place, revision)  # of a hub's repository, known once it is loaded
+        folder = folder_of(place, revision)  # of a hub's repository, known once it is loaded
         stamp, parameters = _stamp(folder), own_parameters(transformer)
         uncounted = any(parameter.is_inference() for parameter in parameters.values())
         if folder is None or not stamp or before not in (None, stamp) or uncounted:
@@ -122,7 +138,8 @@ class Origin:
         return found
 
 
-def _folder(place: str, revision: str | None) -> Path | None:
+def folder_of(place: str, revision: str | None) -> Path | None:
+    """Of a transformer's files; None where they are of the hub and not in its cache."""
     if Path(place).is_dir():
         return Path(place) / "transformer"
     found = huggingface_hub.try_to_load_from_cache(place, "transformer/config.json", revision=revision)

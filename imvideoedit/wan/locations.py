@@ -16,6 +16,7 @@ from imvideoedit.common.errors import UserError
 NANO_IMAGE_TO_VIDEO = "nano_image_to_video"  # the bundled one with further input channels
 WAN_1_3B_HUB = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 WAN_1_3B_REVISION = "0fad780a534b6463e45facd96134c9f345acfa5b"
+WAN_5B_HUB = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
 WAN_14B_HUB = "Wan-AI/Wan2.1-T2V-14B-Diffusers"
 HUB_TIMEOUT = 10.0  # seconds
 DEFAULT_SHIFT = 5.0

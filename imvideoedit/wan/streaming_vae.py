@@ -1,19 +1,22 @@
 """Autoencoders a few frames at a time, so that a video's pixels need not fit into memory.
 
 A causal autoencoder's latent frame depends on earlier frames only; their state is carried from part to part, so latents
-and pixels equal those of the complete video.
+and pixels equal those of the complete video. After ``vae.enable_tiling()`` frames are worked on in tiles, too.
 
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 from torch import Tensor
 
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
+from imvideoedit.wan.tiled_vae import InTiles, decoding_tiles, encoding_tiles
 
 
 def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -34,14 +37,11 @@ def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
     group = vae.config.scale_factor_temporal
     first = next(parts)
     groups = chain([first[:, :, :1]], _split(chain([first[:, :, 1:]], parts), group))
-    # As AutoencoderKLWan.encode, which would keep all latents until the end.
-    vae.clear_cache()
-    try:
-        for x_BCFHW in groups:
-            out = vae.encoder(x_BCFHW, feat_cache=vae._enc_feat_map, feat_idx=[0])
-            yield vae.quant_conv(out)[:, : vae.config.z_dim]
-    finally:
-        vae.clear_cache()
+    run: Any = None
+    for x_BCFHW in groups:
+        run = run or _encoder(vae, *x_BCFHW.shape[3:])
+        # Of Wan2.2's, squares of pixels are channels.
+        yield run(patchify(x_BCFHW, vae.config.patch_size or 1))[:, : vae.config.z_dim]
 
 
 def decode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -52,14 +52,36 @@ def decode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
         for z_BCFHW in parts:
             yield vae.decode_groups(z_BCFHW).clamp(-1, 1)
         return
-    vae.clear_cache()
-    try:
-        for index, z_BCFHW in enumerate(_split(parts, 1)):
-            start: dict[str, Any] = {"first_chunk": True} if index == 0 else {}
-            x_BCFHW = vae.post_quant_conv(z_BCFHW)
-            yield vae.decoder(x_BCFHW, feat_cache=vae._feat_map, feat_idx=[0], **start).clamp(-1, 1)
-    finally:
-        vae.clear_cache()
+    run: Any = None
+    for index, z_BCFHW in enumerate(_split(parts, 1)):
+        run = run or _decoder(vae, *z_BCFHW.shape[3:])
+        start: dict[str, Any] = {"first_chunk": True} if index == 0 else {}
+        yield unpatchify(run(z_BCFHW, **start), vae.config.patch_size or 1).clamp(-1, 1)
+
+
+def _encoder(vae: Any, height: int, width: int) -> Callable[..., Tensor]:
+    """As ``AutoencoderKLWan.encode``, which would keep all latents until the end: a group at each call."""
+
+    def run(x_BCFHW: Tensor, state: list[Any]) -> Tensor:
+        return vae.quant_conv(vae.encoder(x_BCFHW, feat_cache=state, feat_idx=[0]))
+
+    tiling, states = encoding_tiles(vae, height, width), vae._cached_conv_counts["encoder"]
+    if tiling is None:
+        return partial(run, state=[None] * states)
+    scale = (vae.config.patch_size or 1) / vae.config.scale_factor_spatial
+    return InTiles(vae, tiling, run, states, scale)
+
+
+def _decoder(vae: Any, height: int, width: int) -> Callable[..., Tensor]:
+    """As ``AutoencoderKLWan.decode``: a latent frame at each call."""
+
+    def run(z_BCFHW: Tensor, state: list[Any], **start: Any) -> Tensor:
+        return vae.decoder(vae.post_quant_conv(z_BCFHW), feat_cache=state, feat_idx=[0], **start)
+
+    tiling, states = decoding_tiles(vae, height, width), vae._cached_conv_counts["decoder"]
+    if tiling is None:
+        return partial(run, state=[None] * states)
+    return InTiles(vae, tiling, run, states, vae.config.scale_factor_spatial / (vae.config.patch_size or 1))
 
 
 def _split(parts_BCFHW: Iterable[Tensor], frames: int) -> Iterator[Tensor]:

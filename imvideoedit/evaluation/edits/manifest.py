@@ -34,7 +34,8 @@ class EditRow:
         method: that made the edit.
         task: of :data:`imvideoedit.world.tasks.TASKS`, or a benchmark's own; empty if unknown.
         source_prompt, prompt: the scene before and after; empty if unknown.
-        mask: a video, bright inside the edited region; None if unknown. An input too, where a method takes one.
+        mask: a video, bright inside the edited region; None if unknown. An input too, where a method takes one. Of a
+            benchmark's edit that is not made yet also a folder of images.
         inputs: what a method may take besides, by name: a file, or a text where there is no such file.
     """
 

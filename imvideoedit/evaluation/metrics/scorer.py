@@ -13,7 +13,15 @@ from imvideoedit.evaluation.metrics.alignment import frame_alignment, preference
 from imvideoedit.evaluation.metrics.frames import features
 from imvideoedit.evaluation.metrics.network_scorer import NetworkScorer
 from imvideoedit.evaluation.metrics.rebuild import rebuilt_pairs
-from imvideoedit.evaluation.metrics.source import colour_drift, perceptual, round_trip, structural
+from imvideoedit.evaluation.metrics.source import (
+    colour_drift,
+    outside_lpips,
+    outside_psnr,
+    outside_ssim,
+    perceptual,
+    round_trip,
+    structural,
+)
 from imvideoedit.evaluation.metrics.temporal import flicker, neighbour_similarity, warped_error
 from imvideoedit.evaluation.weights.networks import ClipEncoder
 from imvideoedit.wan.backbone import Backbone, load_backbone
@@ -30,11 +38,15 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "autoencoder_psnr": (),
     "ssim_structure_only": (),
     "lpips_structure_only": ("lpips",),
+    "psnr_outside_mask": (),
+    "ssim_outside_mask": (),
+    "lpips_outside_mask": ("lpips",),
 }
 
 
 class OpenScorer(NetworkScorer):
-    """The open metrics, see :mod:`imvideoedit.evaluation.metrics`; those of the text are NaN without a prompt.
+    """The open metrics, see :mod:`imvideoedit.evaluation.metrics`; those of the text are NaN without a prompt,
+    those outside the mask without one.
 
     Args:
         backbone: its autoencoder is measured by ``autoencoder_psnr``.
@@ -43,8 +55,8 @@ class OpenScorer(NetworkScorer):
 
     name = kind = "open"
     needs = MEASURES
-    scales = {"clip_temporal": 1.0, "dino_temporal": 1.0, "ssim_structure_only": 1.0}
-    lower = frozenset({"warped_error", "flicker", "colour_drift", "lpips_structure_only"})
+    scales = {"clip_temporal": 1.0, "dino_temporal": 1.0, "ssim_structure_only": 1.0, "ssim_outside_mask": 1.0}
+    lower = frozenset({"warped_error", "flicker", "colour_drift", "lpips_structure_only", "lpips_outside_mask"})
 
     def __init__(self, measures: Sequence[str] | None = None, backbone: str = "nano", **options: Any) -> None:
         super().__init__(measures, **options)
@@ -94,6 +106,9 @@ class OpenScorer(NetworkScorer):
             "autoencoder_psnr": lambda: round_trip(rebuilt_pairs(source, len(source), self._backbone)),
             "ssim_structure_only": lambda: structural(edited, source),
             "lpips_structure_only": lambda: perceptual(edited, source, self.network("lpips")),
+            "psnr_outside_mask": lambda: outside_psnr(edited, source, mask),
+            "ssim_outside_mask": lambda: outside_ssim(edited, source, mask),
+            "lpips_outside_mask": lambda: outside_lpips(edited, source, mask, self.network("lpips")),
         }
 
     @property

@@ -1,11 +1,13 @@
 """Preservation of the source: colours outside the edit, structure, and the error of the autoencoder alone."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure as gaussian_ssim
 
 from imvideoedit.evaluation.metrics.frames import Frames, mean, to_float
 from imvideoedit.evaluation.nano.exact import psnr
@@ -45,6 +47,30 @@ def perceptual(edited: Frames, source: Frames, distance: Callable[[Tensor, Tenso
     )
 
 
+def outside_psnr(edited: Frames, source: Frames, mask: Frames | None) -> float:
+    """Mean PSNR (dB, at most 60) of frames that are black inside the mask, as FiVE-Bench has it; NaN without a mask.
+
+    All pixels count, so that the value grows with the mask: it compares edits of one and the same mask alone.
+    """
+    pairs = _outside(edited, source, mask)
+    return mean(psnr((ours.astype(np.float32) - theirs) ** 2) for ours, theirs in pairs)
+
+
+def outside_ssim(edited: Frames, source: Frames, mask: Frames | None) -> float:
+    """Mean SSIM of frames that are black inside the mask, by torchmetrics, as FiVE-Bench has it; NaN without a mask."""
+    pairs = ((to_float(ours)[None], to_float(theirs)[None]) for ours, theirs in _outside(edited, source, mask))
+    similar: Any = gaussian_ssim  # which gives more than a number when it is asked to
+    return mean(float(similar(ours, theirs, data_range=1.0)) for ours, theirs in pairs)
+
+
+def outside_lpips(
+    edited: Frames, source: Frames, mask: Frames | None, distance: Callable[[Tensor, Tensor], Tensor]
+) -> float:
+    """Mean LPIPS of frames that are black inside the mask; NaN without a mask. FiVE-Bench has SqueezeNet's."""
+    pairs = ((to_float(ours)[None], to_float(theirs)[None]) for ours, theirs in _outside(edited, source, mask))
+    return mean(float(distance(ours, theirs)) for ours, theirs in pairs)
+
+
 def round_trip(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
     """PSNR (dB, at most 60) of frames through the autoencoder: no edit in its latents keeps more.
 
@@ -57,6 +83,14 @@ def round_trip(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
 def _least_changed(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     change = np.abs(ours.astype(np.int16) - theirs).sum(2)
     return change <= np.quantile(change, KEPT_SHARE)
+
+
+def _outside(edited: Frames, source: Frames, mask: Frames | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames that are black inside the mask; those that have nothing outside, and all without a mask, are left out."""
+    for ours, theirs, bright in _triples(edited, source, mask):
+        if bright is not None and not bright.all():
+            outside = ~bright[..., None]
+            yield ours * outside, theirs * outside
 
 
 def _triples(

@@ -19,6 +19,9 @@ from imvideoedit.evaluation.edits.score_store import Scorer
 from imvideoedit.evaluation.suites.edits import score_rows
 from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
 from imvideoedit.evaluation.suites.inputs import declared_inputs, inputs_of, name_unused
+from imvideoedit.video.images import load_rgb
+from imvideoedit.video.masks import list_images
+from imvideoedit.video.reader import Clip, write_video
 
 
 def run_benchmark(
@@ -69,7 +72,7 @@ def run_benchmark(
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
         # Scorers take the mask alone; other inputs lie outside this manifest's folder.
-        replace(row, edited=entry.job.output, method=method, inputs={})
+        replace(row, edited=entry.job.output, method=method, mask=_mask_video(row, out / "masks"), inputs={})
         for row, entry in zip(rows, entries, strict=True)
         if entry.where not in failed and entry.job is not None
     ]
@@ -80,6 +83,18 @@ def run_benchmark(
     return score_rows(
         out, every, [scorer for scorer in scorers.values() if scorer is not None], f"{benchmark}: {method}"
     )
+
+
+def _mask_video(row: EditRow, folder: Path) -> Path | None:
+    """A row's mask; of a folder of images the same as a video, which is made in ``folder`` unless it is there."""
+    if row.mask is None or not row.mask.is_dir():
+        return row.mask
+    path = folder / f"{row.mask.name}.mkv"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        grey = (load_rgb(image) for image in list_images(row.mask))
+        write_video(path, grey, fps=Clip(row.source).info.fps, codec="lossless")
+    return path
 
 
 def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:

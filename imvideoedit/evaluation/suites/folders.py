@@ -2,9 +2,10 @@
 
 Layouts follow the publishers' pages. EditVerseBench's ``test.json`` is documented field by field; OpenVE-Bench
 and its derivatives list ``edited_type``, ``prompt`` and the video in a CSV; IVEBench has source, edit and target prompt
-of every video in its JSON; ReCo-Bench has a list for each of four tasks next to the videos; the fields of VIE-Bench's
-list are not documented. So the usual names of a field are tried in turn; a list with none of them is an error that
-names the fields it has. Likewise for first frames, masks and references, which a list may lack.
+of every video in its JSON; ReCo-Bench has a list for each of four tasks next to the videos; FiVE-Bench a list for each
+of six with both prompts, whose changed words are in brackets, and a folder of masks for each video; the fields of
+VIE-Bench's list are not documented. So the usual names of a field are tried in turn; a list with none of them is an
+error that names the fields it has. Likewise for first frames, masks and references, which a list may lack.
 
 EditVerseBench's instructions speak of further media by tags, ``<image1>`` or ``<video2>``: in edits of type propagation
 the image is the edited first frame, in others a reference; in edits by a mask the second video is the mask.
@@ -32,6 +33,8 @@ class Layout:
         lists: patterns of the files that list the edits, in a folder or below it; the first one with a match is used.
         source, instruction, task, source_prompt, prompt: names of the fields, tried in turn.
         folders: in which videos are searched by name, in addition to the path in the list.
+        masks: folder that has a folder of masks, one a frame, for each video, by its name; empty for none.
+        bracketed: whether the words that change are in brackets.
         origin: where users download it.
     """
 
@@ -43,6 +46,8 @@ class Layout:
     prompt: tuple[str, ...]
     folders: tuple[str, ...]
     origin: str
+    masks: str = ""
+    bracketed: bool = False
 
 
 _SOURCES = (
@@ -64,12 +69,13 @@ _INPUTS: dict[str, tuple[str, ...]] = {  # fields of each input; tags of media i
     "mask": ("mask", "mask_video", "mask_path", "src_mask", "source_mask"),
     "reference": ("reference", "reference_image", "ref_image", "ref_image_path", "reference_path", "src_ref_images"),
 }
+_BRACKETS = str.maketrans("", "", "[]")
 _TAG = re.compile(r"<(?:video|image)\d+>")
 _PLACES = ("videos", "src_videos", "source_videos", "ivebenchdb_mp4_short", "ivebenchdb_mp4_long", ".")
 _IMAGE_PLACES = ("images", "references", "ref_images", "masks", "first_frames", *_PLACES)
 
 
-def _layout(lists: tuple[str, ...], origin: str, **names: tuple[str, ...]) -> Layout:
+def _layout(lists: tuple[str, ...], origin: str, **names: Any) -> Layout:
     usual = {
         "source": _SOURCES,
         "instruction": _INSTRUCTIONS,
@@ -99,6 +105,14 @@ LAYOUTS = {
     "reco_bench": _layout(
         ("*_data_configs.json", "*/*_data_configs.json", "*.json", "*/*.json", "*.jsonl"),
         "huggingface.co/datasets/HiDream-ai/ReCo-Bench",
+    ),
+    "five_bench": _layout(
+        ("edit_prompt/edit*_FiVE.json", "edit*_FiVE.json"),
+        "huggingface.co/datasets/LIMinghan/FiVE-Fine-Grained-Video-Editing-Benchmark",
+        source=("video_name", *_SOURCES),
+        instruction=("instruction", "target_prompt"),
+        masks="bmasks",
+        bracketed=True,
     ),
 }
 
@@ -150,7 +164,8 @@ def _row(record: dict[str, Any], key: str, path: Path, folder: Path, layout: Lay
     source = _find(_field(record, layout.source, where), path.parent, folder, layout.folders, where)
     text = _TAG.sub("", _field(record, layout.instruction, where))
     task = _field(record, layout.task, "") or path.stem.removesuffix("_data_configs")
-    texts = [_field(record, names, "") for names in (layout.source_prompt, layout.prompt)]
+    texts = [" ".join(text.split()), *(_field(record, names, "") for names in (layout.source_prompt, layout.prompt))]
+    words, before, after = (each.translate(_BRACKETS) if layout.bracketed else each for each in texts)
     name = re.sub(r"[^\w.-]+", "_", f"{path.stem}_{key}")
     inputs: dict[str, Path | str] = {}
     for kind, value in _inputs(record, layout, task).items():
@@ -159,9 +174,9 @@ def _row(record: dict[str, Any], key: str, path: Path, folder: Path, layout: Lay
     if isinstance(mask, Path):
         del inputs["mask"]
     else:
-        mask = None
-    words = " ".join(text.split())
-    return EditRow(name, source, words, task=task, source_prompt=texts[0], prompt=texts[1], mask=mask, inputs=inputs)
+        own = folder / layout.masks / source.stem
+        mask = own if layout.masks and own.is_dir() else None
+    return EditRow(name, source, words, task=task, source_prompt=before, prompt=after, mask=mask, inputs=inputs)
 
 
 def _inputs(record: dict[str, Any], layout: Layout, task: str) -> dict[str, str]:
