@@ -19,11 +19,11 @@ from imvideoedit.common.files import content_hash
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS
 from imvideoedit.editing.sampling_config import HELP, QUALITIES, RANGES, SOLVERS, SamplingConfig
 from imvideoedit.wan.kernels import NATIVE
-from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, WAN_14B_HUB
+from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, WAN_5B_HUB, WAN_14B_HUB
 
 BASE, MODEL, SETTINGS = "IMVIDEOEDIT_BASE", "IMVIDEOEDIT_ADAPTER", "IMVIDEOEDIT_SETTINGS"  # types of links
 CATEGORY = "imvideoedit"
-NAMED = ("nano", NANO_IMAGE_TO_VIDEO, "wan_1_3b", WAN_14B_HUB)  # bases that need no folder here
+NAMED = ("nano", NANO_IMAGE_TO_VIDEO, "wan_1_3b", WAN_14B_HUB, WAN_5B_HUB)  # bases that need no folder here
 BUNDLED = "bundled"
 OWN = -1  # in a setting: the adapter's own
 OWN_WORDS = "adapter's own"
