@@ -8,6 +8,7 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from imvideoedit.common.errors import UserError
+from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.wan.bases import meta_transformer
@@ -245,3 +246,41 @@ def test_each_process_loads_on_a_gpu_of_its_own(ranks, gpus, place, monkeypatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert default_device(None) == torch.device(place)
     assert default_device("cpu") == torch.device("cpu")
+
+
+def test_nothing_of_a_process_is_placed_on_the_gpu_of_another(wan_folder, monkeypatch):
+    places = eight_gpus(monkeypatch, "5")
+    assert load_backbone(str(wan_folder)).dtype == torch.bfloat16
+    assert places == {torch.device("cuda:5")}
+
+
+def test_an_edit_goes_by_the_cpu_to_the_gpu_of_its_process(monkeypatch):
+    places = eight_gpus(monkeypatch, "3")
+    probed = []
+    monkeypatch.setattr("imvideoedit.editing.pipeline.choose_attention", lambda *given: probed.append(given[2]))
+    pipeline = EditPipeline.from_pretrained(memory="full")
+    assert places == {torch.device("cpu")} and probed == [pipeline.placement.device] == [torch.device("cuda:3")]
+    places.clear()
+    pipeline.fit_memory(pipeline.config, 64, 64)
+    assert places == {torch.device("cuda:3")}
+
+
+def eight_gpus(monkeypatch, rank: str) -> set[torch.device]:
+    """A machine of eight GPUs, as a process of that local rank sees it; the places that modules are moved to."""
+    places: set[torch.device] = set()
+    own = torch.nn.Module.to
+
+    def to(module, *given, **more):
+        found = [*given, *more.values()]
+        places.update(torch.device(each) for each in found if isinstance(each, str | torch.device))
+        dtypes = [each for each in found if isinstance(each, torch.dtype)]
+        return own(module, *dtypes) if dtypes else module
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    monkeypatch.delenv("SLURM_LOCALID", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    for name, value in {"mem_get_info": (2**40, 2**40), "memory_reserved": 0, "memory_allocated": 0}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: (places.add(device), value)[1])
+    return places

@@ -4,10 +4,12 @@ import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from imvideoedit.common.errors import UserError
@@ -21,6 +23,7 @@ from imvideoedit.nano.readouts import ContentReadouts
 from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.checkpoints import AtomicCheckpointIO
 from imvideoedit.training.export import ExportAdapter
+from imvideoedit.training.strategies import Zero2
 from imvideoedit.training.task import EditTask
 from imvideoedit.wan.backbone import Backbone, load_backbone, parameter_hash
 from tests.conftest import tiny_batch, tiny_transformer
@@ -167,6 +170,16 @@ def test_the_average_follows_its_formula(tmp_path):
         average = [decay * old + (1 - decay) * new for old, new in zip(average, row, strict=True)]
     for expected, found in zip(average, task.average.values, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_an_average_of_all_weights_is_not_made_where_each_process_has_a_part_of_it():
+    task = tiny_task()
+    task.trainer = SimpleNamespace(strategy=object.__new__(Zero2))
+    task.configure_model()
+    assert not hasattr(task, "average")
+    task.trainer = SimpleNamespace(strategy=SingleDeviceStrategy("cpu"))
+    task.configure_model()
+    assert [value.shape for value in task.average.values] == [weight.shape for weight in task.trained()]
 
 
 def test_averaged_weights_are_there_within_the_block_only(tmp_path):

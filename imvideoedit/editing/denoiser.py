@@ -22,6 +22,7 @@ from imvideoedit.flow.guidance import Guidance
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import SOLVERS, State, Velocity, shifted_sigmas, video_of
 from imvideoedit.methods.base import Method
+from imvideoedit.wan.token_split import agreed
 
 KEPT_SHARE = 0.5  # of the free memory, for the source's features of all windows
 Progress = Callable[[int, int], None]
@@ -91,7 +92,8 @@ class Denoiser:
         method, count = self.method, len(batches)
         first = method.condition(self.transformer, batches[0])
         room = KEPT_SHARE * free_bytes(batches[0].source_BCFHW.device)
-        if method.condition_bytes(first) * (count - 1) > room:
+        # What processes that share the passes do next must be the same.
+        if not agreed(self.transformer, method.condition_bytes(first) * (count - 1) <= room):
             return None
         conditions = [first, *(method.condition(self.transformer, batch) for batch in batches[1:])]
         for condition in conditions:

@@ -31,6 +31,7 @@ from imvideoedit.editing.outputs import frame_writer
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.prompts import Expansion, expand
 from imvideoedit.video.reader import Clip, read_metadata
+from imvideoedit.wan.backbone import Backbone
 
 METADATA_KEY = "imvideoedit"
 REMEDY = "give a smaller --max-area, fewer --max-frames, or --memory low"
@@ -38,8 +39,11 @@ FrameCallback = Callable[[str, int], None]
 """Called with ``reading`` or ``writing`` and the number of frames so far; may raise to stop."""
 
 
-def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
+def load_pipeline(options: ModelOptions, device: str | None, backbone: Backbone | None = None) -> EditPipeline:
     """A pipeline without the libraries' own progress bars.
+
+    Args:
+        backbone: loaded already; None for the options'.
 
     Raises:
         UserError: the device cannot be used, or what ``EditPipeline.from_pretrained`` raises.
@@ -53,7 +57,7 @@ def load_pipeline(options: ModelOptions, device: str | None) -> EditPipeline:
         loras=dict(options.loras),
         attention=options.attention,
         compile=options.compile,
-        backbone=options.base,
+        backbone=backbone or options.base,
         quantization=options.quantization,
     )
     pipeline.identity, pipeline.contents = options.identity, options.contents

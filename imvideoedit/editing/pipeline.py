@@ -4,6 +4,7 @@ Shapes: B batch (one), C channels, F frames, H W pixels, T text tokens, D text w
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from imvideoedit.common.bundled import adapter_path
-from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.chosen_base import load_chosen
 from imvideoedit.editing.compositing import composite
@@ -22,14 +22,15 @@ from imvideoedit.editing.inputs import FrameSource, Sources, check_names, from_a
 from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.prompts import expand
-from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.methods.adapter_header import AdapterHeader, read_header
+from imvideoedit.editing.sampling_config import SamplingConfig, adapters_own
+from imvideoedit.methods.adapter_header import read_header
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.mixture import load_adapters
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
 from imvideoedit.wan.locations import default_device, default_dtype
+from imvideoedit.wan.token_split import processes_of
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class EditPipeline:
         title: of the method, for errors, such as ``the adapter my.safetensors``.
         completed: gives a job what its adapter knows of the clip that it was fitted to.
         first_frames: a ``FirstFrameEditor`` for edited files that lack a frame that the method needs, or None.
+        sharing: of a denoiser, its batch and its seed, makes a context in which other processes run its passes, too.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class EditPipeline:
         self.identity, self.contents, self.title = "", "", f"the method {method.name}"
         self.first_frames: Any = None
         self.completed: Callable[[Any], Any] = lambda job: job
+        self.sharing: Callable[..., AbstractContextManager[None]] = lambda *_: nullcontext()
 
     @classmethod
     def from_pretrained(
@@ -121,7 +124,7 @@ class EditPipeline:
         choose_attention(backbone.transformer, attention, where)
         if compile:
             compile_blocks(backbone.transformer, method.compile_units())
-        config = _sampling_config(header, next(iter(weights)))
+        config = adapters_own(header.training, next(iter(weights)))
         pipeline = cls(backbone, method, config, Placement(backbone, method, where, memory))
         pipeline.title = f"the adapter {' + '.join(path.name for path in weights)}"
         return pipeline
@@ -187,6 +190,7 @@ class EditPipeline:
         backbone = self.backbone
         tall, wide = fit_size(height, width, config.max_area, backbone.pixel_multiple)
         length = -(-(config.max_frames - 1) // backbone.vae_temporal) + 1
+        length = -(-length // processes_of(backbone.transformer))
         return self.placement.fit(config, length * tall * wide // backbone.pixel_multiple**2)
 
     def stream(
@@ -235,16 +239,9 @@ class EditPipeline:
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
         empty_TD = texts_BTD[1] if len(texts_BTD) > 1 else None
         batch = EditBatch(source_BCFHW, None, texts_BTD[:1], conditions, empty_TD=empty_TD)
-        with placement.working(backbone.transformer):
+        with placement.working(backbone.transformer), self.sharing(denoiser, batch, seed):
             latents_BCFHW = denoiser(batch.to(placement.device), seed, progress, on_step)
         with placement.working(backbone.vae):
             edited = decode(backbone, latents_BCFHW, count)
             shares = encoder.shares(given, count, config.mask_feather)
             yield from composite(open_frames, edited, own, size, config.keep, shares)
-
-
-def _sampling_config(header: AdapterHeader, path: Path) -> SamplingConfig:
-    try:
-        return SamplingConfig(**header.training.get("sampler", {}))
-    except TypeError as error:
-        raise UserError(f"{path} has unknown sampling settings ({error}); upgrade imvideoedit") from error

@@ -1,7 +1,9 @@
 """How an edit is sampled: sizes, solver, guidance, caching, compositing."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from imvideoedit.common.errors import UserError
@@ -115,3 +117,19 @@ class SamplingConfig:
         if quality == "draft":
             return replace(self, steps=max(self.steps // 5, 1), solver="unipc", guidance=1.0, source_guidance=1.0)
         raise UserError(f"quality is {quality!r}; choose {', '.join(QUALITIES)}")
+
+
+def adapters_own(training: Mapping[str, Any], path: Path) -> SamplingConfig:
+    """The config of an adapter.
+
+    Args:
+        training: what its header says of it.
+        path: of its file, for the error.
+
+    Raises:
+        UserError: a setting is unknown, or out of its range.
+    """
+    try:
+        return SamplingConfig(**training.get("sampler", {}))
+    except TypeError as error:
+        raise UserError(f"{path} has unknown sampling settings ({error}); upgrade imvideoedit") from error

@@ -34,7 +34,7 @@ class Method(ExampleNeeds, ABC):
 
     Subclasses set ``name`` and ``inputs``, and implement :meth:`config`, :meth:`build` and :meth:`velocity`.
 
-    A method that registers the transformer's own weights, see :func:`imvideoedit.wan.forward.own_weights`, sets
+    A method that registers the transformer's own weights, see :func:`imvideoedit.wan.own_weights.own_weights`, sets
     ``trains_backbone``. Its adapter file then holds them all, and to uninstall it leaves them as they were trained.
     """
 

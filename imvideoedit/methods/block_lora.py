@@ -6,13 +6,14 @@ computed again, too.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from imvideoedit.layers.low_rank import LowRank
+from imvideoedit.wan.token_split import RotaryPair, of_tokens
 
 ATTENTION = tuple(
     f"{attention}.{part}" for attention in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")
@@ -20,8 +21,8 @@ ATTENTION = tuple(
 FEED_FORWARD = ("ffn.net.0.proj", "ffn.net.2")
 
 
-class MethodRotary(tuple):
-    """``(cos, sin)`` of a pass that a method's deltas belong to; ``more`` is the method's own."""
+class MethodRotary(RotaryPair):
+    """``(cos, sin)`` of a pass that a method's deltas belong to; ``more``, a further pair or None, is the method's."""
 
     more: Any
 
@@ -30,6 +31,12 @@ class MethodRotary(tuple):
         rotary = cls(tables)
         rotary.more = more
         return rotary
+
+    def of_tokens(self, own: slice) -> Self:
+        """The pairs for these tokens alone."""
+        part = super().of_tokens(own)
+        part.more = None if self.more is None else of_tokens(self.more, own)
+        return part
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MethodRotary":
         """With its tables on a device, as diffusers' offloading moves arguments."""

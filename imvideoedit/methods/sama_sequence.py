@@ -22,7 +22,8 @@ from imvideoedit.methods.base import Method
 from imvideoedit.methods.block_lora import FEED_FORWARD, MethodRotary, lora_of, remove_lora, units_of
 from imvideoedit.methods.sama_options import SamaOptions
 from imvideoedit.methods.semantic_tokens import TOKENS, Projector, SemanticHead, Siglip
-from imvideoedit.wan.forward import arguments, embed, modulation, own_weights, run_blocks, run_inside, unembed
+from imvideoedit.wan.forward import arguments, embed, modulation, run_blocks, run_inside, unembed
+from imvideoedit.wan.own_weights import own_weights
 
 SELF_ATTENTION = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 SOURCE, SEMANTIC, TARGET = range(3)  # types of tokens

@@ -25,7 +25,7 @@ from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.restored import apply_options, options_of
 from imvideoedit.training.step_losses import StepLosses
 from imvideoedit.training.stopping import time_share
-from imvideoedit.training.strategies import FullySharded, average_of, drop_gathered
+from imvideoedit.training.strategies import FullySharded, Zero2, average_of, drop_gathered
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, suited_kernel
 
@@ -106,9 +106,8 @@ class EditTask(LightningModule):
         self.method = method.train()
         blocks = False if compile == "step" else compile
         self.losses_of = StepLosses(backbone.transformer, method, self.auxiliary, compile == "step", blocks)
-        self.average: MovingAverage | ZeroAverage = MovingAverage(self.trained())
+        self.average: MovingAverage | ZeroAverage  # made when the trainer has shared out the weights
         self.bins = torch.zeros(2, BINS)  # sum and count of the losses by noise level since the last log row
-        self.sharded = False
         self.batches = 0  # of this process since the run's first step, also across resumes
         self.step_losses: list[tuple[Tensor, tuple[str, ...]]] = []  # and pairs, of the current optimizer step
 
@@ -118,20 +117,21 @@ class EditTask(LightningModule):
 
     def configure_model(self) -> None:
         """Shard the trained weights where the strategy is FSDP2; each process holds all frozen ones."""
-        if isinstance(self.trainer.strategy, FullySharded) and not self.sharded:
+        if hasattr(self, "average") or isinstance(self.trainer.strategy, Zero2):
+            return
+        if isinstance(self.trainer.strategy, FullySharded):
             self.trainer.strategy.shard(self.method, self.trainer.precision)
-            self.average, self.sharded = MovingAverage(self.trained()), True
+        self.average = MovingAverage(self.trained())
 
     def on_fit_start(self) -> None:
         self.log_every = max(getattr(self.trainer, "log_every_n_steps", 1), 1)
-        for part in (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder):
-            if part is not None:
-                part.to(self.device)
+        for part in filter(None, (self.backbone.transformer, self.backbone.vae, self.backbone.text_encoder)):
+            part.to(self.device)
         choose_attention(self.backbone.transformer, self.attention, self.device)
         self.losses_of.place_for(self.trainer, self.device)
+        self.average = average_of(self.trainer) or self.average
         if isinstance(self.average, MovingAverage):
             self.average.to(self.device)
-        self.average = average_of(self.trainer) or self.average
 
     def on_train_start(self) -> None:
         if self.trainer.ckpt_path:

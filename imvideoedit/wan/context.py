@@ -9,7 +9,7 @@ Shapes: B batch, C channels, F frames, L tokens, T text tokens, D width, E width
 
 from abc import ABC, abstractmethod
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -26,9 +26,10 @@ from imvideoedit.wan.forward import (
     run_inside,
     unembed,
 )
+from imvideoedit.wan.token_split import RotaryPair
 
 
-class TokenContext(tuple):
+class TokenContext(RotaryPair):
     """``(cos, sin)`` of the frozen 3D attention, plus what an adapter needs to know.
 
     Attributes:
@@ -77,6 +78,14 @@ class TokenContext(tuple):
         copied = TokenContext(table.to(device, non_blocking=non_blocking) for table in self)
         copied.__dict__.update(self.__dict__)
         return copied
+
+    def of_tokens(self, own: slice) -> Self:
+        """For these tokens of all samples, which are those of whole frames."""
+        _, height, width = self.grid
+        part = super().of_tokens(own)
+        part.grid = ((own.stop - own.start) // (height * width), height, width)
+        part.temb = self.temb[:, own] if self.temb.ndim == 4 else self.temb
+        return part
 
     def part(self, sample: int, frames: slice) -> "TokenContext":
         """For these frames of one sample; the tables of the 3D attention stay complete."""
@@ -183,7 +192,8 @@ def _run_processors(
     for position in {position for processor in processors for position in processor.positions}:
         context.plane(position)  # a compiled block takes tables and builds none
     rotary = (lambda index: context.told(call(index))) if callable(call) else context
-    hidden_BLD = run_blocks(transformer, embed(transformer, x_BCFHW), text_BTD, rows, rotary)
+    frame = context.grid[1] * context.grid[2]
+    hidden_BLD = run_blocks(transformer, embed(transformer, x_BCFHW), text_BTD, rows, rotary, unit=frame)
     return unembed(transformer, hidden_BLD, time, x_BCFHW.shape), hidden_BLD
 
 

@@ -11,13 +11,14 @@ Shapes: B batch, C channels, F frames, H W latent pixels, L tokens, T text token
 import contextlib
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from imvideoedit.wan.quantized import refuse_quantized
+from imvideoedit.wan.token_split import split_of
 
 TAPS = "_taps"  # attribute of a transformer: dictionaries that take outputs of blocks
 COMPILED = "_is_compiled"  # attribute of a transformer whose blocks are
@@ -33,16 +34,21 @@ def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor
     Returns:
         The predicted velocity, shape and dtype of ``x_BCFHW``.
     """
-    return transformer(*arguments(transformer, x_BCFHW, sigma_B, text_BTD), return_dict=False)[0].to(x_BCFHW.dtype)
+    taken = arguments(transformer, x_BCFHW, sigma_B, text_BTD)
+    if split_of(transformer) is not None:
+        return run_inside(transformer, _in_parts, *taken).to(x_BCFHW.dtype)
+    return transformer(*taken, return_dict=False)[0].to(x_BCFHW.dtype)
 
 
 def denoise_in_parts(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> Tensor:
     """As :func:`denoise`, bit for bit, but seen by :func:`tapped` and unseen by what wraps the forward pass."""
-    taken_BCFHW, timestep, text_BTD = arguments(transformer, x_BCFHW, sigma_B, text_BTD)
+    return _in_parts(transformer, *arguments(transformer, x_BCFHW, sigma_B, text_BTD)).to(x_BCFHW.dtype)
+
+
+def _in_parts(transformer: WanTransformer3DModel, x_BCFHW: Tensor, timestep: Tensor, text_BTD: Tensor) -> Tensor:
     time, rows, text_BTD = modulation(transformer, timestep, text_BTD)
-    tokens, rotary = embed(transformer, taken_BCFHW), transformer.rope(taken_BCFHW)
-    hidden_BLD = run_blocks(transformer, tokens, text_BTD, rows, rotary)
-    return unembed(transformer, hidden_BLD, time, x_BCFHW.shape).to(x_BCFHW.dtype)
+    hidden_BLD = run_blocks(transformer, embed(transformer, x_BCFHW), text_BTD, rows, transformer.rope(x_BCFHW))
+    return unembed(transformer, hidden_BLD, time, x_BCFHW.shape)
 
 
 def arguments(
@@ -91,30 +97,6 @@ def widen_patch_embedding(transformer: WanTransformer3DModel, channels: int, dty
     return columns
 
 
-class OwnWeights(nn.Module):
-    """A transformer's own weights by their own names, for a method that trains them; its rotary tables are none."""
-
-    def __init__(self, transformer: WanTransformer3DModel) -> None:
-        super().__init__()
-        for name, part in transformer.named_children():
-            if part is not transformer.rope:
-                self.add_module(name, part)
-        for name, parameter in transformer.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-
-
-def own_weights(transformer: WanTransformer3DModel, dtype: torch.dtype) -> OwnWeights:
-    """The transformer's own weights to train, in ``dtype`` or, where they are wider, in their own.
-
-    Raises:
-        UserError: they are quantised.
-    """
-    refuse_quantized(transformer, "this method trains")
-    for parameter in transformer.parameters():
-        parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, dtype))
-    return OwnWeights(transformer).requires_grad_(True)
-
-
 def modulation(
     transformer: WanTransformer3DModel, timestep: Tensor, text_BTD: Tensor, image_BID: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,22 +118,36 @@ def modulation(
 
 
 def run_blocks(
-    transformer: WanTransformer3DModel, hidden_BLD: Tensor, text_BTD: Tensor, rows: Tensor, rotary: Any
+    transformer: WanTransformer3DModel, hidden_BLD: Tensor, text_BTD: Tensor, rows: Tensor, rotary: Any, unit: int = 1
 ) -> Tensor:
     """All blocks in turn, checkpointed where the transformer is so.
+
+    Where processes share the transformer, each runs them on its own part of the tokens; the result is all tokens.
 
     Args:
         text_BTD, rows: of :func:`modulation`.
         rotary: the pair ``(cos, sin)``, each ``[1 or B, L, 1 or heads, E]``; or a list of pairs, one a block; or a
             function that makes the pair of a block from its index, just before it runs.
+        unit: tokens that stay together, such as a frame's, where each frame is worked on as a whole.
     """
+    split = split_of(transformer)
+    if split is None:
+        return _run(transformer, hidden_BLD, text_BTD, rows, rotary)
+    return split.run(partial(_run, transformer), hidden_BLD, text_BTD, rows, partial(_of_block, rotary), unit)
+
+
+def _of_block(rotary: Any, index: int) -> Any:
+    return rotary[index] if isinstance(rotary, list) else rotary(index) if callable(rotary) else rotary
+
+
+def _run(transformer: WanTransformer3DModel, hidden_BLD: Tensor, text_BTD: Tensor, rows: Tensor, rotary: Any) -> Tensor:
     if torch.is_grad_enabled() and is_compiled(transformer):
         # Tokens before the first block have no gradient, those behind it do: the compiler would make two of each graph.
         hidden_BLD.requires_grad_()
     checkpointed = torch.is_grad_enabled() and transformer.gradient_checkpointing
     taps = vars(transformer).get(TAPS, ())
     for index, block in enumerate(transformer.blocks):
-        own = rotary[index] if isinstance(rotary, list) else rotary(index) if callable(rotary) else rotary
+        own = _of_block(rotary, index)
         if checkpointed:
             hidden_BLD = transformer._gradient_checkpointing_func(block, hidden_BLD, text_BTD, rows, own)
         else:
@@ -231,7 +227,13 @@ def is_compiled(transformer: WanTransformer3DModel) -> bool:
 
 
 def _forward(self: Any, *args: Any, run: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """The stock forward pass, or that of a method."""
+    """The stock forward pass, or that of a method.
+
+    Raises:
+        RuntimeError: it is the stock one, and processes share the transformer: each would run all of its tokens.
+    """
+    if run is None and split_of(self) is not None:
+        raise RuntimeError("processes share this transformer; call denoise() or run_blocks()")
     return type(self).forward(self, *args, **options) if run is None else run(self, *args)
 
 
