@@ -1,5 +1,6 @@
 """One stage of a fit: optimizer steps by the task of every training, with checkpoints from which it goes on exactly."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from lightning import Trainer
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.fitting.samples import StageSamples
 from imvideoedit.methods.base import Method
+from imvideoedit.training.block_offload import offloaded
 from imvideoedit.training.checkpoints import AtomicCheckpointIO, Checkpoints, latest
 from imvideoedit.training.export import ExportAdapter
 from imvideoedit.training.optimizers import adamw, adamw_8bit
@@ -36,6 +38,7 @@ class Stage:
         seed: of initial weights, noise and order.
         start: adapter whose weights it starts from; None for fresh ones.
         eight_bit, checkpointing, checkpoint_every: see ``FitRequest``.
+        offload: whether blocks are on the device one by one.
         sampling, about: for the adapter's header, see ``ExportAdapter``.
     """
 
@@ -48,6 +51,7 @@ class Stage:
     start: Path | None
     eight_bit: bool
     checkpointing: bool
+    offload: bool
     checkpoint_every: int
     sampling: SamplingConfig
     about: Mapping[str, Any]
@@ -81,7 +85,9 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
     trainer = _trainer(stage, checkpoints, device)
     checkpoints.stop.listen(trainer)
     found = latest(stage.folder)
-    trainer.fit(task, samples, ckpt_path=found and found[0], weights_only=True)
+    blocks = offloaded(backbone.transformer, device) if stage.offload else contextlib.nullcontext()
+    with blocks:
+        trainer.fit(task, samples, ckpt_path=found and found[0], weights_only=True)
 
 
 def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Trainer:
