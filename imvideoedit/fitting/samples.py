@@ -21,7 +21,7 @@ from imvideoedit.editing.conditions import ConditionEncoder
 from imvideoedit.fitting.plan import Plan
 from imvideoedit.fitting.texts import Texts
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.lora_edit_samples import stage_samples
+from imvideoedit.methods.lora_edit_samples import Sample, stage_samples
 from imvideoedit.wan.backbone import Backbone
 
 
@@ -61,19 +61,36 @@ def encoded_samples(
     edited = {number: fit(image, frames_FHWC.shape[1:3]) for number, image in plan.later.items()}
     found = stage_samples(frames_FHWC, masks_FHW, edited, place + 1, plan.parts)
     prompts = [plan.prefix + texts.of(each.start, each.edited) for each in found]
+    batches = encode_samples(backbone, plan.method(), found, prompts, plan.size, device)
+    return batches, [each.repeats for each in found]
+
+
+def encode_samples(
+    backbone: Backbone,
+    method: Method,
+    samples: Sequence[Sample],
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    device: torch.device,
+) -> list[EditBatch]:
+    """Samples with their prompts as batches, on the CPU.
+
+    Args:
+        backbone: with all its parts; encoders are on the device while they work, and then on the CPU.
+        method: not installed; it is not changed.
+        size: the model's height and width.
+    """
     with on_device(device, backbone.text_encoder):  # alone: it is the largest part by far
         embedded = {prompt: backbone.encode_text([prompt]).cpu() for prompt in prompts}
-    method = plan.method()
     method.install(backbone.transformer)
     try:
         with on_device(device, backbone.vae, backbone.image_encoder):
-            samples = [
-                encode_example(backbone, method, each.example, embedded[prompt], plan.size)
-                for each, prompt in zip(found, prompts, strict=True)
+            return [
+                encode_example(backbone, method, each.example, embedded[prompt], size)
+                for each, prompt in zip(samples, prompts, strict=True)
             ]
     finally:
         method.uninstall()
-    return samples, [each.repeats for each in found]
 
 
 @contextlib.contextmanager
