@@ -1,6 +1,8 @@
 """One stage of a fit: optimizer steps by the task of every training, with checkpoints from which it goes on exactly."""
 
 import contextlib
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 
+from imvideoedit.common.terminal import say
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.fitting.samples import StageSamples
 from imvideoedit.methods.base import Method
@@ -22,6 +25,7 @@ from imvideoedit.training.progress import TrainingBar, quiet_libraries
 from imvideoedit.training.task import EditTask
 from imvideoedit.wan.backbone import Backbone
 
+SAID_EVERY = 2.0  # seconds between two lines of progress
 OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.01}
 
 
@@ -91,7 +95,9 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
 
 
 def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Trainer:
-    bar = StageBar(stage.name, stage.steps)
+    # A log and a page show no bar.
+    kind = StageBar if sys.stdout.isatty() else StageLines
+    bar = kind(stage.name, stage.steps)
     export = ExportAdapter(stage.adapter, stage.sampling, about=stage.about)
     return Trainer(
         max_steps=stage.steps,
@@ -110,6 +116,25 @@ def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Tr
         plugins=[AtomicCheckpointIO()],
         default_root_dir=stage.folder,
     )
+
+
+class StageLines(Callback):
+    """Says in lines on stdout how many of a stage's steps are done, and when it ends."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self._name, self._steps = name, steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._before, self._began = trainer.global_step, time.monotonic()
+        self._said = self._began
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        if now - self._said < SAID_EVERY and step < self._steps:
+            return
+        self._said = now
+        left = (now - self._began) / max(step - self._before, 1) * (self._steps - step)
+        say(f"{self._name}: {step} of {self._steps} steps, about {left:.0f} s left")
 
 
 class StageBar(TrainingBar):
