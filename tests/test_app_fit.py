@@ -57,12 +57,12 @@ def wait_for(what: Callable[[], Any]) -> None:
 
 def test_a_fit_says_how_far_it_is_is_cancelled_and_goes_on_where_it_was(clip, queue, tmp_path):
     out = tmp_path / "fits" / "one"
-    more = ("--steps", 4000, "--checkpoint-every", 1)
+    more = ("--steps", 1500, "--checkpoint-every", 1)
     fit = fit_of(clip, out, more=more)
     queue.submit(fit)
     with pytest.raises(UserError, match="a fit of yours is running or waiting"):
         queue.submit(fit_of(clip, out))
-    wait_for(lambda: "of 4000 steps" in fit.phase)
+    wait_for(lambda: "of 1500 steps" in fit.phase)
     assert 0 < fit.share < 1 and "<progress" in fit_progress(fit, 0) and str(tmp_path) not in fit.phase
     queue.cancel("another tab")
     assert not fit.cancelled.is_set()
@@ -70,7 +70,7 @@ def test_a_fit_says_how_far_it_is_is_cancelled_and_goes_on_where_it_was(clip, qu
     assert fit.finished.wait(PATIENCE) and fit.state == "cancelled" and not queue.holds("tab")
     saved = list((out / "stage_1").glob("*.ckpt"))
     assert saved and not (out / "adapter.safetensors").exists()
-    again = fit_of(clip, out, more=("--steps", 4))
+    again = fit_of(clip, out, more=more)
     queue.submit(again)
     assert again.finished.wait(PATIENCE) and (again.state, again.problem) == ("done", "")
     assert again.share == 1 and len(Clip(out / "clip_edited.mp4")) == 9

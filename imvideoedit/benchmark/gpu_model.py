@@ -58,9 +58,7 @@ def _parts(rows: list[Row]) -> Table:
         count = row.count
         cells = [f"{count.launches:.0f}", f"{count.bytes / 1e9:.1f}", f"{count.flops / 1e12:.2f}"]
         cells.append(f"{count.moved / 1e9:.1f}" if count.moved else "")
-        cells += [
-            f"{1e3 * value:.1f}" for value in (*times, max(times), sum(times), H200.seconds(count, row.launch))
-        ]
+        cells += [f"{1e3 * value:.1f}" for value in (*times, max(times), sum(times), H200.seconds(count, row.launch))]
         if row.measured:
             cells += [f"{1e3 * row.measured:.1f}", f"{H200.seconds(row.count, row.launch) / row.measured:.2f}"]
         table.add_row(row.name, *cells)

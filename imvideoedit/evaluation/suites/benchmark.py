@@ -73,14 +73,7 @@ def run_benchmark(
     print_summary(outcomes)
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
-        # Scorers take the mask and the first frame; other inputs lie outside this manifest's folder.
-        replace(
-            row,
-            edited=entry.job.output,
-            method=method,
-            mask=_mask_video(row, out / "masks"),
-            inputs=_kept(row, out / "edits"),
-        )
+        _scored(row, entry.job, method, out)
         for row, entry in zip(rows, entries, strict=True)
         if entry.where not in failed and entry.job is not None
     ]
@@ -113,7 +106,13 @@ def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:
     return read_benchmark(benchmark, Path(folder))
 
 
-def _kept(row: EditRow, folder: Path) -> dict[str, Path | str]:
+def _scored(row: EditRow, job: Job, method: str, out: Path) -> EditRow:
+    """A row as scorers take it: with the mask and the first frame; other inputs lie outside this manifest's folder."""
+    kept = keep_first_frame(row, out / "edits")
+    return replace(row, edited=job.output, method=method, mask=_mask_video(row, out / "masks"), inputs=kept)
+
+
+def keep_first_frame(row: EditRow, folder: Path) -> dict[str, Path | str]:
     """The first frame that a row gives, copied into a folder of its own there, as a manifest's files lie within its."""
     given = row.inputs.get("first_frame")
     if not isinstance(given, Path):
