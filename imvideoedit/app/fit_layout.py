@@ -7,8 +7,8 @@ from imvideoedit.app.queue import Limits
 from imvideoedit.app.texts import message
 from imvideoedit.fitting.request import STEPS
 
-INTRO = """Edit **one frame** of a clip with any tool; the clip follows it. A small adapter is trained for this clip alone,
-so this takes minutes on a GPU. Go through the steps, look at the cost, then fit."""
+INTRO = """Edit **one frame** of a clip with any tool; the clip follows it. A small adapter is trained for this clip
+alone, so this takes minutes on a GPU. Go through the steps, look at the cost, then fit."""
 
 
 class FitLayout:

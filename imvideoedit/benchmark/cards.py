@@ -1,9 +1,10 @@
 """GPUs by name, and the time in which one does what has been counted.
 
 Host and device work side by side, so that a computation takes the longer of the two: the host's launches, and the
-device's bytes and FLOPs, one after the other. Copies between them run beside both; they take the longest where they do. Three constants hold for all computations and cards. They were fitted to
-ten figures of one H200 (:mod:`imvideoedit.benchmark.gpu_model`); that machine's processors had other work besides, so
-that launches are dear.
+device's bytes and FLOPs, one after the other. Copies between the two run beside both, and are what it takes where they
+take longest. Three constants hold for all computations and cards. They were fitted to ten figures of one H200
+(:mod:`imvideoedit.benchmark.gpu_model`); that machine's processors had other work besides, so that launches are dear.
+The share of the link's speed is an assumption.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ LAUNCH = 33.5e-6  # seconds of the host for an operation from Python, with the v
 COMPILED_LAUNCH = 10e-6  # in compiled code; assumed, as no compiled step has been measured
 BANDWIDTH = 0.82  # of the stated one
 RATE = 0.65  # of the stated one
-LINK = 0.8  # of the stated one; assumed, as no copy has been measured
+LINK = 0.8  # of the stated one; assumed
 
 
 @dataclass(frozen=True)
