@@ -95,9 +95,8 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
 
 
 def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Trainer:
-    # A log and a page show no bar.
-    kind = StageBar if sys.stdout.isatty() else StageLines
-    bar = kind(stage.name, stage.steps)
+    shown = sys.stdout.isatty()  # a log and a page show no bar
+    progress = StageBar(stage.name, stage.steps) if shown else StageLines(stage.name, stage.steps)
     export = ExportAdapter(stage.adapter, stage.sampling, about=stage.about)
     return Trainer(
         max_steps=stage.steps,
@@ -110,9 +109,10 @@ def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Tr
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         logger=False,
+        enable_progress_bar=shown,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[bar, export, checkpoints],
+        callbacks=[progress, export, checkpoints],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=stage.folder,
     )

@@ -22,6 +22,7 @@ from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.json_file import read_checked, write_checked
 from imvideoedit.common.owner import owned
 from imvideoedit.common.terminal import say
+from imvideoedit.editing.edit_file import quiet_loading
 from imvideoedit.evaluation.nano.clip_cases import TASKS, sample_case, sample_hidden_case
 from imvideoedit.evaluation.nano.clip_fits import Fits, compare, compare_second_frame
 from imvideoedit.evaluation.reporting.statistics import Estimate, bootstrap, estimate
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     """Fit, edit and compare clip by clip; then print means and differences with their intervals."""
     options = _parser().parse_args(argv)
     how = Fits(options.steps, options.lr, options.rank, options.target, options.sampling)
+    quiet_loading()
     settings = asdict(how) | {"backbone": options.backbone, "seed": SEED}
     with owned(options.out, "an evaluation"):
         _claim(options.out / "settings.json", settings)
