@@ -48,8 +48,8 @@ def measured(monkeypatch) -> list[int]:
         if number == 2 and numbers.count(2) == 1:
             raise KeyboardInterrupt
         value = {"changed_psnr": 10.0 + number, "kept_psnr": math.nan, "frame_psnr": 20.0}
-        edit = {name: value for name in ("copy", "ceiling", "base", "lora_edit", "naive")}
-        later = {name: value for name in ("copy", "first frame", "second frame")}
+        edit = dict.fromkeys(("copy", "ceiling", "base", "lora_edit", "naive"), value)
+        later = dict.fromkeys(("copy", "first frame", "second frame"), value)
         return {"task": "color_texture", "edit": edit, "later": later}
 
     monkeypatch.setattr(clip_edits, "measure", measure)
