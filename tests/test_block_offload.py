@@ -31,6 +31,8 @@ BLOCKS = 4
 CONFIG = TINY_TRANSFORMER | {"in_channels": 12, "num_layers": BLOCKS}
 CLIP = Pairs(1, 4, 6, text=5, frames=3)
 TOKENS = 3 * 2 * 3
+WIDE = Pairs(1, 32, 32, text=5, frames=5)  # whose activations are what a step needs most
+WIDE_TOKENS = 5 * 16 * 16
 
 
 def clip_batch(seed: int) -> EditBatch:
@@ -127,18 +129,18 @@ def test_a_step_moves_each_block_twice_and_its_input_twice():
 def test_the_estimate_is_of_two_blocks_and_one_blocks_activations():
     method, config = LoraEdit(rank=4), dict(meta_transformer(CONFIG).config)
     deep = {**config, "num_layers": 3 * BLOCKS}
-    setting = Setting("single", 1, 2, True, CLIP, offload=True)
+    setting = Setting("single", 1, 2, True, WIDE, offload=True)
     parts, of_deep = estimate(config, method, setting), estimate(deep, method, setting)
     transformer = meta_transformer(CONFIG)
     whole = sum(each.numel() for each in transformer.parameters())
     block = sum(each.numel() for each in transformer.blocks[0].parameters())
     assert parts["frozen weights"] == of_deep["frozen weights"] == 2 * (whole - (BLOCKS - 2) * block)
     assert parts["activations"] == of_deep["activations"] > 0
-    kept = 2 * TOKENS * 24  # a block's input
-    all_there = {n: activation_bytes({**config, "num_layers": n}, method, CLIP, True, torch.float32) for n in (1, 9)}
+    kept = 2 * WIDE_TOKENS * 24  # a block's input
+    all_there = {n: activation_bytes({**config, "num_layers": n}, method, WIDE, True, torch.float32) for n in (1, 9)}
     assert all_there[9] - all_there[1] >= 8 * kept
     assert all_there[1] <= parts["activations"] <= all_there[1] + 4 * kept
-    assert host_bytes(config, CLIP) == BLOCKS * (2 * block + kept)
+    assert host_bytes(config, WIDE) == BLOCKS * (2 * block + kept)
     assert peak_of(BLOCKS) == peak_of(2 * BLOCKS) == parts["activations"] + 2 * 2 * block  # of any depth
 
 
@@ -150,7 +152,7 @@ def peak_of(blocks: int) -> int:
     method.install(transformer)
     with FakeTensorMode():
         make_fake(nn.ModuleList([transformer, method]))
-        batch = CLIP.batch_of(transformer.config, method, "cpu", torch.bfloat16)
+        batch = WIDE.batch_of(transformer.config, method, "cpu", torch.bfloat16)
         transformer.enable_gradient_checkpointing(BlockOffload(transformer, HOST, META).run)
 
         def step() -> None:

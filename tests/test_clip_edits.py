@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def test_a_hidden_thing_shows_only_later_and_no_text_tells_of_it():
         assert case.changed[LATE].mean() > 0.02 and case.changed[SECOND].any() and not case.changed[0].any()
         assert (case.mask > 0)[case.changed].mean() > 0.9
         assert case.source_prompt == case.edited_prompt
-        assert len([color for color in OBJECT_COLORS if color in case.edited_prompt]) == 1
+        assert len([word for word in re.findall(r"\w+", case.edited_prompt) if word in OBJECT_COLORS]) == 1
 
 
 @pytest.mark.parametrize("task", TASKS)
