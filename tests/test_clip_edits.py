@@ -45,7 +45,7 @@ def measured(monkeypatch) -> list[int]:
 
     def measure(backbone, number, how, folder):
         numbers.append(number)
-        (folder / "half").mkdir(parents=True)
+        (folder / "half").mkdir(parents=True, exist_ok=True)
         if number == 2 and numbers.count(2) == 1:
             raise KeyboardInterrupt
         value = {"changed_psnr": 10.0 + number, "kept_psnr": math.nan, "frame_psnr": 20.0}
