@@ -31,8 +31,10 @@ BLOCKS = 4
 CONFIG = TINY_TRANSFORMER | {"in_channels": 12, "num_layers": BLOCKS}
 CLIP = Pairs(1, 4, 6, text=5, frames=3)
 TOKENS = 3 * 2 * 3
-WIDE = Pairs(1, 32, 32, text=5, frames=5)  # whose activations are what a step needs most
-WIDE_TOKENS = 5 * 16 * 16
+# Where blocks, and not the masks' pixels, need most.
+WIDE = CONFIG | {"num_attention_heads": 16, "attention_head_dim": 64, "ffn_dim": 4096}
+LARGE = Pairs(1, 32, 32, text=5, frames=5)
+LARGE_INPUT = 2 * 5 * 16 * 16 * 16 * 64  # bytes
 
 
 def clip_batch(seed: int) -> EditBatch:
@@ -127,32 +129,32 @@ def test_a_step_moves_each_block_twice_and_its_input_twice():
 
 
 def test_the_estimate_is_of_two_blocks_and_one_blocks_activations():
-    method, config = LoraEdit(rank=4), dict(meta_transformer(CONFIG).config)
+    method, config = LoraEdit(rank=4), dict(meta_transformer(WIDE).config)
     deep = {**config, "num_layers": 3 * BLOCKS}
-    setting = Setting("single", 1, 2, True, WIDE, offload=True)
+    setting = Setting("single", 1, 2, True, LARGE, offload=True)
     parts, of_deep = estimate(config, method, setting), estimate(deep, method, setting)
-    transformer = meta_transformer(CONFIG)
+    transformer = meta_transformer(WIDE)
     whole = sum(each.numel() for each in transformer.parameters())
     block = sum(each.numel() for each in transformer.blocks[0].parameters())
     assert parts["frozen weights"] == of_deep["frozen weights"] == 2 * (whole - (BLOCKS - 2) * block)
     assert parts["activations"] == of_deep["activations"] > 0
-    kept = 2 * WIDE_TOKENS * 24  # a block's input
-    all_there = {n: activation_bytes({**config, "num_layers": n}, method, WIDE, True, torch.float32) for n in (1, 9)}
+    kept = LARGE_INPUT
+    all_there = {n: activation_bytes({**config, "num_layers": n}, method, LARGE, True, torch.float32) for n in (1, 9)}
     assert all_there[9] - all_there[1] >= 8 * kept
     assert all_there[1] <= parts["activations"] <= all_there[1] + 4 * kept
-    assert host_bytes(config, WIDE) == BLOCKS * (2 * block + kept)
+    assert host_bytes(config, LARGE) == BLOCKS * (2 * block + kept)
     assert peak_of(BLOCKS) == peak_of(2 * BLOCKS) == parts["activations"] + 2 * 2 * block  # of any depth
 
 
 def peak_of(blocks: int) -> int:
     """Bytes that an offloaded step of so many blocks allocates on the device, counted."""
     with torch.device("meta"):
-        transformer = random_transformer({**CONFIG, "num_layers": blocks}, torch.bfloat16)
+        transformer = random_transformer({**WIDE, "num_layers": blocks}, torch.bfloat16)
     method = LoraEdit(rank=4)
     method.install(transformer)
     with FakeTensorMode():
         make_fake(nn.ModuleList([transformer, method]))
-        batch = WIDE.batch_of(transformer.config, method, "cpu", torch.bfloat16)
+        batch = LARGE.batch_of(transformer.config, method, "cpu", torch.bfloat16)
         transformer.enable_gradient_checkpointing(BlockOffload(transformer, HOST, META).run)
 
         def step() -> None:
@@ -174,7 +176,7 @@ def test_49_frames_at_480x832_fit_small_cards(sizes, most):
 
 
 def test_weights_wait_on_the_host_and_come_back(transformer):
-    before = {name: each.clone() for name, each in transformer.state_dict().items()}
+    before = {name: each.clone() for name, each in transformer.requires_grad_(False).state_dict().items()}
     offload = BlockOffload(transformer, HOST)
     assert not any(map(held, transformer.blocks)) and offload.resident == set()
     transformer.to(torch.float32)  # as a trainer places a module: there is nothing to move
