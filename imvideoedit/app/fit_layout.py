@@ -1,5 +1,7 @@
 """The components of the page's tab that fits an adapter to one clip; their events are in ``fit_page``."""
 
+from typing import Any
+
 import gradio as gr
 
 from imvideoedit.app.inputs import mask_editor
@@ -76,5 +78,5 @@ class FitLayout:
 
 def _image(label: str, elem_id: str) -> gr.Image:
     """An upload, kept as it is."""
-    how = {"type": "filepath", "image_mode": None, "sources": ["upload"], "height": 200, "buttons": []}
+    how: dict[str, Any] = {"type": "filepath", "image_mode": None, "sources": ["upload"], "height": 200, "buttons": []}
     return gr.Image(label=label, elem_id=elem_id, **how)

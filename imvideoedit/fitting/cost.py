@@ -67,8 +67,8 @@ class Memory:
         """
         setting = Setting("single", 1, 2 if eight_bit else 8, recomputed, pairs)
         one_by_one = replace(setting, checkpointing=True, offload=True)
-        parts = (estimate(config, method, each) for each in (setting, one_by_one))
-        return cls(*parts, host=host_bytes(config, pairs))
+        whole, offloaded = (estimate(config, method, each) for each in (setting, one_by_one))
+        return cls(whole, offloaded, host_bytes(config, pairs))
 
     def lines(self) -> Iterator[str]:
         """For people."""

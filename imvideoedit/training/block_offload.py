@@ -195,14 +195,14 @@ class _Turns(torch.autograd.Function):
         return block(hidden_BLD, *rest)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
+    def backward(ctx: Any, gradient_BLD: Tensor) -> Any:
         """The input's gradient; trained weights add to theirs."""
         ctx.offload.bring(ctx.place, -1)
         hidden_BLD = ctx.offload.give_back(ctx.waiting).requires_grad_(ctx.needs_input_grad[3])
         with torch.enable_grad(), ctx.mixed():
             output_BLD = ctx.block(hidden_BLD, *ctx.rest)
         if output_BLD.requires_grad:
-            torch.autograd.backward(output_BLD, *gradients)
+            torch.autograd.backward(output_BLD, gradient_BLD)
         return None, None, None, hidden_BLD.grad, *(None for _ in ctx.rest)
 
 

@@ -79,14 +79,14 @@ class FirstFrameScorer(NetworkScorer):
         return {
             "clip_first_frame": to_first,
             "input_similarity": lambda: similarity(edited(), self._features(videos.source)),
-            "deqa": lambda: float("nan") if self._deqa is None else self._quality(videos.edited),
+            "deqa": lambda: float("nan") if self._deqa is None else self._quality(videos.edited, self._deqa),
         }
 
     def _features(self, frames: Frames) -> Tensor:
         return features(frames, self.network("clip_l14").images)
 
-    def _quality(self, frames: Frames) -> float:
-        score = self.once("deqa", lambda: load_deqa(self._deqa, self.device))
+    def _quality(self, frames: Frames, folder: Path) -> float:
+        score = self.once("deqa", lambda: load_deqa(folder, self.device))
         return mean(score(frame_HWC) for frame_HWC in frames)
 
 

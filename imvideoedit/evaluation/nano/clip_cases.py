@@ -54,10 +54,10 @@ def sample_hidden_case(rng: np.random.Generator) -> Case:
     while True:
         scene = plain_scene(rng, "test")
         (front_kind, front_color), (color, kind) = _pick(rng, TRAIN_PAIRS)[::-1], _pick(rng, TEST_PAIRS)
-        place = {"x": float(rng.uniform(0.35, 0.65)), "y": float(rng.uniform(0.3, 0.7))}
+        x, y = float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.3, 0.7))
         motion = f"moving {rng.choice(('left', 'right', 'up', 'down'))}"
-        front = Thing(front_kind, front_color, size="large", motion=motion, **place)
-        source = replace(scene, things=(Thing(kind, color, size="small", **place), front))
+        front = Thing(front_kind, front_color, size="large", motion=motion, x=x, y=y)
+        source = replace(scene, things=(Thing(kind, color, size="small", x=x, y=y), front))
         other = str(rng.choice([each for each in OBJECT_COLORS if each not in (color, front_color)]))
         case = case_of(Edit("hidden_thing", source, source.with_thing(0, color=other), "recolour the hidden thing"))
         if not case.changed[0].any() and case.changed[LATE].mean() > LEAST:
