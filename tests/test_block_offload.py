@@ -141,7 +141,7 @@ def test_the_estimate_is_of_two_blocks_and_one_blocks_activations():
     kept = LARGE_INPUT
     all_there = {n: activation_bytes({**config, "num_layers": n}, method, LARGE, True, torch.float32) for n in (1, 9)}
     assert all_there[9] - all_there[1] >= 8 * kept
-    assert 0.8 * all_there[1] <= parts["activations"] <= all_there[1] + 4 * kept
+    assert all_there[1] <= parts["activations"] <= all_there[1] + 5 * kept
     assert host_bytes(config, LARGE) == BLOCKS * (2 * block + kept)
     assert peak_of(BLOCKS) == peak_of(2 * BLOCKS) == parts["activations"] + 2 * 2 * block  # of any depth
 
