@@ -116,6 +116,7 @@ def test_inputs_leave_the_device_and_a_lost_gradient_is_refused():
             offload.run(transformer.blocks[0], torch.zeros(1, TOKENS, 24), text)
 
 
+@pytest.mark.slow
 def test_a_step_moves_each_block_twice_and_its_input_twice():
     transformer = meta_transformer(CONFIG)
     block = 2 * sum(each.numel() for each in transformer.blocks[0].parameters())
@@ -128,6 +129,7 @@ def test_a_step_moves_each_block_twice_and_its_input_twice():
     assert slow.seconds(replace(Count(moved=1e10), bytes=1e13)) > 10  # copies run beside the computation
 
 
+@pytest.mark.slow
 def test_the_estimate_is_of_two_blocks_and_one_blocks_activations():
     method, config = LoraEdit(rank=4), dict(meta_transformer(WIDE).config)
     deep = {**config, "num_layers": 3 * BLOCKS}
