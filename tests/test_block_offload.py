@@ -24,7 +24,7 @@ from imvideoedit.training.flops import (
     random_transformer,
     step_peak,
 )
-from imvideoedit.wan.backbone import WAN_1_3B_I2V, WAN_14B_I2V, meta_transformer
+from imvideoedit.wan.bases import WAN_1_3B_I2V, WAN_14B_I2V, meta_transformer
 from tests.conftest import TINY_TRANSFORMER, awaken, tiny_transformer
 
 BLOCKS = 4
