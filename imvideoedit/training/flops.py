@@ -186,7 +186,7 @@ def activation_bytes(
 
     def peak(layers: int) -> int:
         options = json.dumps(method.config_of(layers), sort_keys=True)
-        return _activations(sizes, type(method), options, layers, pairs, checkpointing, weights, offload)
+        return _activations(sizes, type(method), options, layers, pairs, (checkpointing, weights, offload))
 
     if offload:
         return peak(MORE)
@@ -197,15 +197,9 @@ def activation_bytes(
 
 @functools.cache
 def _activations(
-    sizes: str,
-    kind: Any,
-    options: str,
-    layers: int,
-    pairs: Pairs,
-    checkpointing: bool,
-    weights: torch.dtype,
-    offload: bool,
+    sizes: str, kind: Any, options: str, layers: int, pairs: Pairs, how: tuple[bool, torch.dtype, bool]
 ) -> int:
+    checkpointing, weights, offload = how
     with torch.device("meta"):
         transformer = random_transformer({**parse_json(sizes, "the sizes"), "num_layers": layers}, torch.bfloat16)
     if checkpointing:
