@@ -143,6 +143,8 @@ def test_offloaded_blocks_make_the_same_adapter_to_the_bit(clip, tmp_path):
         states[offload] = read_state(tmp_path / offload / "adapter.safetensors")
     assert all(torch.equal(states["on"][name], tensor) for name, tensor in states["off"].items())
     assert any(tensor.any() for name, tensor in states["on"].items() if "up" in name)
+    headers = [read_header(tmp_path / offload / "stage_1.safetensors") for offload in ("off", "on")]
+    assert headers[0] == headers[1], "what names the base is taken of its own weights, which are back by then"
     again = fit(*clip.command(tmp_path / "on", "--offload", "off"))
     assert "stage 1: made before" in again.stdout, "how it was made does not change what was made"
 

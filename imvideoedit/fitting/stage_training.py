@@ -86,15 +86,16 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
         seed=stage.seed,
     )
     checkpoints = Checkpoints(stage.folder, stage.checkpoint_every, keep=1)
-    trainer = _trainer(stage, checkpoints, device)
-    checkpoints.stop.listen(trainer)
-    found = latest(stage.folder)
-    blocks = offloaded(backbone.transformer, device) if stage.offload else contextlib.nullcontext()
-    with blocks:
+    with contextlib.ExitStack() as placed:
+        if stage.offload:
+            placed.enter_context(offloaded(backbone.transformer, device))
+        trainer = _trainer(stage, checkpoints, device, placed)
+        checkpoints.stop.listen(trainer)
+        found = latest(stage.folder)
         trainer.fit(task, samples, ckpt_path=found and found[0], weights_only=True)
 
 
-def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Trainer:
+def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device, placed: contextlib.ExitStack) -> Trainer:
     shown = sys.stdout.isatty()  # a log and a page show no bar
     progress = StageBar(stage.name, stage.steps) if shown else StageLines(stage.name, stage.steps)
     export = ExportAdapter(stage.adapter, stage.sampling, about=stage.about)
@@ -112,10 +113,22 @@ def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Tr
         enable_progress_bar=shown,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[progress, export, checkpoints],
+        callbacks=[progress, EndsBeforeExport(placed), export, checkpoints],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=stage.folder,
     )
+
+
+class EndsBeforeExport(Callback):
+    """Ends a context once training has: an adapter's header describes the base's own weights, which must be there."""
+
+    def __init__(self, context: contextlib.ExitStack) -> None:
+        self._context = context
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._context.close()
+
+    on_fit_end = on_train_end  # where nothing was left to train
 
 
 class StageLines(Callback):
