@@ -80,6 +80,8 @@ def browsing(address: str, downloads: Path) -> Iterator[Any]:
     options.add_experimental_option("mobileEmulation", {"deviceMetrics": {"width": 390, "height": 844}})
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    # Else a browser asks before it saves another file without a click of its user.
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
     try:
         driver.get(address)
         until(lambda: parts(driver, "#samples .gallery-item")[2])

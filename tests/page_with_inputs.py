@@ -39,7 +39,7 @@ class Recording(EditPipeline):
 def main() -> None:
     """Until it is ended."""
     with page_server("127.0.0.1", 0) as server:
-        from imvideoedit.app.page import build_page
+        from imvideoedit.app.build import build_page
         from imvideoedit.app.queue import EditQueue, Limits
         from imvideoedit.app.texts import CSS
 

@@ -35,17 +35,17 @@ def browser(server, tmp_path) -> Iterator[Any]:
         yield driver
 
 
-def paint(driver, across: int, down: int, length: int) -> None:
+def paint(driver, across: int, down: int, length: int, editor: str = "#mask") -> None:
     """A stroke to the right, from so many pixels off the canvas's middle."""
     from selenium.webdriver import ActionChains
 
-    canvas = until(lambda: parts(driver, "#mask canvas")[0])
+    canvas = until(lambda: parts(driver, f"{editor} canvas")[0])
     driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
 
     def stroked() -> Any:
         stroke = ActionChains(driver).move_to_element_with_offset(canvas, across, down).click_and_hold()
         stroke.move_by_offset(length // 2, 0).move_by_offset(length - length // 2, 0).release().perform()
-        return parts(driver, "#mask button[aria-label=Undo]:not([disabled])")
+        return parts(driver, f"{editor} button[aria-label=Undo]:not([disabled])")
 
     until(stroked)  # a canvas that is being drawn anew takes no stroke
 

@@ -134,6 +134,21 @@ def test_only_the_first_frame_is_one_stage(clip, tmp_path):
     assert FittedClip.of(tmp_path / "one" / "adapter.safetensors") is not None
 
 
+def test_offloaded_blocks_make_the_same_adapter_to_the_bit(clip, tmp_path):
+    states = {}
+    for offload in ("off", "on"):
+        done = fit(*clip.command(tmp_path / offload, "--offload", offload))
+        assert done.returncode == 0, done.stderr
+        assert ("one by one while they train" in done.stdout) == (offload == "on")
+        states[offload] = read_state(tmp_path / offload / "adapter.safetensors")
+    assert all(torch.equal(states["on"][name], tensor) for name, tensor in states["off"].items())
+    assert any(tensor.any() for name, tensor in states["on"].items() if "up" in name)
+    headers = [read_header(tmp_path / offload / "stage_1.safetensors") for offload in ("off", "on")]
+    assert headers[0] == headers[1], "what names the base is taken of its own weights, which are back by then"
+    again = fit(*clip.command(tmp_path / "on", "--offload", "off"))
+    assert "stage 1: made before" in again.stdout, "how it was made does not change what was made"
+
+
 def test_low_cost_trains_on_parts(clip, tmp_path):
     path = tmp_path / "long.mp4"
     write_video(path, np.random.default_rng(0).integers(0, 256, (30, *SIZE, 3), np.uint8), 24, codec="lossless")
@@ -177,6 +192,7 @@ def test_what_is_wrong_is_one_line(clip, wan_folder, tmp_path, capsys):
     wrong("--edited NUMBER=FILE", more=("--edited", "first.png"))
     wrong("image-to-video", more=("--backbone", wan_folder))
     wrong("--steps", more=("--steps", 0))
+    wrong("--offload on", "--no-checkpointing", more=("--offload", "on", "--no-checkpointing"))
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,8 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.conditions import ConditionEncoder
-from imvideoedit.evaluation.nano.clip_edits import case_of, edit_clip, fit_stage, scores
+from imvideoedit.evaluation.nano.clip_cases import case_of
+from imvideoedit.evaluation.nano.clip_fits import Fits, edit_clip, fit_stage, scores
 from imvideoedit.methods.adapter_file import load_adapter, save_adapter
 from imvideoedit.methods.adapter_header import AdapterHeader
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD
@@ -416,20 +417,14 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def square_edits(trained):
+def square_edits(trained, tmp_path_factory):
     """A red square made blue in the first frame: with the mask, and by naive LoRA, each after a short fit."""
     case = case_of(Edit("color_texture", moving_square("red"), moving_square("blue"), "make the red box blue"))
     naive = replace(case, mask=np.full_like(case.mask, 255))
-    found = []
-    for each in (case, naive):
-        torch.manual_seed(0)
-        method = LoraEdit(rank=16)
-        method.install(trained.transformer)
-        try:
-            fit_stage(trained, method, each, 1, {}, steps=10, lr=1e-3)
-            found.append(edit_clip(trained, method, each, case.target[0], steps=6))
-        finally:
-            method.uninstall()
+    found, how = [], Fits(steps=10, sampling=6)
+    for number, each in enumerate((case, naive)):
+        method = fit_stage(trained, each, {}, how, tmp_path_factory.mktemp(f"fit_{number}"))
+        found.append(edit_clip(trained, method, each, case.target[0], how))
     return case, found
 
 

@@ -1,4 +1,4 @@
-"""The web page of `imvideoedit-app`: layout, queue of edits, live view, samples, texts.
+"""The web page of `imvideoedit-app`: layout, queue of edits, live view, samples, texts, and fits to one clip.
 
-It edits through `editing` alone; no model is touched here.
+It edits through `editing` alone, and fits by the command; no model is touched here.
 """

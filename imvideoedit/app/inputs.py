@@ -35,19 +35,7 @@ class InputControls:
         self.parts: list[Any] = [_control(each) for each in known.values()]
         with gr.Accordion(f"Mask{'' if mask.required else ' (optional)'}", open=mask.required, elem_id="mask-part"):
             gr.Markdown("Paint what may change, on the first frame and for all of them; the rest stays as it is.")
-            self.editor = gr.ImageEditor(
-                show_label=False,
-                image_mode="RGBA",
-                sources=[],
-                transforms=[],
-                layers=False,
-                format="png",
-                brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"),
-                eraser=gr.Eraser(default_size=24),
-                canvas_size=(EDITOR_SIDE, EDITOR_SIDE),
-                buttons=[],
-                elem_id="mask",
-            )
+            self.editor = mask_editor("mask")
         self.parts.append(self.editor)
 
     @staticmethod
@@ -72,7 +60,7 @@ class InputControls:
         given: dict[str, Path | str] = {}
         for name, value in zip(self._names, values, strict=True):
             if name == MASK:
-                painted = _painted(value, size)
+                painted = painted_mask(value, size)
                 if painted is not None:
                     given[name] = folder / "mask.png"
                     write_picture(Image.fromarray(painted), folder / "mask.png", "PNG")
@@ -81,6 +69,23 @@ class InputControls:
                     value.strip() if isinstance(self.parts[self._names.index(name)], gr.Textbox) else Path(value)
                 )
         return given
+
+
+def mask_editor(elem_id: str) -> gr.ImageEditor:
+    """A brush on a frame, in open ``gr.Blocks``."""
+    return gr.ImageEditor(
+        show_label=False,
+        image_mode="RGBA",
+        sources=[],
+        transforms=[],
+        layers=False,
+        format="png",
+        brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"),
+        eraser=gr.Eraser(default_size=24),
+        canvas_size=(EDITOR_SIDE, EDITOR_SIDE),
+        buttons=[],
+        elem_id=elem_id,
+    )
 
 
 def _control(declared: Input) -> Any:
@@ -94,8 +99,16 @@ def _control(declared: Input) -> Any:
     return gr.File(type="filepath", file_types=["video", "image"], height=120, **how)
 
 
-def _painted(value: dict[str, Any] | None, size: tuple[int, int]) -> np.ndarray | None:
-    """A mask, uint8 ``[H, W]``, of how opaque the paint is; None where there is none."""
+def painted_mask(value: dict[str, Any] | None, size: tuple[int, int]) -> np.ndarray | None:
+    """A mask, uint8 ``[H, W]``, of how opaque the paint is; None where there is none.
+
+    Args:
+        value: of :func:`mask_editor`.
+        size: height and width of the video.
+
+    Raises:
+        UserError: it did not arrive.
+    """
     if value is None:
         return None
     if value["background"] is None:

@@ -13,7 +13,7 @@ from imvideoedit.app.frames import frame_pair
 from imvideoedit.app.layout import SETTINGS, Layout
 from imvideoedit.app.live import Edit
 from imvideoedit.app.queue import EditQueue, TooLong, inspect, without_folders
-from imvideoedit.app.samples import SAMPLES, render_samples
+from imvideoedit.app.samples import SAMPLES
 from imvideoedit.app.texts import SHOW_PROBLEM, SHOW_STATUS, message, problem, progress
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.job import Job
@@ -25,25 +25,6 @@ POLL_SECONDS = 0.15
 QUEUED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Short events skip gradio's queue, which loses one that arrives just as the stream of others closes.
 QUIET: dict[str, Any] = {**QUEUED, "queue": False}
-
-
-def build_page(queue: EditQueue, folder: Path) -> gr.Blocks:
-    """The page of a queue of edits.
-
-    Args:
-        folder: for samples and results.
-
-    Raises:
-        UserError: the disk refuses the samples.
-    """
-    (folder / "samples").mkdir()
-    samples = render_samples(folder / "samples")
-    pipeline = queue.pipeline
-    with gr.Blocks(title="imvideoedit") as blocks:
-        declared = pipeline.method.inputs
-        layout = Layout(queue.limits, pipeline.config, pipeline.backbone.is_nano, samples, declared)
-        Page(queue, layout, samples, folder / "results").connect(blocks)
-    return blocks
 
 
 class Page:

@@ -46,6 +46,7 @@ class EditQueue:
 
     def __init__(self, pipeline: EditPipeline, limits: Limits) -> None:
         self.pipeline, self.limits = pipeline, limits
+        self.working = threading.Lock()  # held by what computes: an edit, or a fit
         self._waiting: list[Edit] = []  # the first one runs
         self._results: list[Edit] = []
         self._changed = threading.Condition()
@@ -110,7 +111,8 @@ class EditQueue:
                 if self._closed:
                     return
                 edit = self._waiting[0]
-            state = self._run(edit)
+            with self.working:
+                state = self._run(edit)
             with self._changed:
                 self._waiting.remove(edit)
                 if state == "done":

@@ -2,6 +2,7 @@
 
 import html
 
+from imvideoedit.app.fit_queue import Fit
 from imvideoedit.app.queue import Edit
 
 INTRO = "# Edit a video by saying what to change\nPick a video, say what to change, compare, download."
@@ -15,9 +16,9 @@ SHOW_PROBLEM = f"() => document.querySelector('#status .problem'){_SCROLL}"
 """In a browser: on a narrow screen the status is out of sight of the upload and the buttons."""
 CSS = """
 .gradio-container { max-width: 1280px !important; }
-#status progress { width: 100%; height: 10px; }
-#status .problem { color: #b91c1c; font-weight: 600; }
-.dark #status .problem { color: #fca5a5; }
+#status progress, #fit-status progress { width: 100%; height: 10px; }
+#status .problem, #fit-status .problem { color: #b91c1c; font-weight: 600; }
+.dark #status .problem, .dark #fit-status .problem { color: #fca5a5; }
 #preview img, #samples img, #history img { image-rendering: pixelated; }
 #samples .grid-wrap, #history .grid-wrap { min-height: 0; overflow-y: auto; padding-top: 32px; }
 #samples .grid-container { grid-template-columns: repeat(auto-fill, 90px) !important; }
@@ -25,6 +26,7 @@ CSS = """
 #samples .pt-6, #history .pt-6 { padding-top: 0; }
 /* Trimming would load code from elsewhere; start and end are under Settings. */
 #video button[aria-label^="Trim"], #video button[aria-label^="Reset"] { display: none; }
+#fit-video button[aria-label^="Trim"], #fit-video button[aria-label^="Reset"] { display: none; }
 footer { display: none !important; }
 """
 
@@ -50,3 +52,14 @@ def progress(edit: Edit, before: int) -> str:
         left = edit.left()
         words += f": {edit.share:.0%}" + ("" if left is None else f", about {max(left, 1):.0f} s left")
     return f'<progress max="1" value="{edit.share:.3f}"></progress>{message(words)}'
+
+
+def fit_progress(fit: Fit, before: int) -> str:
+    """The progress of a fit, as HTML; ``before`` is the number of fits before it."""
+    if fit.cancelled.is_set():
+        return message("Cancelling: the state is being saved …")
+    if before:
+        return message(f"Waiting: {before} fit{'s' if before > 1 else ''} before yours.")
+    if fit.state == "waiting":
+        return message("Waiting: another edit is running.")
+    return f'<progress max="1" value="{fit.share:.3f}"></progress>{message(fit.phase)}'

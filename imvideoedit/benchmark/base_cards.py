@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import UMT5Config, UMT5EncoderModel
 
 from imvideoedit.benchmark.cards import CARDS, Card
-from imvideoedit.benchmark.gpu_rows import HALF, of_all_blocks
 from imvideoedit.benchmark.launches import Count
+from imvideoedit.benchmark.whole_model import HALF, of_all_blocks
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.denoiser import windows_of
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS

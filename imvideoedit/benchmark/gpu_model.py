@@ -18,6 +18,7 @@ from imvideoedit.benchmark.gpu_rows import (
     block_rows,
     compiled_block_rows,
     compiled_step_rows,
+    fit_rows,
     long_block_rows,
     pass_rows,
     step_rows,
@@ -30,8 +31,8 @@ def foretell() -> dict[str, Any]:
     logging.set_verbosity_error()  # of modules that are better kept in float32: these have no weights
     backend = Scheduled()
     steps = [*step_rows(), *compiled_step_rows(backend)]
-    rows = [*block_rows(), *compiled_block_rows(backend), *long_block_rows(), *pass_rows(), *steps]
-    console = Console(width=150)
+    rows = [*block_rows(), *compiled_block_rows(backend), *long_block_rows(), *pass_rows(), *steps, *fit_rows()]
+    console = Console(width=170)
     console.print(_parts(rows), _times(rows))
     count = PAIRS * EPOCHS / BATCH
     hours = {row.name: count * H200.seconds(row.count, row.launch) / 3600 for row in steps if row.pairs == BATCH}
@@ -50,14 +51,14 @@ def _figures(row: Row) -> dict[str, Any]:
 
 def _parts(rows: list[Row]) -> Table:
     """Counts, their times, the longest of them and their sum, and what is foretold over what was measured."""
-    counts, parts = ("launches", "GB", "TFLOP"), ("launches", "bytes", "FLOPs")
+    counts, parts = ("launches", "GB", "TFLOP", "GB to or from the host"), ("launches", "bytes", "FLOPs")
     table = Table("on an H200, times in ms", *counts, *parts, "longest", "sum", "foretold", "measured", "ratio")
     for row in rows:
         times = H200.parts(row.count, row.launch)
-        cells = [f"{row.count.launches:.0f}", f"{row.count.bytes / 1e9:.1f}", f"{row.count.flops / 1e12:.2f}"]
-        cells += [
-            f"{1e3 * value:.1f}" for value in (*times, max(times), sum(times), H200.seconds(row.count, row.launch))
-        ]
+        count = row.count
+        cells = [f"{count.launches:.0f}", f"{count.bytes / 1e9:.1f}", f"{count.flops / 1e12:.2f}"]
+        cells.append(f"{count.moved / 1e9:.1f}" if count.moved else "")
+        cells += [f"{1e3 * value:.1f}" for value in (*times, max(times), sum(times), H200.seconds(count, row.launch))]
         if row.measured:
             cells += [f"{1e3 * row.measured:.1f}", f"{H200.seconds(row.count, row.launch) / row.measured:.2f}"]
         table.add_row(row.name, *cells)

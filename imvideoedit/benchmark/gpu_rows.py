@@ -3,34 +3,32 @@
 They run on meta and fake tensors (:mod:`imvideoedit.benchmark.launches`): no weights, no GPU, a few seconds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.utils import clip_grad_norm_
 
 from imvideoedit.benchmark.block import IMAGE, VIDEO, Block, edit_step, plain_step
 from imvideoedit.benchmark.cards import COMPILED_LAUNCH, LAUNCH
 from imvideoedit.benchmark.fused import Scheduled
 from imvideoedit.benchmark.launches import Count, counted
 from imvideoedit.benchmark.peer import install_peer, installed_peer_step, peer_step
+from imvideoedit.benchmark.whole_model import HALF, Step, of_all_blocks, step_count
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.methods.two_stream import TwoStreamMethod
-from imvideoedit.training.averaging import MovingAverage
-from imvideoedit.training.flops import FEW, MORE, Pairs, loss_of, make_fake, method_like, random_transformer
-from imvideoedit.training.optimizers import adamw
-from imvideoedit.wan.bases import WAN_1_3B
+from imvideoedit.training.flops import Pairs
+from imvideoedit.wan.bases import WAN_1_3B_I2V, WAN_14B_I2V
 from imvideoedit.wan.forward import denoise
 from imvideoedit.wan.kernels import compile_blocks
 
 META = torch.device("meta")
-HALF = torch.bfloat16
 WIDE = (IMAGE[0], IMAGE[1], 2 * IMAGE[2])  # tokens of both streams side by side
 STILL, CLIP = Pairs(1, 60, 104), Pairs(1, 60, 104, frames=21)  # of 480x832, and of 81 frames
 BATCH = 16  # pairs of an optimizer step of the 13K experiment
@@ -143,74 +141,31 @@ def compiled_step_rows(backend: Scheduled) -> list[Row]:
     """The steps of :func:`step_rows` with compiled blocks."""
     methods: dict[str, Method] = {"the paper's": PredictUpdate(), "ours": AlignedUpdate()}
     return [
-        Row(f"step, compiled: {name}, {BATCH} pairs", step_count(method, BATCH, backend), None, BATCH, COMPILED_LAUNCH)
+        Row(
+            f"step, compiled: {name}, {BATCH} pairs",
+            step_count(method, replace(STILL, count=BATCH), Step(backend=backend)),
+            pairs=BATCH,
+            launch=COMPILED_LAUNCH,
+        )
         for name, method in methods.items()
     ]
 
 
 def step_rows() -> list[Row]:
     """An optimizer step of the 13K experiment on one GPU."""
+    many = replace(STILL, count=BATCH)
     return [
-        Row("step: the paper's, 1 pair", step_count(PredictUpdate(), 1), 1.36, 1),
-        Row(f"step: the paper's, {BATCH} pairs", step_count(PredictUpdate(), BATCH), pairs=BATCH),
-        Row(f"step: ours, {BATCH} pairs", step_count(AlignedUpdate(), BATCH), pairs=BATCH),
+        Row("step: the paper's, 1 pair", step_count(PredictUpdate(), STILL), 1.36, 1),
+        Row(f"step: the paper's, {BATCH} pairs", step_count(PredictUpdate(), many), pairs=BATCH),
+        Row(f"step: ours, {BATCH} pairs", step_count(AlignedUpdate(), many), pairs=BATCH),
     ]
 
 
-def step_count(method: Method, pairs: int, backend: Scheduled | None = None) -> Count:
-    """Forward, recomputation and backward of a batch under autocast, clipping, AdamW and the moving average.
-
-    Args:
-        backend: that compiles the blocks, if they are.
-    """
-
-    def step(transformer: Any, method: Method, batch: EditBatch) -> Callable[[], Any]:
-        transformer.enable_gradient_checkpointing()
-        if backend is not None:
-            compile_blocks(transformer, backend=backend)
-        weights = [p for p in method.parameters() if p.requires_grad]
-        optimizer, average = adamw(weights, lr=1e-5), MovingAverage(weights)
-
-        def run() -> None:
-            with torch.autocast("cpu", HALF, cache_enabled=False):
-                loss = loss_of(transformer, method, batch)
-            loss.backward()
-            clip_grad_norm_(weights, 1.0, foreach=True)  # torch's choice on a GPU
-            optimizer.step()
-            optimizer.zero_grad()
-            average.update(0.999)
-
-        return run
-
-    return of_all_blocks(method, replace(STILL, count=pairs), torch.float32, step, backend)
-
-
-def of_all_blocks(
-    method: Method,
-    pairs: Pairs,
-    weights: torch.dtype,
-    compute_of: Callable[..., Callable[[], Any]],
-    backend: Scheduled | None = None,
-    config: Mapping[str, Any] = WAN_1_3B,
-) -> Count:
-    """Costs of a computation of all of a transformer: from two small models, as they are linear in the blocks.
-
-    Args:
-        weights: dtype of the trained weights.
-        compute_of: makes the computation from a transformer, a method in it, and a batch.
-        config: of the transformer.
-    """
-
-    def count(layers: int) -> Count:
-        with torch.device("meta"):
-            transformer = random_transformer({**config, "num_layers": layers}, HALF)
-        like = method_like(method, layers)
-        like.install(transformer, weights)
-        with FakeTensorMode():
-            for part in (transformer, like):
-                make_fake(part)
-            batch = pairs.batch_of(transformer.config, like, "cpu", HALF)
-            return counted(compute_of(transformer, like, batch), backend)
-
-    few, more = count(FEW), count(MORE)
-    return few + (more + few * -1) * ((config["num_layers"] - FEW) / (MORE - FEW))
+def fit_rows() -> list[Row]:
+    """An optimizer step of a fit of 49 frames at 480x832, blocks all at once on the GPU and one by one."""
+    clip = replace(CLIP, frames=13)
+    return [
+        Row(f"fit, {size}: {words}", step_count(LoraEdit(), clip, Step(config, offload=offload)))
+        for size, config in (("1.3B", WAN_1_3B_I2V), ("14B", WAN_14B_I2V))
+        for words, offload in (("all at once", False), ("one by one", True))
+    ]

@@ -6,7 +6,7 @@ apart where there is no GPU, count as the fused kernels that a GPU runs in bfloa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 from unittest.mock import patch
 
@@ -32,17 +32,25 @@ CHUNK = 320 * 65536  # elements that one launch of torch's optimizers works on
 
 @dataclass(frozen=True)
 class Count:
-    """Costs of a computation: kernel launches, bytes read and written, FLOPs of products and attention."""
+    """Costs of a computation.
+
+    Attributes:
+        launches: of kernels and copies.
+        bytes: read and written by kernels.
+        flops: of products and attention.
+        moved: bytes between device and host, in both directions.
+    """
 
     launches: float = 0
     bytes: float = 0
     flops: float = 0
+    moved: float = 0
 
     def __add__(self, other: "Count") -> "Count":
-        return Count(self.launches + other.launches, self.bytes + other.bytes, self.flops + other.flops)
+        return Count(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
 
     def __mul__(self, factor: float) -> "Count":
-        return Count(factor * self.launches, factor * self.bytes, factor * self.flops)
+        return Count(*(factor * each for each in astuple(self)))
 
 
 class Meter(Protocol):
@@ -84,6 +92,9 @@ class LaunchCounter(TorchDispatchMode):
         out = func(*args, **kwargs)
         name = func._overloadpacket.__name__
         if func.namespace == "aten" and name not in ALLOCATIONS and not _is_view(func):
+            if name == "_to_copy" and args[0].device != out.device:
+                self.total += Count(1, moved=_moved(out))
+                return out
             read = args[1:] if name in WRITE_ONLY else args
             tensors = [leaf for leaf in tree_leaves((read, kwargs, out)) if isinstance(leaf, Tensor)]
             count = flop_registry.get(func._overloadpacket)

@@ -1,7 +1,7 @@
 """What a fit costs, before it starts and from shapes alone: FLOPs and time of its stages and its edit, and memory."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from imvideoedit.common.machine import matmul_rate
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.lora_edit_samples import REPEATS
-from imvideoedit.training.estimate import GIB, Setting, estimate
+from imvideoedit.training.estimate import GIB, Setting, estimate, host_bytes
 from imvideoedit.training.flops import Pairs, taken_by, useful_flops
 
 FORWARD = 0.5  # of a training step's FLOPs: the frozen weights have no gradients, and the deltas are small
@@ -41,26 +41,58 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Memory of a training step by estimate, bytes by part.
+
+    Attributes:
+        whole: on a GPU that holds all blocks at once.
+        offloaded: on a GPU with the blocks one by one.
+        host: bytes that wait on the CPU then.
+    """
+
+    whole: dict[str, float]
+    offloaded: dict[str, float]
+    host: float
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], method: Method, pairs: Pairs, eight_bit: bool, recomputed: bool) -> "Memory":
+        """That of a step.
+
+        Args:
+            config: of the transformer.
+            method: gives class and options; it is not changed.
+            pairs: the largest sample.
+            eight_bit: moments have 8 bits.
+            recomputed: blocks are, also where all are on the GPU at once.
+        """
+        setting = Setting("single", 1, 2 if eight_bit else 8, recomputed, pairs)
+        one_by_one = replace(setting, checkpointing=True, offload=True)
+        whole, offloaded = (estimate(config, method, each) for each in (setting, one_by_one))
+        return cls(whole, offloaded, host_bytes(config, pairs))
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield f"memory of a training step on a GPU by estimate: {_parts(self.whole)}"
+        yield f"with --offload on: {_parts(self.offloaded)}, and {self.host / GIB:.2f} GiB on the CPU"
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a fit costs.
 
     Attributes:
         flops: by stage.
         rate: FLOP/s of this device's matrix multiplications, measured now.
-        memory: bytes by part, of a training step with the largest sample.
     """
 
     flops: dict[str, float]
     rate: float
-    memory: dict[str, float]
 
-    def lines(self) -> Iterator[str]:
+    def line(self) -> str:
         """For people."""
         parts = ", ".join(f"{name} {flops / 1e12:.3g} TFLOP" for name, flops in self.flops.items() if flops)
         least = sum(self.flops.values()) / self.rate
-        yield f"cost: {parts}; at {self.rate / 1e9:.0f} GFLOP/s, as measured here, at least {_time(least)}"
-        details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.memory.items())
-        yield f"memory of a training step on a GPU by estimate: {sum(self.memory.values()) / GIB:.2f} GiB ({details})"
+        return f"cost: {parts}; at {self.rate / 1e9:.0f} GFLOP/s, as measured here, at least {_time(least)}"
 
 
 def cost_of(
@@ -69,7 +101,7 @@ def cost_of(
     shape: Shape,
     steps: int,
     sampling: SamplingConfig,
-    how: tuple[bool, bool],
+    recomputed: bool,
     device: torch.device,
 ) -> Cost:
     """The cost of a fit.
@@ -78,7 +110,7 @@ def cost_of(
         config: of the transformer.
         method: gives class and options; it is not changed.
         steps: of each stage.
-        how: whether moments have 8 bits, and blocks are recomputed.
+        recomputed: whether blocks are, in the backward pass.
     """
     known: dict[int, float] = {}
 
@@ -92,15 +124,18 @@ def cost_of(
     clips, edits = len(shape.frames), REPEATS * shape.edited
     second = (clips * clip + edits * flops(1)) / (clips + edits)
     passes = sampling.steps * (2 if sampling.guidance != 1 else 1)
-    eight_bit, checkpointing = how
-    setting = Setting("single", 1, 2 if eight_bit else 8, checkpointing, shape.pairs(max(shape.frames)))
     total = {
-        "stage 1": steps * clip * (1 + FORWARD * checkpointing),
-        "stage 2": steps * second * (1 + FORWARD * checkpointing) if edits else 0.0,
+        "stage 1": steps * clip * (1 + FORWARD * recomputed),
+        "stage 2": steps * second * (1 + FORWARD * recomputed) if edits else 0.0,
         "edit": passes * FORWARD * flops(shape.whole),
     }
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return Cost(total, matmul_rate(device, dtype), estimate(config, method, setting))
+    return Cost(total, matmul_rate(device, dtype))
+
+
+def _parts(memory: Mapping[str, float]) -> str:
+    details = ", ".join(f"{name} {size / GIB:.2f}" for name, size in memory.items())
+    return f"{sum(memory.values()) / GIB:.2f} GiB ({details})"
 
 
 def _time(seconds: float) -> str:

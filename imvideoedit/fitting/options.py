@@ -6,12 +6,13 @@ from pathlib import Path
 from imvideoedit.common.errors import CommandLine
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS
 from imvideoedit.editing.sampling_config import QUALITIES
-from imvideoedit.fitting.request import MODES, TRACKERS, FitRequest, parse_edited
+from imvideoedit.fitting.request import MODES, OFFLOADS, TRACKERS, FitRequest, parse_edited
 from imvideoedit.video.encoder import KINDS
 
 OF_REQUEST = (
     *("clip", "out", "mask", "prompt", "source_prompt", "start", "end", "backbone", "mode", "target", "rank", "steps"),
-    *("rate", "seed", "tracker", "sam2", "eight_bit", "checkpointing", "checkpoint_every"),
+    *("rate", "seed", "tracker", "sam2", "eight_bit", "checkpointing", "offload"),
+    "checkpoint_every",
 )
 
 
@@ -59,6 +60,12 @@ def _add_fit(group: argparse._ArgumentGroup) -> None:
     add("--tracker", choices=TRACKERS, default=FitRequest.tracker, help="follows a still mask; auto: SAM 2 if cached")
     add("--sam2", metavar="FOLDER", help="weights of SAM 2 as transformers saves them")
     add("--optimizer-8bit", action="store_true", dest="eight_bit", help="AdamW with moments of 8 bits; on a GPU")
+    add(
+        "--offload",
+        choices=OFFLOADS,
+        default=FitRequest.offload,
+        help="blocks on the GPU one by one, also while they train; auto: where they do not fit all at once",
+    )
     add(
         "--no-checkpointing",
         action="store_false",

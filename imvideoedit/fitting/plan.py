@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from imvideoedit.editing.offload import SHARE, free_bytes
 from imvideoedit.editing.sampling_config import SamplingConfig
-from imvideoedit.fitting.cost import Cost, Shape, cost_of
+from imvideoedit.fitting.cost import Cost, Memory, Shape, cost_of
 from imvideoedit.fitting.masks import read_masks
 from imvideoedit.fitting.request import FIRST, FitRequest
 from imvideoedit.fitting.texts import check_texts
@@ -76,7 +77,8 @@ class Plan:
         sampling = sampling.override(max_frames=max(sampling.max_frames, length))
         multiple = pixels * max(config["patch_size"][1:])
         size = fit_size(clip.info.height, clip.info.width, sampling.max_area, multiple)
-        prefix, recomputed = ("", False) if nano else (PREFIX, request.checkpointing)
+        prefix = "" if nano else PREFIX
+        recomputed = request.offload == "on" or (request.checkpointing and not nano)
         rate = request.rate or (NANO_RATE if nano else RATE)
         plan = cls(request, clip, edited, config, sampling, size, rate, prefix, recomputed, pixels, group)
         plan.method().install(meta_transformer({k: v for k, v in config.items() if not k.startswith("_")}))
@@ -96,15 +98,31 @@ class Plan:
         """The edited frames that the second stage learns: those after the first one, which the edit itself is given."""
         return {number: image for number, image in self.edited.items() if number != FIRST}
 
+    @cached_property
+    def memory(self) -> Memory:
+        """That of a training step."""
+        shape = self._shape()
+        pairs = shape.pairs(max(shape.frames))
+        return Memory.of(self.config, self.method(), pairs, self.request.eight_bit, self.checkpointing)
+
+    def offload(self, device: torch.device) -> bool:
+        """Whether blocks are on the device one by one while they train."""
+        if self.request.offload != "auto":
+            return self.request.offload == "on"
+        if device.type != "cuda" or not self.checkpointing:
+            return False
+        return sum(self.memory.whole.values()) > SHARE * free_bytes(device)
+
     def cost(self, device: torch.device) -> Cost:
         """Its cost on a device."""
+        steps, how = self.request.steps, self.checkpointing
+        return cost_of(self.config, self.method(), self._shape(), steps, self.sampling, how, device)
+
+    def _shape(self) -> Shape:
         lengths = [self._latents(part.stop - part.start) for part in self.parts]
-        whole = self._latents(len(self.clip))
         height, width = (side // self.pixels for side in self.size)
         text = TEXT if self.prefix else NANO_TEXT
-        shape = Shape(height, width, tuple(lengths), len(self.later), whole, text)
-        how = self.request.eight_bit, self.checkpointing
-        return cost_of(self.config, self.method(), shape, self.request.steps, self.sampling, how, device)
+        return Shape(height, width, tuple(lengths), len(self.later), self._latents(len(self.clip)), text)
 
     def _latents(self, frames: int) -> int:
         """Latent frames of so many frames."""
@@ -117,4 +135,7 @@ class Plan:
         parts = f" in {len(self.parts)} parts" if len(self.parts) > 1 else ""
         stages = "two stages" if self.later else "one stage, as no frame after the first is edited,"
         yield f"{self.request.clip}: {len(self.clip)} frames{parts}, {size}; {stages} of {self.request.steps} steps"
-        yield from self.cost(device).lines()
+        yield self.cost(device).line()
+        yield from self.memory.lines()
+        if self.offload(device):
+            yield "the blocks are on the device one by one while they train"

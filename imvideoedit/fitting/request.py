@@ -19,6 +19,7 @@ from imvideoedit.video.reader import Clip
 STEPS = 100  # of each stage, as in the paper
 MODES = ("full", "low-cost")
 TRACKERS = ("auto", "flow", "sam2")
+OFFLOADS = ("auto", "on", "off")
 FIRST = 0  # the frame that every edit is given
 
 
@@ -43,6 +44,7 @@ class FitRequest:
         tracker, sam2: how a still mask is followed, see :func:`imvideoedit.fitting.masks.make_mask`.
         eight_bit: the optimizer's moments have 8 bits.
         checkpointing: blocks are recomputed in the backward pass.
+        offload: blocks are on the GPU one by one; ``auto`` where the estimate says that all do not fit.
         checkpoint_every: steps between the states from which a stage goes on where it was stopped.
 
     Raises:
@@ -68,12 +70,16 @@ class FitRequest:
     sam2: str | None = None
     eight_bit: bool = False
     checkpointing: bool = True
+    offload: str = "auto"
     checkpoint_every: int = 25
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("mode", self.mode, MODES), ("tracker", self.tracker, TRACKERS)):
+        chosen = ("mode", self.mode, MODES), ("tracker", self.tracker, TRACKERS), ("offload", self.offload, OFFLOADS)
+        for name, value, choices in chosen:
             if value not in choices:
                 raise UserError(f"--{name} is {value!r}; choose {' or '.join(choices)}")
+        if self.offload == "on" and not self.checkpointing:
+            raise UserError("--offload on recomputes blocks; leave out --no-checkpointing, or give --offload off")
         if (
             min(self.steps, self.checkpoint_every) < 1
             or not (self.rate is None or 0 < self.rate < 1)

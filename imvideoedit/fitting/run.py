@@ -172,6 +172,7 @@ class FitRun:
             start=start,
             eight_bit=request.eight_bit,
             checkpointing=plan.checkpointing,
+            offload=plan.offload(self.device),
             checkpoint_every=request.checkpoint_every,
             sampling=plan.sampling,
             about=self.fitted.facts() | {"stage": place + 1},

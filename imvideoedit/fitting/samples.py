@@ -3,13 +3,15 @@
 Shapes: F frames, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from imvideoedit.data.buckets import BucketBatchSampler, ResumableLoader
@@ -19,19 +21,20 @@ from imvideoedit.editing.conditions import ConditionEncoder
 from imvideoedit.fitting.plan import Plan
 from imvideoedit.fitting.texts import Texts
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.lora_edit_samples import stage_samples
+from imvideoedit.methods.lora_edit_samples import Sample, stage_samples
 from imvideoedit.wan.backbone import Backbone
 
 
 def encode_example(
-    backbone: Backbone, method: Method, example: Mapping[str, Any], prompt: str, size: tuple[int, int]
+    backbone: Backbone, method: Method, example: Mapping[str, Any], text_BTD: Tensor, size: tuple[int, int]
 ) -> EditBatch:
     """An example as an edit of its source has it, with its target if it has one: derived, resized, padded.
 
     Args:
-        backbone: with all its parts.
+        backbone: with its autoencoder, and the image encoder that it may have.
         method: installed in the backbone.
         example: pixels of :func:`imvideoedit.methods.lora_edit_samples.stage_samples`, of any size and length.
+        text_BTD: embedding of the example's prompt.
         size: the model's height and width.
     """
     source_FHWC = example["source"]
@@ -42,7 +45,6 @@ def encode_example(
     target_BCFHW = encoder.latents(iter(example["target"]))[0] if "target" in example else None
     conditions = encoder.conditions(declared, given, count)
     conditions |= encoder.derived(method, declared, given, partial(iter, source_FHWC), count)
-    text_BTD = backbone.encode_text([prompt])
     return EditBatch(source_BCFHW, target_BCFHW, text_BTD, conditions).to("cpu")
 
 
@@ -58,21 +60,50 @@ def encoded_samples(
     frames_FHWC = np.stack(list(plan.clip))
     edited = {number: fit(image, frames_FHWC.shape[1:3]) for number, image in plan.later.items()}
     found = stage_samples(frames_FHWC, masks_FHW, edited, place + 1, plan.parts)
-    encoders = [part for part in (backbone.vae, backbone.text_encoder, backbone.image_encoder) if part is not None]
-    method = plan.method()
+    prompts = [plan.prefix + texts.of(each.start, each.edited) for each in found]
+    batches = encode_samples(backbone, plan.method(), found, prompts, plan.size, device)
+    return batches, [each.repeats for each in found]
+
+
+def encode_samples(
+    backbone: Backbone,
+    method: Method,
+    samples: Sequence[Sample],
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    device: torch.device,
+) -> list[EditBatch]:
+    """Samples with their prompts as batches, on the CPU.
+
+    Args:
+        backbone: with all its parts; encoders are on the device while they work, and then on the CPU.
+        method: not installed; it is not changed.
+        size: the model's height and width.
+    """
+    with on_device(device, backbone.text_encoder):  # alone: it is the largest part by far
+        embedded = {prompt: backbone.encode_text([prompt]).cpu() for prompt in prompts}
     method.install(backbone.transformer)
     try:
-        for encoder in encoders:
-            encoder.to(device)
-        samples = [
-            encode_example(backbone, method, each.example, plan.prefix + texts.of(each.start, each.edited), plan.size)
-            for each in found
-        ]
+        with on_device(device, backbone.vae, backbone.image_encoder):
+            return [
+                encode_example(backbone, method, each.example, embedded[prompt], size)
+                for each, prompt in zip(samples, prompts, strict=True)
+            ]
     finally:
-        for encoder in encoders:
-            encoder.to("cpu")
         method.uninstall()
-    return samples, [each.repeats for each in found]
+
+
+@contextlib.contextmanager
+def on_device(device: torch.device, *parts: Any) -> Iterator[None]:
+    """Inside, parts of a backbone are on a device, else on the CPU; None for one that it lacks."""
+    present = [part for part in parts if part is not None]
+    try:
+        for part in present:
+            part.to(device)
+        yield
+    finally:
+        for part in present:
+            part.to("cpu")
 
 
 class StageSamples(LightningDataModule):

@@ -1,5 +1,8 @@
 """One stage of a fit: optimizer steps by the task of every training, with checkpoints from which it goes on exactly."""
 
+import contextlib
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -7,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 
+from imvideoedit.common.terminal import say
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.fitting.samples import StageSamples
 from imvideoedit.methods.base import Method
+from imvideoedit.training.block_offload import offloaded
 from imvideoedit.training.checkpoints import AtomicCheckpointIO, Checkpoints, latest
 from imvideoedit.training.export import ExportAdapter
 from imvideoedit.training.optimizers import adamw, adamw_8bit
@@ -20,6 +25,7 @@ from imvideoedit.training.progress import TrainingBar, quiet_libraries
 from imvideoedit.training.task import EditTask
 from imvideoedit.wan.backbone import Backbone
 
+SAID_EVERY = 2.0  # seconds between two lines of progress
 OPTIMIZER: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": 0.01}
 
 
@@ -36,6 +42,7 @@ class Stage:
         seed: of initial weights, noise and order.
         start: adapter whose weights it starts from; None for fresh ones.
         eight_bit, checkpointing, checkpoint_every: see ``FitRequest``.
+        offload: whether blocks are on the device one by one.
         sampling, about: for the adapter's header, see ``ExportAdapter``.
     """
 
@@ -48,6 +55,7 @@ class Stage:
     start: Path | None
     eight_bit: bool
     checkpointing: bool
+    offload: bool
     checkpoint_every: int
     sampling: SamplingConfig
     about: Mapping[str, Any]
@@ -78,14 +86,18 @@ def train_stage(stage: Stage, backbone: Backbone, method: Method, samples: Stage
         seed=stage.seed,
     )
     checkpoints = Checkpoints(stage.folder, stage.checkpoint_every, keep=1)
-    trainer = _trainer(stage, checkpoints, device)
-    checkpoints.stop.listen(trainer)
-    found = latest(stage.folder)
-    trainer.fit(task, samples, ckpt_path=found and found[0], weights_only=True)
+    with contextlib.ExitStack() as placed:
+        if stage.offload:
+            placed.enter_context(offloaded(backbone.transformer, device))
+        trainer = _trainer(stage, checkpoints, device, placed)
+        checkpoints.stop.listen(trainer)
+        found = latest(stage.folder)
+        trainer.fit(task, samples, ckpt_path=found and found[0], weights_only=True)
 
 
-def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Trainer:
-    bar = StageBar(stage.name, stage.steps)
+def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device, placed: contextlib.ExitStack) -> Trainer:
+    shown = sys.stdout.isatty()  # a log and a page show no bar
+    progress = StageBar(stage.name, stage.steps) if shown else StageLines(stage.name, stage.steps)
     export = ExportAdapter(stage.adapter, stage.sampling, about=stage.about)
     return Trainer(
         max_steps=stage.steps,
@@ -98,12 +110,44 @@ def _trainer(stage: Stage, checkpoints: Checkpoints, device: torch.device) -> Tr
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         logger=False,
+        enable_progress_bar=shown,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[bar, export, checkpoints],
+        callbacks=[progress, EndsBeforeExport(placed), export, checkpoints],
         plugins=[AtomicCheckpointIO()],
         default_root_dir=stage.folder,
     )
+
+
+class EndsBeforeExport(Callback):
+    """Ends a context once training has: an adapter's header describes the base's own weights, which must be there."""
+
+    def __init__(self, context: contextlib.ExitStack) -> None:
+        self._context = context
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._context.close()
+
+    on_fit_end = on_train_end  # where nothing was left to train
+
+
+class StageLines(Callback):
+    """Says in lines on stdout how many of a stage's steps are done, and when it ends."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self._name, self._steps = name, steps
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._before, self._began = trainer.global_step, time.monotonic()
+        self._said = self._began
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        if now - self._said < SAID_EVERY and step < self._steps:
+            return
+        self._said = now
+        left = (now - self._began) / max(step - self._before, 1) * (self._steps - step)
+        say(f"{self._name}: {step} of {self._steps} steps, about {left:.0f} s left")
 
 
 class StageBar(TrainingBar):

@@ -4,11 +4,13 @@ Frozen weights are bfloat16, or quantised. ``single``, ``ddp`` and ``fsdp2`` hol
 compute under autocast; ``zero2`` holds them in bfloat16, and shards their float32 copy, its average and the moments.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from imvideoedit.methods.base import Method
 from imvideoedit.training.flops import Pairs, activation_bytes, method_like
@@ -41,6 +43,7 @@ class Setting:
         checkpointing: whether blocks are recomputed in the backward pass.
         pairs: of a batch of one process.
         quantization: of the frozen weights, see :func:`imvideoedit.wan.quantized.weight_bytes`.
+        offload: whether blocks are on the device one by one, see :mod:`imvideoedit.training.block_offload`.
     """
 
     trainer: str
@@ -49,6 +52,7 @@ class Setting:
     checkpointing: bool
     pairs: Pairs
     quantization: str | None = None
+    offload: bool = False
 
 
 def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dict[str, float]:
@@ -62,17 +66,36 @@ def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dic
     like = method_like(method)
     frozen = 0.0 if like.trains_backbone else weight_bytes(transformer, setting.quantization)
     block = 0.0 if setting.quantization is None else weight_bytes(transformer.blocks[0])
+    held = weight_bytes(transformer.blocks[0], setting.quantization)
     like.install(transformer)
     trained = sum(p.numel() for p in like.parameters() if p.requires_grad)
     zero = setting.trainer.startswith("zero2")
     weights = torch.bfloat16 if zero else torch.float32
-    activations = activation_bytes(dict(transformer.config), method, setting.pairs, setting.checkpointing, weights)
+    sizes = dict(transformer.config)
+    activations = activation_bytes(sizes, method, setting.pairs, setting.checkpointing, weights, setting.offload)
+    if setting.offload:
+        frozen -= (transformer.config.num_layers - 2) * held
+        activations -= 2 * 2 * frozen_in(transformer.blocks[0])  # which are counted among them
     parts = {"frozen weights": frozen, **_states(trained, setting)}
     if block:  # a block's weights in full, which its backward pass may keep
         parts["a block in full"] = block
     if setting.trainer == "fsdp2":  # one computes, the next is prefetched
         parts["gathered blocks"] = 2 * 2.0 * trained / transformer.config.num_layers
     return {**parts, "activations": float(activations), "reserve": RESERVE}
+
+
+def frozen_in(module: nn.Module) -> int:
+    """Frozen parameters of a module."""
+    return sum(p.numel() for p in module.parameters() if not p.requires_grad)
+
+
+def host_bytes(config: Mapping[str, Any], pairs: Pairs) -> float:
+    """Bytes that wait on the CPU where blocks are offloaded: their weights, and their inputs in half precision."""
+    transformer = meta_transformer(dict(config))
+    own: Any = transformer.config
+    tokens = pairs.count * pairs.frames * pairs.height * pairs.width / math.prod(own.patch_size)
+    inputs = tokens * own.num_attention_heads * own.attention_head_dim
+    return 2 * own.num_layers * (frozen_in(transformer.blocks[0]) + inputs)
 
 
 def _states(trained: int, setting: Setting) -> dict[str, float]:

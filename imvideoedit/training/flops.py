@@ -23,11 +23,13 @@ from imvideoedit.common.json_file import parse_json
 from imvideoedit.common.machine import matmul_rate
 from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.methods.base import Method
+from imvideoedit.training.block_offload import HOST, BlockOffload
 from imvideoedit.wan.bases import meta_transformer
 
 TEXT = 512  # tokens of Wan's texts
 IMAGE_TOKENS = 257  # of Wan's image encoder
 GROUP, SPATIAL = 4, 8  # frames and pixels a side of a latent, of Wan's autoencoders; 16 pixels of Wan2.2's
+META = torch.device("meta")
 FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks follow, as both are linear in them
 
 
@@ -131,7 +133,10 @@ def loss_of(transformer: WanTransformer3DModel, method: Method, batch: EditBatch
 
 
 class AllocationTracker(TorchDispatchMode):
-    """Tracks the bytes of all tensors created within it, real or fake, and their peak."""
+    """Tracks the bytes of all tensors created within it, real or fake, and their peak.
+
+    Tensors on the meta device do not count: they stand for those that have left the device.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,7 +149,7 @@ class AllocationTracker(TorchDispatchMode):
                 self._add(leaf.untyped_storage(), 0)  # existed before, if it is not known
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
+            if isinstance(leaf, Tensor) and leaf.device != META:
                 self._add(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
         return result
 
@@ -163,19 +168,28 @@ class AllocationTracker(TorchDispatchMode):
 
 
 def activation_bytes(
-    config: Mapping[str, Any], method: Method, pairs: Pairs, checkpointing: bool, weights: torch.dtype
+    config: Mapping[str, Any],
+    method: Method,
+    pairs: Pairs,
+    checkpointing: bool,
+    weights: torch.dtype,
+    offload: bool = False,
 ) -> int:
     """Peak bytes of a step in bfloat16, in addition to weights and gradients.
 
     Args:
         weights: dtype of the trained weights: float32 under autocast, or bfloat16.
+        offload: of the blocks, see :mod:`imvideoedit.training.block_offload`; the peak is then that of few blocks,
+            with the weights of the two that are on the device.
     """
     sizes = json.dumps(dict(config), default=str, sort_keys=True)
 
     def peak(layers: int) -> int:
         options = json.dumps(method.config_of(layers), sort_keys=True)
-        return _activations(sizes, type(method), options, layers, pairs, checkpointing, weights)
+        return _activations(sizes, type(method), options, layers, pairs, (checkpointing, weights, offload))
 
+    if offload:
+        return peak(MORE)
     few, more = peak(FEW), peak(MORE)
     each = (more - few) / (MORE - FEW)
     return int(few + each * (config["num_layers"] - FEW))
@@ -183,8 +197,9 @@ def activation_bytes(
 
 @functools.cache
 def _activations(
-    sizes: str, kind: Any, options: str, layers: int, pairs: Pairs, checkpointing: bool, weights: torch.dtype
+    sizes: str, kind: Any, options: str, layers: int, pairs: Pairs, how: tuple[bool, torch.dtype, bool]
 ) -> int:
+    checkpointing, weights, offload = how
     with torch.device("meta"):
         transformer = random_transformer({**parse_json(sizes, "the sizes"), "num_layers": layers}, torch.bfloat16)
     if checkpointing:
@@ -201,6 +216,8 @@ def _activations(
                 loss = loss_of(transformer, like, batch)
             loss.backward()
 
+        if offload:
+            transformer.enable_gradient_checkpointing(BlockOffload(transformer, HOST, META).run)
         return step_peak(step)
 
 

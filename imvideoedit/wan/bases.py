@@ -18,6 +18,9 @@ from imvideoedit.wan.locations import NANO_IMAGE_TO_VIDEO, WAN_1_3B_HUB, WAN_5B_
 # transformer/config.json of Wan2.1-T2V-1.3B and so on; what it leaves out is the class's default.
 WAN_1_3B: dict[str, Any] = {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
 WAN_14B: dict[str, Any] = {"num_attention_heads": 40, "num_layers": 40, "ffn_dim": 13824}
+# Of Wan2.1-Fun-1.3B-InP and of Wan2.1-I2V-14B, which read noise, mask and video, and an image's tokens.
+WAN_1_3B_I2V: dict[str, Any] = {**WAN_1_3B, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 1536}
+WAN_14B_I2V: dict[str, Any] = {**WAN_14B, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 WAN_5B: dict[str, Any] = {
     "num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336, "in_channels": 48, "out_channels": 48,
 }  # fmt: skip

@@ -39,6 +39,15 @@ _TABLES = {
         "alignment (ViCLIP) and its judge differ from ours",
         "open",
     ),
+    "first_frame": (
+        "I2VEdit's test set by the edited first frame (LoRA-Edit, arXiv 2506.10082, table 1). It does not say which "
+        "CLIP it took",
+        "first_frame",
+    ),
+    "first_frame_users": (
+        "Mean ranks by 35 people on 20 clips, 1 is best (LoRA-Edit, arXiv 2506.10082, table 2)",
+        "first_frame",
+    ),
 }
 
 

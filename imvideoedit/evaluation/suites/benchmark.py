@@ -1,5 +1,6 @@
 """``+suite=benchmark``: edit a benchmark with an adapter, then score the edits; both resume an interrupted run."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from rich.progress import Progress
 
 from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
+from imvideoedit.common.files import replacing
 from imvideoedit.edit_batch import Input
 from imvideoedit.editing.job import Job
 from imvideoedit.editing.jobs import Entry
@@ -17,7 +19,7 @@ from imvideoedit.editing.run_jobs import print_summary, run_jobs
 from imvideoedit.evaluation.edits.manifest import EditRow, read_manifest, read_methods, write_manifest
 from imvideoedit.evaluation.edits.score_store import Scorer
 from imvideoedit.evaluation.suites.edits import score_rows
-from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
+from imvideoedit.evaluation.suites.folders import BENCHMARKS, read_benchmark
 from imvideoedit.evaluation.suites.inputs import declared_inputs, inputs_of, name_unused
 from imvideoedit.video.images import load_rgb
 from imvideoedit.video.masks import list_images
@@ -42,7 +44,7 @@ def run_benchmark(
     them. An edit that lacks one it needs is not made.
 
     Args:
-        benchmark: one of :data:`LAYOUTS`; or a manifest of edits to make.
+        benchmark: one of :data:`BENCHMARKS`; or a manifest of edits to make.
         adapter: its file; ``bundled`` for the bundled one.
         scorers: by any name; None omits one.
         folder: of the benchmark, as its publishers offer it.
@@ -71,8 +73,7 @@ def run_benchmark(
     print_summary(outcomes)
     failed = {outcome.entry.where for outcome in outcomes if outcome.state == "failed"}
     made = [
-        # Scorers take the mask alone; other inputs lie outside this manifest's folder.
-        replace(row, edited=entry.job.output, method=method, mask=_mask_video(row, out / "masks"), inputs={})
+        _scored(row, entry.job, method, out)
         for row, entry in zip(rows, entries, strict=True)
         if entry.where not in failed and entry.job is not None
     ]
@@ -101,8 +102,25 @@ def _rows(benchmark: str, folder: Path | str | None) -> list[EditRow]:
     if Path(benchmark).suffix.lower() in (".jsonl", ".csv"):
         return read_manifest(Path(benchmark))
     if folder is None:
-        raise UserError(f"say where {benchmark} is, with folder=DIR; benchmarks are {', '.join(LAYOUTS)}")
+        raise UserError(f"say where {benchmark} is, with folder=DIR; benchmarks are {', '.join(BENCHMARKS)}")
     return read_benchmark(benchmark, Path(folder))
+
+
+def _scored(row: EditRow, job: Job, method: str, out: Path) -> EditRow:
+    """A row as scorers take it: with the mask and the first frame; other inputs lie outside this manifest's folder."""
+    kept = keep_first_frame(row, out / "edits")
+    return replace(row, edited=job.output, method=method, mask=_mask_video(row, out / "masks"), inputs=kept)
+
+
+def keep_first_frame(row: EditRow, folder: Path) -> dict[str, Path | str]:
+    """The first frame that a row gives, copied into a folder of its own there, as a manifest's files lie within its."""
+    given = row.inputs.get("first_frame")
+    if not isinstance(given, Path):
+        return {}
+    copy = folder / "first_frames" / f"{row.id}{given.suffix}"
+    with replacing(copy) as temporary:
+        shutil.copyfile(given, temporary)
+    return {"first_frame": copy}
 
 
 def _entry(row: EditRow, folder: Path, quality: str, declared: Sequence[Input], what: str) -> Entry:

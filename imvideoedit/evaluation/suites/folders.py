@@ -22,6 +22,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.common.json_file import read_json
 from imvideoedit.editing.job_rows import read_rows
 from imvideoedit.evaluation.edits.manifest import EditRow
+from imvideoedit.evaluation.suites.items import I2VEDIT, read_items
 from imvideoedit.video.kinds import EITHER, VIDEOS
 
 
@@ -117,18 +118,23 @@ LAYOUTS = {
 }
 
 
+BENCHMARKS = (*LAYOUTS, I2VEDIT)
+
+
 def read_benchmark(name: str, folder: Path) -> list[EditRow]:
     """All edits of a benchmark to make.
 
     Args:
-        name: one of :data:`LAYOUTS`.
+        name: one of :data:`BENCHMARKS`.
         folder: as its publishers offer it.
 
     Raises:
         UserError: there is no such benchmark or folder, no list in it, a field or a video is missing.
     """
-    if name not in LAYOUTS:
-        raise UserError(f"there is no benchmark {name!r}; choose among {', '.join(LAYOUTS)}")
+    if name not in BENCHMARKS:
+        raise UserError(f"there is no benchmark {name!r}; choose among {', '.join(BENCHMARKS)}")
+    if name == I2VEDIT:
+        return read_items(folder)
     layout = LAYOUTS[name]
     lists = next((found for pattern in layout.lists if (found := sorted(folder.glob(pattern)))), [])
     if not lists:
