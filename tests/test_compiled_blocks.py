@@ -7,6 +7,7 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from imvideoedit.methods.keep_plan import KeepPlan
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.training.step_losses import StepLosses
 from imvideoedit.wan.kernels import compile_blocks
@@ -15,6 +16,7 @@ from tests.test_methods import ROWS, installed, name_of
 
 KINDS = list({(row.kind, row.options.get("source_stream"), row.options.get("adapter")): row for row in ROWS}.values())
 SIGMA = torch.tensor([0.3, 0.8])
+EVERYTHING = KeepPlan()
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_one_graph_for_each_kind_of_pass_serves_all_blocks(row, graphs):
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
         # A source's pass has no gradient; of two blocks, neither makes a graph of its own. Units have one each.
         passes = 2 if row.options.get("source_stream") == "cached" or "teacher" in passes_of(row) else 1
-        assert graphs.frame_count <= passes * masks_of(row) + len(method.compile_units())
+        assert graphs.frame_count <= passes + len(method.compile_units())
 
 
 def passes_of(row):
@@ -59,17 +61,10 @@ def passes_of(row):
     return {"teacher"} if distils else set()
 
 
-def masks_of(row):
-    """FreeProp's heads are constants of a block: each kind of block has its graphs."""
-    return len(set(map(tuple, row.options.get("heads") or [[]])))
-
-
-def edit_twice(transformer, method):
+def edit_twice(transformer, method, keep=EVERYTHING):
     batch = tiny_batch()
     with torch.no_grad():
-        known = method.condition(transformer, batch)
-        method.keep_prepared(known, float("inf"))
-        velocity = method.velocity(transformer, batch, known)
+        velocity = method.velocity(transformer, batch, method.condition(transformer, batch, keep))
         return [velocity(batch.target_BCFHW, SIGMA) for _ in range(2)]
 
 
@@ -84,6 +79,31 @@ def test_an_edit_makes_three_graphs_also_where_blocks_are_moved(offloaded, graph
     for one, two in zip(edit_twice(transformer, method), expected, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
     assert graphs.frame_count == 3  # the source; the first pass, which keeps what it prepares; all others
+
+
+@pytest.mark.slow
+def test_an_edit_in_parts_that_keeps_some_blocks_is_the_same_compiled(graphs, monkeypatch):
+    monkeypatch.setattr("imvideoedit.methods.two_stream_processor.PART_TOKENS", 12)
+    row, keep = next(row for row in ROWS if row.kind.name == "predict_update"), KeepPlan(("prepared", "recorded"))
+    transformer, method = installed(row)
+    expected = edit_twice(transformer, method, keep)
+    compile_blocks(transformer, backend=graphs)
+    for one, two in zip(edit_twice(transformer, method, keep), expected, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+    assert graphs.frame_count == 5  # the source; of each of the two blocks the first pass, and all others
+
+
+@pytest.mark.slow
+def test_blocks_with_other_temporal_heads_share_a_graph(graphs):
+    row = next(row for row in ROWS if row.options.get("heads"))
+    transformer, method = installed(row)
+    batch = row.batch()
+    with torch.no_grad():
+        velocity = method.velocity(transformer, batch)
+        expected = velocity(batch.target_BCFHW, SIGMA)
+        compile_blocks(transformer, backend=graphs)
+        torch.testing.assert_close(velocity(batch.target_BCFHW, SIGMA), expected, rtol=1e-5, atol=1e-5)
+    assert graphs.frame_count == 1
 
 
 def test_a_copy_of_a_compiled_transformer_runs_its_own_weights(graphs):

@@ -37,9 +37,9 @@ class Asking(PredictUpdate):
     )
     got: dict[str, torch.Tensor]
 
-    def condition(self, transformer, batch: EditBatch):
+    def condition(self, transformer, batch: EditBatch, keep=None):
         self.got = dict(batch.conditions)
-        return super().condition(transformer, batch)
+        return super().condition(transformer, batch, keep)
 
 
 def noise(frames: int, height: int = 16, width: int = 32, seed: int = 0) -> np.ndarray:

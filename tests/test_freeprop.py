@@ -91,7 +91,7 @@ def test_only_temporal_heads_scale_and_only_the_first_frame_of_spatial_heads_mov
     assert spatial.tolist() == [[2.0, 1, 2, 3], [-1.0, 1, 2, 3]]
     assert temporal.tolist() == [[0.0, 2, 4, 6], [0.0, 0.5, 1, 1.5]]
     stock = [table.unflatten(1, (4, 6)) for table in rope(torch.zeros(1, 4, 4, 4, 6))]
-    tables = for_heads([1, 0], time_tables(rope, temporal, 2, 3), time_tables(rope, spatial, 2, 3))
+    tables = for_heads(torch.tensor([True, False]), time_tables(rope, temporal, 2, 3), time_tables(rope, spatial, 2, 3))
     for own, plain in zip(tables, stock, strict=True):
         own = own.unflatten(1, (4, 6))
         assert torch.equal(own[..., rope.t_dim :], plain[..., rope.t_dim :].expand_as(own[..., rope.t_dim :]))

@@ -7,8 +7,9 @@ import torch
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit import main
 from imvideoedit.editing.edit_file import load_pipeline
+from imvideoedit.editing.memory import needs
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS
-from imvideoedit.editing.offload import LOW_FRAMES, Placement, choose_level, needs, next_level
+from imvideoedit.editing.offload import LOW_FRAMES, Placement, choose_level, next_level
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.aligned_update import AlignedUpdate
@@ -44,43 +45,47 @@ def test_every_level_gives_the_same_edit(wan_folder, level, caplog):
 
 def test_the_last_level_takes_short_windows(wan_folder):
     backbone, method = loaded(wan_folder, PredictUpdate())
-    low = Placement(backbone, method, CPU, "low").fit(OWN, 100)
+    low = Placement(backbone, method, CPU, "low").fit(OWN, 100, 512)
     assert (low.max_frames, low.overlap) == (LOW_FRAMES, 8) and low.steps == OWN.steps
-    assert Placement(backbone, method, CPU, "full").fit(OWN, 100) == OWN
+    assert Placement(backbone, method, CPU, "full").fit(OWN, 100, 512) == OWN
 
 
 def test_needs_fall_from_level_to_level_and_grow_with_the_window(wan_folder):
     backbone, method = loaded(wan_folder, PredictUpdate())
-    few, many = (needs(backbone, method, tokens) for tokens in (10, 100))
+    few, many = (needs(backbone, method, tokens, 0) for tokens in (10, 100))
     wanted = [many.of(level) for level in OFFLOAD_LEVELS]
     assert wanted == sorted(wanted, reverse=True) and wanted[0] > wanted[1] > wanted[2]
-    assert many.work == 10 * few.work
+    assert many.work == 10 * few.work and many.of("full") == many.of("full", sum(e.recorded for e in many.features))
+    large = needs(backbone, method, 10, 10**6)
+    assert large.of("model") == large.weights["vae"] + large.coding > many.of("model")
+    assert large.of("low") < large.of("model") and 0 < large.tile < large.coding  # in tiles
     weights = sum(
         p.nbytes for part in (backbone.transformer, backbone.vae, backbone.text_encoder) for p in part.parameters()
     )
-    assert weights <= many.of("full") - many.work < 1.1 * weights
+    assert weights <= many.of("full", 0) - many.work < 1.1 * weights
 
 
-def test_auto_takes_the_first_level_that_fits(wan_folder, monkeypatch):
+def test_auto_takes_the_first_level_that_fits(wan_folder):
     backbone, method = loaded(wan_folder, PredictUpdate())
-    needed = needs(backbone, method, 100)
+    needed = needs(backbone, method, 100, 0)
     gpu = torch.device("cuda")
     for level in OFFLOAD_LEVELS[:3]:
-        room = needed.of(level) / 0.84
-        monkeypatch.setattr("imvideoedit.editing.offload.free_bytes", lambda device, room=room: room)
-        assert choose_level("auto", needed, gpu) == level
-    monkeypatch.setattr("imvideoedit.editing.offload.free_bytes", lambda device: 0)
-    assert choose_level("auto", needed, gpu) == choose_level("auto", needed, CPU) == "low"
+        assert choose_level("auto", needed, gpu, needed.of(level)) == choose_level(level, needed, gpu, 0) == level
+    assert choose_level("auto", needed, gpu, 0, 10**12) == choose_level("auto", needed, CPU, 0) == "low"
+    # Before windows are made shorter, the CPU's memory holds what is known of the source.
+    recorded = sum(each.recorded for each in needed.features)
+    assert choose_level("auto", needed, gpu, needed.of("group", 0), recorded) == "group"
+    assert choose_level("auto", needed, gpu, needed.of("group", 0), recorded - 1) == "low"
     assert [next_level(level, gpu) for level in OFFLOAD_LEVELS] == [*OFFLOAD_LEVELS[1:], None]
-    with pytest.raises(UserError, match="memory is 'some'; choose auto, full, model, group, low"):
-        choose_level("some", needed, CPU)
+    with pytest.raises(UserError, match="memory is 'some'; choose auto, full, model, group, low, or an amount"):
+        Placement(backbone, method, CPU, "some")
 
 
 def test_what_no_method_reads_of_the_source_is_not_kept(wan_folder):
     works = []
     for method in (AlignedUpdate(), PredictUpdate(update=False), PredictUpdate()):
         backbone, method = loaded(wan_folder, method)
-        works.append(needs(backbone, method, 10).work)
+        works.append(sum(each.recorded for each in needs(backbone, method, 10, 0).features))
         method.uninstall()
     assert works[0] == works[1] < works[2]
 

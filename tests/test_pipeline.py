@@ -101,7 +101,7 @@ def test_a_stream_gives_the_frames_of_the_whole_video_and_opens_it_as_often_as_n
 def test_what_does_not_fit_is_made_anew_with_the_same_result(pipeline, monkeypatch):
     video = noise_video(13)
     kept = pipeline(video, "snow", overlap=4).frames
-    monkeypatch.setattr("imvideoedit.editing.denoiser.free_bytes", lambda device: 0)
+    monkeypatch.setattr("imvideoedit.editing.offload.free_bytes", lambda device: 0)
     assert np.array_equal(pipeline(video, "snow", overlap=4).frames, kept)
 
 

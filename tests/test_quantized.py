@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.lora import fuse_lora
-from imvideoedit.editing.offload import Placement, needs
+from imvideoedit.editing.memory import needs
+from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.layers.quantized import full_weight, is_packed, stored_bytes
 from imvideoedit.methods.adapter_file import read_header
@@ -348,7 +349,7 @@ def test_blocks_of_bitsandbytes_stay_together(folder, how):
     backbone = load_backbone(str(folder), device="cpu", **options)
     method = AlignedUpdate(adapter="lora", rank=2)
     method.install(backbone.transformer)
-    needed = needs(backbone, method, 8)
+    needed = needs(backbone, method, 8, 0)
     whole = form in ("nf4", "int8")
     assert (2 * needed.block == pytest.approx(needed.weights["transformer"], abs=2)) == whole
     placement = Placement(backbone, method, torch.device("cpu"), "group")

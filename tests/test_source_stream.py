@@ -8,11 +8,17 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from imvideoedit.methods.aligned_update import AlignedUpdate
+from imvideoedit.methods.keep_plan import KeepPlan
 from imvideoedit.methods.two_stream import TwoStreamMethod
 from tests.conftest import tiny_batch
 from tests.test_methods import ROWS, SIGMA, every, installed
 
 TWO_STREAM = [row for row in ROWS if issubclass(row.kind, TwoStreamMethod)]
+
+
+def bytes_of(kept):
+    """Of tensors, in memory of their own or of others."""
+    return sum(tensor.nbytes for tensor in tree_leaves(kept) if tensor is not None)
 
 
 @every([row for row in TWO_STREAM if row.options["adapter"] == "full"])
@@ -43,14 +49,16 @@ def test_observed_features_change_nothing(row):
     if observed is None:
         return
     assert not any(kept is not None and kept.requires_grad for pair in observed.recorded.values() for kept in pair)
-    given = observed.nbytes
-    assert given == sum(kept.nbytes for kept in tree_leaves(observed.recorded) if kept is not None)
-    observed.keep_prepared = True
+    sizes = method.feature_bytes(2 * 3 * 2 * 3)  # two samples
+    for index, size in enumerate(sizes):
+        assert size.recorded == bytes_of(observed.recorded[index])
+    observed.keep = KeepPlan()
     for sigma in (SIGMA, SIGMA / 2):
         with torch.no_grad():
             assert torch.equal(fresh(batch.target_BCFHW, sigma), shared(batch.target_BCFHW, sigma))
     assert not observed.recorded
-    assert observed.prepared_nbytes == sum(kept.nbytes for kept in tree_leaves(observed.prepared) if kept is not None)
+    for index, size in enumerate(sizes):
+        assert size.prepared == bytes_of(observed.prepared[index])
 
 
 @every([row for row in TWO_STREAM if row.options["source_stream"] == "cached"])
@@ -61,9 +69,8 @@ def test_frames_that_are_edited_in_parts_are_the_same(row, keep, tokens, monkeyp
     batch = tiny_batch()
     with torch.no_grad():
         whole = method.velocity(transformer, batch)(batch.target_BCFHW, SIGMA)
-        monkeypatch.setattr("imvideoedit.methods.two_stream.PART_TOKENS", tokens)
-        observed = method.condition(transformer, batch)
-        observed.keep_prepared = keep
+        monkeypatch.setattr("imvideoedit.methods.two_stream_processor.PART_TOKENS", tokens)
+        observed = method.condition(transformer, batch, KeepPlan() if keep else None)
         velocity = method.velocity(transformer, batch, observed)
         for _ in range(2):
             torch.testing.assert_close(velocity(batch.target_BCFHW, SIGMA), whole)

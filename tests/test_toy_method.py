@@ -93,5 +93,5 @@ def test_what_is_not_in_the_transformer_is_placed_with_it(kind):
     transformer, method = tiny_transformer(), kind()
     method.install(transformer)
     backbone = Backbone("tiny", None, transformer, None, None, None, 3.0)
-    Placement(backbone, method, torch.device("meta"), "full").fit(CONFIG, 10)
+    Placement(backbone, method, torch.device("meta"), "full").fit(CONFIG, 10, 100)
     assert {parameter.device.type for parameter in (*method.parameters(), *transformer.parameters())} == {"meta"}

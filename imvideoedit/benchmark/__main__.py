@@ -1,9 +1,9 @@
-"""``python -m imvideoedit.benchmark train|edit|length|experiment|gpu_model|bases [--json FILE]``: costs on a machine.
+"""``python -m imvideoedit.benchmark train|edit|length|experiment|gpu_model|bases|memory [--json FILE]``: what it costs.
 
 ``train`` and ``edit`` print ratios within one run of one block, ``length`` compares long nano videos with short ones,
 ``experiment`` times the steps of the 13K experiment at full size with random weights; it needs a GPU, and takes less
 than ten minutes there. ``gpu_model`` measures nothing: it counts launches, bytes and FLOPs at full size, and foretells
-times of GPUs; ``bases`` says so which card holds an edit with which base.
+times of GPUs; ``bases`` says so which card holds an edit with which base, and ``memory`` what an edit keeps there.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from imvideoedit.benchmark.base_cards import foretell_bases
 from imvideoedit.benchmark.edit import measure_edit
+from imvideoedit.benchmark.edit_memory import measure_memory
 from imvideoedit.benchmark.experiment import measure_experiment
 from imvideoedit.benchmark.gpu_model import foretell
 from imvideoedit.benchmark.length import measure_lengths
@@ -22,7 +23,7 @@ from imvideoedit.benchmark.train import measure_training
 from imvideoedit.common.errors import CommandLine, UserError, exit_cleanly
 from imvideoedit.common.json_file import write_json
 
-KINDS = ("train", "edit", "length", "experiment", "gpu_model", "bases")
+KINDS = ("train", "edit", "length", "experiment", "gpu_model", "bases", "memory")
 SMALL: dict[str, Any] = {"num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 1, "ffn_dim": 768}
 
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     results = _measure(arguments.kind, device, arguments.repeats, small=arguments.size == "nano")
     if arguments.json is not None:
         write_json(arguments.json, results)
-    if arguments.kind not in ("experiment", "gpu_model", "bases"):  # which print their own
+    if arguments.kind not in ("experiment", "gpu_model", "bases", "memory"):  # which print their own
         print_results(results)
 
 
@@ -51,6 +52,8 @@ def _measure(kind: str, device: torch.device, repeats: int, small: bool) -> dict
         return foretell()
     if kind == "bases":
         return foretell_bases()
+    if kind == "memory":
+        return measure_memory()
     if kind == "experiment":
         return measure_experiment(small)
     if kind == "length":

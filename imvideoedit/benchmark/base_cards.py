@@ -5,7 +5,6 @@ fake tensors; time is that of the passes, foretold as by ``gpu_model``. Neither 
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,15 +16,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import UMT5Config, UMT5EncoderModel
 
 from imvideoedit.benchmark.cards import CARDS, Card
+from imvideoedit.benchmark.gpu_rows import edit_pass
 from imvideoedit.benchmark.launches import Count
 from imvideoedit.benchmark.whole_model import HALF, of_all_blocks
-from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.denoiser import windows_of
+from imvideoedit.editing.memory import SHARE, Needs, needs
 from imvideoedit.editing.model_options import OFFLOAD_LEVELS
-from imvideoedit.editing.offload import LOW_FRAMES, LOW_OVERLAP, SHARE, Needs, needs
+from imvideoedit.editing.offload import LOW_FRAMES, LOW_OVERLAP
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.keep_plan import KeepPlan
 from imvideoedit.training.estimate import GIB
 from imvideoedit.training.flops import GROUP, Pairs, random_transformer, step_peak
 from imvideoedit.wan.backbone import Backbone
@@ -163,7 +164,7 @@ def needs_of(base: Base, quantization: str | None, frames: int) -> Needs:
     block = weight_bytes(transformer.blocks[0]) - weight_bytes(transformer.blocks[0], quantization)
     method.install(transformer, HALF)
     backbone = Backbone(base.name, None, transformer, vae, text_encoder, None, DEFAULT_SHIFT)
-    needed = needs(backbone, method, pairs.frames * pairs.height * pairs.width // 4)
+    needed = needs(backbone, method, pairs.frames * pairs.height * pairs.width // 4, 0)  # decoding is counted apart
     weights = needed.weights | {"transformer": round(needed.weights["transformer"] - spared)}
     held = weights["transformer"] / 2 if quantization in ON_DEVICE else needed.block - block  # two are on the device
     return replace(needed, weights=weights, block=round(held))
@@ -171,15 +172,8 @@ def needs_of(base: Base, quantization: str | None, frames: int) -> Needs:
 
 def pass_count(base: Base, frames: int) -> Count:
     """Launches, bytes and FLOPs of a pass over a window, with what is known of the source computed before."""
-
-    def edit(transformer: Any, method: Method, batch: EditBatch) -> Callable[[], Any]:
-        known = method.condition(transformer, batch)
-        method.keep_prepared(known, float("inf"))
-        velocity = method.velocity(transformer, batch, known)
-        return lambda: velocity(batch.source_BCFHW, torch.full((1,), 0.5))
-
     with torch.no_grad():
-        return of_all_blocks(new_method(), base.pairs(frames), HALF, edit, config=base.config)
+        return of_all_blocks(new_method(), base.pairs(frames), HALF, edit_pass(KeepPlan()), config=base.config)
 
 
 def decoding_bytes(base: Base, tiled: bool) -> float:

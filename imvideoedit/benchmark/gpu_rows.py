@@ -19,6 +19,7 @@ from imvideoedit.benchmark.whole_model import HALF, Step, of_all_blocks, step_co
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.methods.aligned_update import AlignedUpdate
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.keep_plan import KeepPlan
 from imvideoedit.methods.lora_edit import LoraEdit
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
@@ -121,20 +122,24 @@ def _in_block(block: Block, method: TwoStreamMethod, backward: bool) -> Count:
 def pass_rows() -> list[Row]:
     """A pass of an 81-frame edit through all blocks, and of plain text-to-video."""
 
-    def edit(transformer: Any, method: Method, batch: EditBatch) -> Callable[[], Any]:
-        known = method.condition(transformer, batch)
-        method.keep_prepared(known, float("inf"))
-        velocity = method.velocity(transformer, batch, known)
-        return lambda: velocity(batch.source_BCFHW, torch.full((1,), 0.5))
-
     def plain(transformer: Any, method: Method, batch: EditBatch) -> Callable[[], Any]:
         return lambda: denoise(transformer, batch.source_BCFHW, torch.full((1,), 0.5), batch.text_BTD)
 
     with torch.no_grad():
         return [
             Row("pass, 81 frames: plain", of_all_blocks(AlignedUpdate(), CLIP, HALF, plain), 0.605),
-            Row("pass, 81 frames: ours", of_all_blocks(AlignedUpdate(), CLIP, HALF, edit), 0.830),
+            Row("pass, 81 frames: ours", of_all_blocks(AlignedUpdate(), CLIP, HALF, edit_pass(KeepPlan())), 0.830),
         ]
+
+
+def edit_pass(keep: KeepPlan | None) -> Callable[..., Callable[[], Any]]:
+    """A pass of an edit that keeps what it knows of the source by a plan."""
+
+    def compute(transformer: Any, method: Method, batch: EditBatch) -> Callable[[], Any]:
+        velocity = method.velocity(transformer, batch, method.condition(transformer, batch, keep))
+        return lambda: velocity(batch.source_BCFHW, torch.full((1,), 0.5))
+
+    return compute
 
 
 def compiled_step_rows(backend: Scheduled) -> list[Row]:

@@ -5,7 +5,8 @@ or only allocates; its bytes are those of the tensors it reads and writes. Atten
 apart where there is no GPU, count as the fused kernels that a GPU runs in bfloat16.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 from unittest.mock import patch
@@ -65,14 +66,21 @@ def counted(compute: Callable[[], Any], meter: Meter | None = None) -> Count:
     Args:
         meter: of compiled code within it.
     """
-    attention = patch.object(functional, "scaled_dot_product_attention", _attention)
-    # Replaced, since a mode for torch's functions does not hold where blocks are recomputed.
-    with attention, patch.object(functional, "rms_norm", _rms_norm):
+    with gpu_kernels():
         compute()
         before = Count() if meter is None else meter.total
         with LaunchCounter() as counter:
             compute()
     return counter.total if meter is None else counter.total + meter.total + before * -1
+
+
+@contextlib.contextmanager
+def gpu_kernels() -> Iterator[None]:
+    """Inside, attention and RMS norms are one operation each, as on a GPU, for shapes alone."""
+    attention = patch.object(functional, "scaled_dot_product_attention", _attention)
+    # Replaced, since a mode for torch's functions does not hold where blocks are recomputed.
+    with attention, patch.object(functional, "rms_norm", _rms_norm):
+        yield
 
 
 class LaunchCounter(TorchDispatchMode):

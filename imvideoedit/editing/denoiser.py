@@ -4,10 +4,9 @@ Shapes: B batch (one), C channels, F latent frames, H W latent pixels, T text to
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
@@ -15,16 +14,14 @@ from torch import Tensor
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
-from imvideoedit.editing.offload import free_bytes
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.editing.windows import blended, plan_windows
 from imvideoedit.flow.guidance import Guidance
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import SOLVERS, State, Velocity, shifted_sigmas, video_of
 from imvideoedit.methods.base import Method
-from imvideoedit.wan.token_split import agreed
+from imvideoedit.methods.keep_plan import KeepPlan
 
-KEPT_SHARE = 0.5  # of the free memory, for the source's features of all windows
 Progress = Callable[[int, int], None]
 """Called with (passes done, passes in all): a pass for each window at each solver step."""
 StepCallback = Callable[[Tensor, float, Tensor], None]
@@ -39,6 +36,7 @@ class Denoiser:
         transformer, method: frozen.
         shift: flow shift of the backbone, for a config that has none.
         group: frames of a latent frame, after the first.
+        keep: where what is known of the source in each window is from step to step; None encodes it at each step.
     """
 
     transformer: WanTransformer3DModel
@@ -46,6 +44,7 @@ class Denoiser:
     shift: float
     group: int
     config: SamplingConfig
+    keep: KeepPlan | None = KeepPlan()
 
     @torch.no_grad()
     def __call__(
@@ -67,15 +66,14 @@ class Denoiser:
         # The whole video first, as a window of itself: what a method computes of all of it is computed once.
         whole = self.method.window(batch, slice(0, frames), self.group)
         batches = [self.method.window(whole, window, self.group) for window in windows]
-        known = self._conditions(batches)
         parts = [
-            partial(self._velocity, index, each, known and known[index], _lowest(sigmas, config))
+            partial(self._velocity, index, self._branches(each), _lowest(sigmas, config))
             for index, each in enumerate(batches)
         ]
         velocity = blended(parts, windows, _counter(progress, config.steps * len(windows)))
         state = self._start(batch, torch.Generator().manual_seed(seed), float(sigmas[0]))
         # Where the source is encoded anew at each step, its passes would be taken for further steps.
-        with _first_block_cache(self.transformer, config.cache if known else 0.0):
+        with _first_block_cache(self.transformer, config.cache if self.keep else 0.0):
             return video_of(SOLVERS[config.solver](_with_callback(velocity, on_step), state, sigmas))
 
     def _start(self, batch: EditBatch, generator: torch.Generator, sigma: float) -> State:
@@ -87,24 +85,23 @@ class Denoiser:
             raise UserError("strength below 1 starts from the source alone, which this adapter cannot; set it to 1")
         return FlowMatching.path(batch.source_BCFHW, noise, torch.full((len(noise),), sigma).to(noise.device)).x_BCFHW
 
-    def _conditions(self, batches: Sequence[EditBatch]) -> list[Any] | None:
-        """The method's condition of each window; None where they would not fit."""
-        method, count = self.method, len(batches)
-        first = method.condition(self.transformer, batches[0])
-        room = KEPT_SHARE * free_bytes(batches[0].source_BCFHW.device)
-        # What processes that share the passes do next must be the same.
-        if not agreed(self.transformer, method.condition_bytes(first) * (count - 1) <= room):
-            return None
-        conditions = [first, *(method.condition(self.transformer, batch) for batch in batches[1:])]
-        for condition in conditions:
-            method.keep_prepared(condition, room / count)
-        return conditions
+    def _branches(self, batch: EditBatch) -> Callable[[], dict[str, Velocity]]:
+        """Gives the method's branches of a window: those of all steps, or new ones where nothing is kept."""
 
-    def _velocity(self, window: int, batch: EditBatch, known: Any, lowest: float, x: State, sigma_B: Tensor) -> State:
+        def made() -> dict[str, Velocity]:
+            known = self.method.condition(self.transformer, batch, self.keep)
+            return self.method.branches(self.transformer, batch, known)
+
+        if self.keep is None:
+            return made
+        branches = made()
+        return lambda: branches
+
+    def _velocity(
+        self, window: int, branches_of: Callable[[], dict[str, Velocity]], lowest: float, x: State, sigma_B: Tensor
+    ) -> State:
         """Of one window; guidance down to the noise level ``lowest``."""
-        if known is None:
-            known = self.method.condition(self.transformer, batch)
-        branches = self.method.branches(self.transformer, batch, known)
+        branches = branches_of()
 
         def branch(name: str) -> State:
             if name not in branches:

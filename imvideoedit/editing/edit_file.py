@@ -26,7 +26,7 @@ from imvideoedit.editing.first_frame_editor import FirstFrameEditor
 from imvideoedit.editing.fitted_clip import FittedClip
 from imvideoedit.editing.inputs import Sources, from_files, known_inputs
 from imvideoedit.editing.job import Job, side_by_side_path
-from imvideoedit.editing.model_options import ModelOptions
+from imvideoedit.editing.model_options import OFFLOAD_LEVELS, ModelOptions
 from imvideoedit.editing.outputs import frame_writer
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.prompts import Expansion, expand
@@ -65,7 +65,7 @@ def load_pipeline(options: ModelOptions, device: str | None, backbone: Backbone 
         pipeline.completed = partial(fitted.completed, adapter=options.adapters[0][0])
     editor = chosen_editor(options.adapters[0][0], options.first_frame_adapter)
     # Between two edits its parts leave the device to those of the adapter.
-    memory = "model" if options.memory in ("auto", "full") else options.memory
+    memory = options.memory if options.memory in OFFLOAD_LEVELS[1:] else "model"
     pipeline.first_frames = FirstFrameEditor(editor, device=device, memory=memory, attention=options.attention)
     return pipeline
 

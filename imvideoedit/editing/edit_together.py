@@ -29,6 +29,7 @@ from imvideoedit.editing.processes import Processes
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.editing.shown import edit_shown
 from imvideoedit.methods.adapter_header import read_header
+from imvideoedit.methods.keep_plan import KeepPlan
 from imvideoedit.wan.locations import default_device, default_dtype
 from imvideoedit.wan.token_split import split_tokens
 
@@ -44,6 +45,7 @@ class Work:
     group: int
     batch: EditBatch
     seed: int
+    keep: KeepPlan | None
 
 
 def edit_together(
@@ -126,7 +128,7 @@ def _leading(processes: Processes, load: Callable[[], EditPipeline]) -> Iterator
                 f"cache is {config.cache:g}, but First Block Cache is not for several processes, each of which sees "
                 "its own tokens alone; set --cache 0"
             )
-        processes.send(Work(config, denoiser.shift, denoiser.group, batch.to("cpu"), seed))
+        processes.send(Work(config, denoiser.shift, denoiser.group, batch.to("cpu"), seed, denoiser.keep))
         passing = True
         with processes.one_failure():
             yield
@@ -167,7 +169,7 @@ def _denoise(pipeline: EditPipeline, work: Work, count: int) -> None:
     frames, height, width = work.batch.source_BCFHW.shape[2:]
     window = windows_of(frames, work.config, work.group)[0]
     tokens = (window.stop - window.start) * height * width // math.prod(transformer.config.patch_size)
-    pipeline.placement.fit(work.config, -(-tokens // count))
-    denoiser = Denoiser(transformer, pipeline.method, work.shift, work.group, work.config)
+    pipeline.placement.fit(work.config, -(-tokens // count), height * width)
+    denoiser = Denoiser(transformer, pipeline.method, work.shift, work.group, work.config, work.keep)
     with pipeline.placement.working(transformer):
         denoiser(work.batch.to(pipeline.placement.device), work.seed)

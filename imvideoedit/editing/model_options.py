@@ -4,6 +4,7 @@ import argparse
 import functools
 import math
 import os.path
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from imvideoedit.common.files import content_hash
 from imvideoedit.wan.quantizations import QUANTIZATIONS
 
 OFFLOAD_LEVELS = ("full", "model", "group", "low")
+UNITS = {"MB": 10**6, "MIB": 2**20, "GB": 10**9, "GIB": 2**30}
 WeightedFile = tuple[Path, float]
 
 
@@ -105,6 +107,20 @@ def parse_weighted(text: str) -> WeightedFile:
     return Path(name), number
 
 
+def stated_bytes(memory: str) -> int | None:
+    """Bytes of an amount such as ``20GiB``; None where it is ``auto`` or an offload level.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if memory in ("auto", *OFFLOAD_LEVELS):
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MG]i?B)", memory, re.IGNORECASE)
+    if found is None:
+        raise UserError(f"memory is {memory!r}; choose auto, {', '.join(OFFLOAD_LEVELS)}, or an amount such as 20GiB")
+    return round(float(found[1]) * UNITS[found[2].upper()])
+
+
 def add_model_options(parser: CommandLine) -> None:
     """Add the options that :func:`parse_model_options` reads."""
     add, weighted = parser.add_argument, "FILE[=WEIGHT]"
@@ -113,7 +129,7 @@ def add_model_options(parser: CommandLine) -> None:
     add("--base", metavar="NAME", help="backbone of the adapter's kin: a folder, hub id, .gguf or .safetensors")
     add("--quantization", choices=("none", *QUANTIZATIONS), help="of the backbone; default: as the adapter was trained")
     add("--lora", action="append", metavar=weighted, help="LoRA of the backbone, such as a few-step distillation")
-    add("--memory", choices=("auto", *OFFLOAD_LEVELS), default="auto", help="offload level; auto: the first that fits")
+    add("--memory", default="auto", metavar="LEVEL|AMOUNT", help=f"auto, {', '.join(OFFLOAD_LEVELS)}, or such as 20GiB")
     add("--attention", metavar="KERNEL", default="native", help="flash, _flash_3, sage, xformers, ..., where installed")
     add("--compile", action="store_true", help="torch.compile: the first pass of each size takes minutes")
 
@@ -132,5 +148,6 @@ def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
         for path, _ in files:
             if not os.path.isfile(path):  # unlike pathlib, takes names of any length
                 raise UserError(f"there is no {option} at {path}; check --{option}, or train one")
+    stated_bytes(arguments.memory)  # whether it is one
     how = arguments.memory, arguments.attention, arguments.compile
     return ModelOptions(adapters, loras, *how, maker, arguments.base, arguments.quantization)

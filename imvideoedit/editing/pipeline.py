@@ -101,14 +101,13 @@ class EditPipeline:
             adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
                 see :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already, if None.
-            memory: ``auto`` for the first offload level that fits when the first edit begins; or one of
-                :data:`imvideoedit.editing.model_options.OFFLOAD_LEVELS`.
+            memory: see :class:`imvideoedit.editing.offload.Placement`.
             loras: of the backbone, with a weight each, such as few-step distillations.
             attention: backend by its name in diffusers, such as ``flash`` or ``sage``.
             compile: the blocks, by ``torch.compile``; the first pass of each size then takes minutes.
 
         Raises:
-            UserError: file missing or damaged, backbone missing or not the adapter's, or no such attention here.
+            UserError: file missing or damaged, backbone missing or not the adapter's, no such attention or memory.
         """
         files = adapter if isinstance(adapter, Mapping) else {adapter: 1.0}
         weights = {adapter_path(file): weight for file, weight in files.items()}
@@ -185,13 +184,13 @@ class EditPipeline:
         """The config for a video of that size on this machine; at the first call, places the backbone's parts.
 
         Raises:
-            UserError: ``memory`` is none of its choices.
+            UserError: the video's frames are too small.
         """
         backbone = self.backbone
         tall, wide = fit_size(height, width, config.max_area, backbone.pixel_multiple)
         length = -(-(config.max_frames - 1) // backbone.vae_temporal) + 1
         length = -(-length // processes_of(backbone.transformer))
-        return self.placement.fit(config, length * tall * wide // backbone.pixel_multiple**2)
+        return self.placement.fit(config, length * tall * wide // backbone.pixel_multiple**2, tall * wide)
 
     def stream(
         self,
@@ -236,7 +235,8 @@ class EditPipeline:
             texts = [self.method.prompt(text) for text in ((prompt, "") if config.guidance != 1 else (prompt,))]
             texts_BTD = backbone.encode_text(texts)
             conditions |= encoder.texts(declared, given)
-        denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config)
+        keep = placement.plan(source_BCFHW, config)
+        denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config, keep)
         empty_TD = texts_BTD[1] if len(texts_BTD) > 1 else None
         batch = EditBatch(source_BCFHW, None, texts_BTD[:1], conditions, empty_TD=empty_TD)
         with placement.working(backbone.transformer), self.sharing(denoiser, batch, seed):

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from imvideoedit.common.errors import CommandLine
-from imvideoedit.editing.model_options import OFFLOAD_LEVELS
+from imvideoedit.editing.model_options import stated_bytes
 from imvideoedit.editing.sampling_config import QUALITIES
 from imvideoedit.fitting.request import MODES, OFFLOADS, TRACKERS, FitRequest, parse_edited
 from imvideoedit.video.encoder import KINDS
@@ -41,7 +41,7 @@ def build_parser(description: str) -> CommandLine:
     edit("--keep", type=float, metavar="LEVEL", help="composite the source's pixels below this difference, 0 to 255")
     edit("--mask-feather", type=float, metavar="PIXELS", help="width of the fade around the mask; 0 for a hard edge")
     edit("--codec", choices=tuple(KINDS), help="default: by the clip's format")
-    edit("--memory", choices=("auto", *OFFLOAD_LEVELS), default="auto", help="offload level of the edit")
+    edit("--memory", default="auto", metavar="LEVEL|AMOUNT", help="of the edit, as in imvideoedit-edit")
     return parser
 
 
@@ -80,5 +80,6 @@ def parse_request(arguments: argparse.Namespace) -> FitRequest:
     Raises:
         UserError: a value is out of its range, or a file is missing.
     """
+    stated_bytes(arguments.memory)  # the edit comes after hours
     given = {name: getattr(arguments, name) for name in OF_REQUEST}
     return FitRequest(edited=parse_edited(arguments.edited), **given)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from imvideoedit.editing.offload import SHARE, free_bytes
+from imvideoedit.editing.memory import SHARE, free_bytes
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.fitting.cost import Cost, Memory, Shape, cost_of
 from imvideoedit.fitting.masks import read_masks

@@ -6,7 +6,7 @@ Shapes: B batch, L tokens, T text tokens, D width.
 import torch
 from torch import Tensor, nn
 
-from imvideoedit.layers.attention import Attention
+from imvideoedit.layers.attention import Attention, KeysValues
 
 
 class SemanticGate(nn.Module):
@@ -29,9 +29,15 @@ class SemanticGate(nn.Module):
             nn.Linear(hidden, width, device=device, dtype=dtype),
         )
 
-    def forward(self, delta_BLD: Tensor, text_BTD: Tensor) -> Tensor:
-        """Return the gate ``[B, L, D]``, each entry in (0, 1), for the refinement Δ and the embedded text."""
+    def forward(self, delta_BLD: Tensor, text: Tensor | KeysValues) -> Tensor:
+        """Return the gate ``[B, L, D]``, each entry in (0, 1).
+
+        Args:
+            delta_BLD: the refinement Δ.
+            text: embedded, ``[B, T, D]``, or its keys and values by ``attention``.
+        """
+        attended = self.attention.keys_values(text) if isinstance(text, Tensor) else text
         # Eq. 8: S = CrossAttn(query = LN(Δ), key/value = text)
-        semantics_BLD = self.attention(self.norm(delta_BLD), self.attention.keys_values(text_BTD))
+        semantics_BLD = self.attention(self.norm(delta_BLD), attended)
         # Eq. 9: G = σ(GateProj(S))
         return torch.sigmoid(self.projection(semantics_BLD))

@@ -3,8 +3,6 @@
 Shapes: B batch, F frames, h w tokens of a frame, L = F * h * w tokens, N heads, E width of a head.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -41,12 +39,9 @@ def time_tables(rope: nn.Module, positions_BF: Tensor, h: int, w: int) -> Tables
     return tables[0], tables[1]
 
 
-def for_heads(chosen: Sequence[int], first: Tables, second: Tables) -> Tables:
-    """Tables of each head, ``[B, L, N, E]``: the first where ``chosen`` is 1, the second where it is 0."""
-    # Put together by index: a mask would be a tensor on the CPU, which a step replayed on the GPU cannot have.
-    cos, sin = (
-        torch.cat([one if own else other for own in chosen], dim=2) for one, other in zip(first, second, strict=True)
-    )
+def for_heads(chosen_N: Tensor, first: Tables, second: Tables) -> Tables:
+    """Tables of each head, ``[B, L, N, E]``: the first where ``chosen_N`` is true, the second elsewhere."""
+    cos, sin = (torch.where(chosen_N[:, None], one, other) for one, other in zip(first, second, strict=True))
     return cos, sin
 
 

@@ -28,7 +28,8 @@ from torch.nn import functional as F
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.base import Gauge
-from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+from imvideoedit.methods.two_stream import TwoStreamMethod
+from imvideoedit.methods.two_stream_processor import TwoStreamProcessor
 from imvideoedit.wan.context import TokenContext
 from imvideoedit.wan.forward import unpatch
 
@@ -62,14 +63,17 @@ class AlignedUpdateProcessor(TwoStreamProcessor):
     def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
         return self.source_keys_values(self.phi_1, h_BLD, context), h_BLD, *self._of_source(h_BLD)
 
-    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+    def attend_text(self, text_BTD: Tensor) -> Any:
+        return self.read_text.keys_values(text_BTD)
+
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any, text: Any = None) -> Tensor:
         if source is None:  # stacked streams are each other's source
             other_BLD = torch.cat(h_BLD.chunk(2)[::-1])
             source = (None, other_BLD, *self._of_source(other_BLD))
         attended, other_BLD, gate_BLD, value_BLD = source
         # Eq. 4: A_2d = Φ₁(LN₁(H))
         a_2d_BLD = self.attend(self.phi_1, h_BLD, attended, context)
-        text = self.read_text.keys_values(context.text_BTD)
+        text = self.attend_text(context.text_BTD) if text is None else text
         mixed = torch.cat([a_2d_BLD, self.read_text(self.norm_query(h_BLD + other_BLD), text)], dim=-1)
         target_BLD = self.norm_target(h_BLD)
         gate_BLD = torch.sigmoid(self.gate(target_BLD, gate_BLD, mixed))

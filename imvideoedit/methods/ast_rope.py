@@ -3,8 +3,7 @@
 Shapes: B batch, C channels, F latent frames, H W latent pixels, N heads.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,43 +26,42 @@ def positions(scales_B2: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     return spatial_BF, alpha_t * index_F
 
 
-def rotary_of(transformer: WanTransformer3DModel, x_BCFHW: Tensor, scales_B2: Tensor | None) -> MethodRotary:
-    """The rotary pair of a method's pass: the spatial heads' tables, with the temporal heads' as ``more``.
+def rotary_of(
+    transformer: WanTransformer3DModel, x_BCFHW: Tensor, scales_B2: Tensor | None, temporal_LN: Tensor | None
+) -> MethodRotary | Callable[[int], MethodRotary]:
+    """The rotary pair of a method's pass, or what gives each block its own.
+
+    The block's pair is the spatial heads' tables; ``more`` are the temporal heads', and which heads those are: an
+    argument, so that all blocks compile as one.
 
     Args:
         scales_B2: (alpha_S, alpha_T); None for the stock tables.
+        temporal_LN: true for a temporal head, of each block; only with scales.
     """
     rope: Any = transformer.rope
-    if scales_B2 is None:
+    if scales_B2 is None or temporal_LN is None:
         return MethodRotary.of(rope(x_BCFHW))
     frames, h, w = (size // side for size, side in zip(x_BCFHW.shape[2:], rope.patch_size, strict=True))
     spatial_BF, temporal_BF = positions(scales_B2.to(x_BCFHW.device), frames)
-    return MethodRotary.of(time_tables(rope, spatial_BF, h, w), time_tables(rope, temporal_BF, h, w))
+    spatial, temporal = time_tables(rope, spatial_BF, h, w), time_tables(rope, temporal_BF, h, w)
+    chosen_LN = temporal_LN.to(x_BCFHW.device)
+    return lambda index: MethodRotary.of(spatial, (chosen_LN[index], *temporal))
 
 
-def give_heads_their_tables(
-    transformer: WanTransformer3DModel, temporal: Sequence[Sequence[int]]
-) -> list[RemovableHandle]:
-    """Hooks on each block's self-attention; only there are tables of all heads held.
-
-    Args:
-        temporal: 1 for a temporal head, for each block.
-    """
+def give_heads_their_tables(transformer: WanTransformer3DModel) -> list[RemovableHandle]:
+    """Hooks on each block's self-attention; only there are tables of all heads held."""
     blocks: list[Any] = list(transformer.blocks)
-    return [
-        block.attn1.register_forward_pre_hook(partial(_of_heads, tuple(row)))
-        for block, row in zip(blocks, temporal, strict=True)
-    ]
+    return [block.attn1.register_forward_pre_hook(_of_heads) for block in blocks]
 
 
-def _of_heads(temporal: tuple[int, ...], attention: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _of_heads(attention: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give each head of a block's self-attention its own table, in this method's pass."""
 
     def own(value: Any) -> Any:
         if not isinstance(value, MethodRotary):
             return value
-        cos, sin = value.more
+        chosen_N, cos, sin = (each.to(value[0].device) for each in value.more)
         spatial: Tables = (value[0], value[1])
-        return for_heads(temporal, (cos.to(spatial[0].device), sin.to(spatial[0].device)), spatial)
+        return for_heads(chosen_N, (cos, sin), spatial)
 
     return tuple(own(value) for value in args)

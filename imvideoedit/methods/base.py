@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
@@ -23,6 +22,7 @@ from imvideoedit.flow.guidance import Guidance, extrapolated, pushed
 from imvideoedit.flow.matching import FlowMatching, PathPoint
 from imvideoedit.flow.solvers import State, Velocity
 from imvideoedit.methods.example_needs import ExampleNeeds
+from imvideoedit.methods.keep_plan import BlockBytes, KeepPlan
 from imvideoedit.wan.forward import close_forward, denoise, open_forward
 
 Gauge = tuple[nn.Module, Callable[[Tensor], Tensor]]
@@ -106,6 +106,7 @@ class Method(ExampleNeeds, ABC):
             self.detach()
             self._modules.clear()
             self._parameters.clear()
+            self._buffers.clear()
             self.__dict__["transformer"] = None
 
     # Training.
@@ -156,16 +157,17 @@ class Method(ExampleNeeds, ABC):
 
     # Sampling.
 
-    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Any:
-        """What is computed once for all steps and branches of an edit, such as ``SourceFeatures``; or None."""
+    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch, keep: KeepPlan | None = None) -> Any:
+        """What is computed once for all steps and branches of an edit, such as ``SourceFeatures``; or None.
+
+        Args:
+            keep: where the source's features of each block are from step to step; None keeps the least.
+        """
         return None
 
-    def condition_bytes(self, known: Any) -> int:
-        """Size of a result of :meth:`condition`: where those of all windows do not fit, each is made when needed."""
-        return sum(leaf.nbytes for leaf in tree_leaves(known) if isinstance(leaf, Tensor))
-
-    def keep_prepared(self, known: Any, room: float) -> None:
-        """Let a result of :meth:`condition` keep what passes compute of it, if that takes at most ``room`` bytes."""
+    def feature_bytes(self, tokens: int) -> Sequence[BlockBytes]:
+        """Sizes of the source's features that :meth:`condition` keeps of so many tokens, by block, if it does."""
+        return ()
 
     @abstractmethod
     def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any = None) -> Velocity:

@@ -31,6 +31,7 @@ from imvideoedit.methods.base import Method, what_it_reads
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD, lora_of, remove_lora, units_of
 from imvideoedit.methods.freeprop_losses import consistency_loss, motion_loss, pooled
 from imvideoedit.methods.head_masks import HeadMasks, read_head_masks
+from imvideoedit.methods.keep_plan import KeepPlan
 from imvideoedit.wan.forward import (
     arguments,
     embed,
@@ -64,6 +65,7 @@ class FreeProp(Method):
 
     name = "freeprop"
     inputs = (Input("first_frame", "image", from_target=True),)
+    temporal_LN: Tensor  # of the heads of each block; there while installed
 
     def __init__(
         self,
@@ -123,7 +125,9 @@ class FreeProp(Method):
         if self.heads is not None:
             device = self.columns.weight.device
             self.scales = PositionScales(own.out_channels, self.width, device=device, dtype=dtype)
-            self.__dict__["hooks"] = give_heads_their_tables(transformer, self.heads.temporal)
+            chosen_LN = torch.tensor(self.heads.temporal, dtype=torch.bool, device=device)
+            self.register_buffer("temporal_LN", chosen_LN, persistent=False)  # said by the settings
+            self.__dict__["hooks"] = give_heads_their_tables(transformer)
 
     def remove(self, transformer: WanTransformer3DModel) -> None:
         remove_lora(self.lora)
@@ -155,7 +159,9 @@ class FreeProp(Method):
         return own if scales_B2 is None else replace(own, conditions={**own.conditions, SCALES: scales_B2})
 
     @torch.no_grad()
-    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Tensor | None:
+    def condition(
+        self, transformer: WanTransformer3DModel, batch: EditBatch, keep: KeepPlan | None = None
+    ) -> Tensor | None:
         """The coefficients, once for all steps."""
         given = batch.conditions.get(SCALES)
         return self.position_scales(batch.source_BCFHW) if given is None else given
@@ -184,7 +190,8 @@ class FreeProp(Method):
         if self.controlled:
             x_BCFHW, further = torch.cat([x_BCFHW, channels[:, :-1].to(x_BCFHW.dtype)], dim=1), further[:, -1:]
         hidden_BLD = embed(transformer, x_BCFHW, self.columns, further)
-        rotary = rotary_of(transformer, x_BCFHW, scales_B2)
+        temporal_LN = None if self.heads is None else self.temporal_LN
+        rotary = rotary_of(transformer, x_BCFHW, scales_B2, temporal_LN)
         hidden_BLD = run_blocks(transformer, hidden_BLD, text_BTD, rows, rotary)
         return unembed(transformer, hidden_BLD, time_BD, x_BCFHW.shape)
 

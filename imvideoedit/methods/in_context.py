@@ -21,7 +21,7 @@ from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.block_lora import ATTENTION, FEED_FORWARD, MethodRotary, lora_of, remove_lora, units_of
-from imvideoedit.wan.forward import arguments, embed, modulation, run_blocks, run_inside, unembed
+from imvideoedit.wan.forward import arguments, embed, modulation, pass_bytes, run_blocks, run_inside, unembed
 
 Maps = Literal["attention", "all"]
 Place = Literal["same", "behind"]
@@ -68,9 +68,11 @@ class InContext(Method):
         return units_of(self.lora)
 
     def working_bytes(self, tokens: int) -> int:
-        """The source's tokens, and both streams' modulation, which is a token's own."""
+        """The source's activations, and both streams' modulation, a token's own: as made, and twice in float32."""
         own: Any = self.transformer
-        return tokens * own.patch_embedding.out_channels * own.patch_embedding.weight.element_size() * (1 + 2 * 6)
+        item = own.patch_embedding.weight.element_size()
+        rows = tokens * own.patch_embedding.out_channels * 2 * 6 * (item + 2 * 4)
+        return pass_bytes(own, tokens) + rows
 
     def velocity(self, transformer: WanTransformer3DModel, batch: EditBatch, known: Any = None) -> Velocity:
         run = partial(in_context_pass, batch.source_BCFHW, self.place)

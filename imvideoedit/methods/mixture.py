@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.adapter_file import load_adapter
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+from imvideoedit.methods.two_stream import TwoStreamMethod
+from imvideoedit.methods.two_stream_processor import TwoStreamProcessor
 from imvideoedit.wan.context import TokenContext
 
 
@@ -35,12 +36,17 @@ class MixtureProcessor(TwoStreamProcessor):
         own: list[Any] = list(self.parts)
         return [part.prepare(h_BLD, a_3d_BLD, context) for part in own]
 
-    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+    def attend_text(self, text_BTD: Tensor) -> Any:
+        own: list[Any] = list(self.parts)
+        return [part.attend_text(text_BTD) for part in own]
+
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any, text: Any = None) -> Tensor:
         out_BLD = a_3d_BLD
-        sources = [None] * len(self.parts) if source is None else source
-        for part, weight, own_source in zip(self.parts, self.weights, sources, strict=True):
+        nothing = [None] * len(self.parts)
+        each = zip(self.parts, self.weights, source or nothing, text or nothing, strict=True)
+        for part, weight, own_source, own_text in each:
             own: Any = part
-            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, own_source) - a_3d_BLD)
+            out_BLD = out_BLD + weight * (own.edit(h_BLD, a_3d_BLD, context, own_source, own_text) - a_3d_BLD)
         return out_BLD
 
 

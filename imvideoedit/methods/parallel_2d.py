@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from imvideoedit.layers.attention import Attention
 from imvideoedit.layers.spatial_difference import SpatialDifference
-from imvideoedit.methods.two_stream import TwoStreamMethod, TwoStreamProcessor
+from imvideoedit.methods.two_stream import TwoStreamMethod
+from imvideoedit.methods.two_stream_processor import TwoStreamProcessor
 from imvideoedit.wan.context import TokenContext
 
 
@@ -32,7 +33,7 @@ class Parallel2DProcessor(TwoStreamProcessor):
             self.minus_phi_b, h_BLD, context
         )
 
-    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any, text: Any = None) -> Tensor:
         source_a, source_b = (None, None) if source is None else source
         # Φ_b is kept as the attention whose output is subtracted. Its start is Φ_a's own, so the difference is an exact
         # zero, and it is taken before A_3d is added, which rounding would otherwise disturb.

@@ -16,7 +16,8 @@ from imvideoedit.layers.rope import Position
 from imvideoedit.layers.semantic_gate import SemanticGate
 from imvideoedit.layers.spatial_difference import SpatialDifference
 from imvideoedit.methods.base import Gauge
-from imvideoedit.methods.two_stream import SourceStream, TwoStreamMethod, TwoStreamProcessor, check_choice
+from imvideoedit.methods.two_stream import SourceStream, TwoStreamMethod, check_choice
+from imvideoedit.methods.two_stream_processor import TwoStreamProcessor
 from imvideoedit.wan.context import TokenContext
 
 UpdateInit = Literal["zero_out", "paper"]
@@ -64,7 +65,10 @@ class PredictUpdateProcessor(TwoStreamProcessor):
         )
         return source_1, source_2
 
-    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
+    def attend_text(self, text_BTD: Tensor) -> Any:
+        return () if self.gate is None else self.gate.attention.keys_values(text_BTD)
+
+    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any, text: Any = None) -> Tensor:
         source_1, source_2 = (None, None) if source is None else source
         # Eq. 4: A_2d = Φ₁(LN₁(H))
         a_2d_BLD = self.attend(self.phi_1, h_BLD, source_1, context)
@@ -78,7 +82,8 @@ class PredictUpdateProcessor(TwoStreamProcessor):
         delta_BLD = self.attend(self.phi_2, r_BLD, source_2, context)
         update_BLD = delta_BLD if self.zero_out is None else self.zero_out(delta_BLD)
         # Eq. 8 and 9: G = σ(GateProj(CrossAttn(LN(Δ), text)))
-        gated_BLD = update_BLD if self.gate is None else self.gate(delta_BLD, context.text_BTD) * update_BLD
+        read = context.text_BTD if text is None else text
+        gated_BLD = update_BLD if self.gate is None else self.gate(delta_BLD, read) * update_BLD
         # Eq. 10: H_out = H_pred + G ⊙ Δ
         return h_pred_BLD + gated_BLD
 

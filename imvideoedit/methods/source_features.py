@@ -6,7 +6,10 @@ Shapes: B batch, L tokens, D width.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
+
+from imvideoedit.methods.keep_plan import KeepPlan
 
 
 @dataclass
@@ -19,16 +22,29 @@ class SourceFeatures:
         prepared: what processors computed from that pair, see ``TwoStreamProcessor.prepare``.
         sampling: the features serve many passes without gradients, which work on a few frames at a time; else each pass
             prepares anew, with gradients.
-        keep_prepared: in sampling, the first pass puts what it prepares in place of the pair.
-        nbytes, prepared_nbytes: size of all pairs, and of all that processors prepare of them.
+        keep: in sampling, where the features of each block are kept: the first pass puts what it prepares in place of
+            the pair. None: each pass prepares anew.
+        device: of the passes, where pairs come back to from the CPU's memory.
     """
 
     recorded: dict[int, list[Tensor | None]] = field(default_factory=dict)
     prepared: dict[int, list[Any]] = field(default_factory=dict)
     sampling: bool = False
-    keep_prepared: bool = False
-    nbytes: int = 0
-    prepared_nbytes: int = 0
+    keep: KeepPlan | None = None
+    device: torch.device = torch.device("cpu")
+
+    def settle(self, index: int) -> None:
+        """Move a recorded pair to the CPU's memory, if it is to be kept there."""
+        if self.keep is None or self.keep.of_block(index) != "host":
+            return
+        self.recorded[index] = [each if each is None else _on_host(each) for each in self.recorded[index]]
+
+    def pair(self, index: int) -> list[Tensor | None]:
+        """A recorded pair on the device. From the CPU's memory it comes in the order of the device's other work."""
+        found = self.recorded[index]
+        if self.keep is None or self.keep.of_block(index) != "host":
+            return found
+        return [each if each is None else each.to(self.device, non_blocking=True) for each in found]
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ class BlockCall:
         prepared: what was prepared of that pair.
         in_parts: whether long videos are edited a few frames at a time.
         out: an empty list for what the block hands back: the pair, or what it prepares.
+        text: of an edit, what the block attends to in the text; empty until its first pass fills it.
     """
 
     mode: Literal["joint", "record", "read"]
@@ -48,6 +65,7 @@ class BlockCall:
     prepared: Any = None
     in_parts: bool = False
     out: Any = None
+    text: Any = None
 
 
 @dataclass
@@ -57,10 +75,12 @@ class EditCall:
     Args:
         mode: ``joint``: the batch is ``[target ; source]``; ``record``: it is the source, whose features are written
             into ``features``; ``read``: it is the target, which reads them.
+        texts: of an edit, by the index of the block, see :class:`BlockCall`: the same at all steps of one text.
     """
 
     mode: Literal["joint", "record", "read"]
     features: SourceFeatures = field(default_factory=SourceFeatures)
+    texts: dict[int, list[Any]] | None = None
 
     def of_block(self, index: int) -> BlockCall:
         """What block ``index`` is told, just before it runs; what it hands back is put among the features."""
@@ -68,10 +88,23 @@ class EditCall:
         if self.mode == "joint":
             return BlockCall("joint")
         if self.mode == "record":
+            if index > 0:
+                features.settle(index - 1)
             return BlockCall("record", out=features.recorded.setdefault(index, []))
+        text = None if self.texts is None else self.texts.setdefault(index, [])
         known = features.prepared.get(index)
-        if known is not None or not features.keep_prepared:
-            recorded = features.recorded[index] if known is None else None
-            return BlockCall("read", recorded, known, features.sampling)
+        if known is not None:
+            return BlockCall("read", None, known, features.sampling, text=text)
+        pair = features.pair(index)
+        if features.keep is None or features.keep.of_block(index) != "prepared":
+            return BlockCall("read", pair, None, features.sampling, text=text)
+        del features.recorded[index]
         out = features.prepared[index] = []
-        return BlockCall("read", features.recorded.pop(index), None, features.sampling, out)
+        return BlockCall("read", pair, None, features.sampling, out, text)
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """A copy in the CPU's memory, locked where a GPU can then copy from it by itself."""
+    if tensor.device.type == "cpu":
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.device.type == "cuda").copy_(tensor)

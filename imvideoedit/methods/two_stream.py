@@ -8,101 +8,25 @@ branch, so they are computed once for an edit, without a gradient, and the targe
 Shapes: B batch, L tokens, D width; C channels, F frames, H W latent pixels.
 """
 
-import itertools
-from abc import abstractmethod
-from operator import itemgetter
 from typing import Any, Literal
 
 import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
-from imvideoedit.layers.attention import ADAPTERS, Adapter, KeysValues
+from imvideoedit.layers.attention import ADAPTERS, Adapter
 from imvideoedit.layers.rope import POSITIONS, Position
-from imvideoedit.layers.spatial_difference import SpatialDifference
+from imvideoedit.methods.keep_plan import BlockBytes, KeepPlan
 from imvideoedit.methods.processor_method import ProcessorMethod
-from imvideoedit.methods.source_features import BlockCall, EditCall, SourceFeatures
-from imvideoedit.wan.context import AdaptedProcessor, TokenContext, denoise_with
+from imvideoedit.methods.source_features import EditCall, SourceFeatures
+from imvideoedit.wan.context import denoise_with
+from imvideoedit.wan.forward import pass_bytes
 
 SourceStream = Literal["cached", "joint"]
-PART_TOKENS = 8000  # processed at a time in sampling, at least a frame
-
-
-class TwoStreamProcessor(AdaptedProcessor):
-    """Records the source's features in its own pass; in the other modes :meth:`edit` does the method's work."""
-
-    reads_a_3d = False  # of the source, besides its H: twice as much to keep
-    prepared_width = 0  # values a token in the result of :meth:`prepare`
-
-    def __init__(self, index: int, position: Position) -> None:
-        super().__init__(index)
-        self.position = position
-        self.positions = (position,)
-
-    @abstractmethod
-    def edit(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, source: Any) -> Tensor:
-        """Return what replaces A_3d.
-
-        Args:
-            h_BLD, a_3d_BLD: H and A_3d; of both streams stacked when ``source`` is None, else the target's.
-            source: result of :meth:`prepare` for the source, or None.
-        """
-
-    @abstractmethod
-    def prepare(self, h_BLD: Tensor, a_3d_BLD: Tensor | None, context: TokenContext) -> Any:
-        """Compute from the source's recorded H and A_3d all that :meth:`edit` needs of them: the same at any step.
-
-        Returns:
-            A tuple or list of tensors ``[B, L, ...]``, of such, and of None.
-        """
-
-    def adapt(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext) -> Tensor:
-        call: BlockCall = context.call
-        if call.mode == "joint":
-            return self.edit(h_BLD, a_3d_BLD, context, None)
-        if call.mode == "record":
-            call.out.extend((h_BLD, a_3d_BLD if self.reads_a_3d else None))
-            return a_3d_BLD
-        known = call.prepared
-        if call.out is not None:
-            call.out.extend(self.prepare(call.recorded[0], call.recorded[1], context))
-            known = call.out
-        if call.in_parts and h_BLD.shape[0] * h_BLD.shape[1] > PART_TOKENS:
-            return self._in_parts(h_BLD, a_3d_BLD, context, call.recorded, known)
-        if known is None:
-            known = self.prepare(call.recorded[0], call.recorded[1], context)
-        return self.edit(h_BLD, a_3d_BLD, context, known)
-
-    def _in_parts(self, h_BLD: Tensor, a_3d_BLD: Tensor, context: TokenContext, recorded: Any, known: Any) -> Tensor:
-        """A few frames at a time, with the same result: the intermediate tensors of :meth:`edit` are then small."""
-        frames, height, width = context.grid
-        step = max(1, PART_TOKENS // (height * width))
-        out_BLD = torch.empty_like(a_3d_BLD)
-        source: Any = recorded if known is None else known
-        for sample, first in itertools.product(range(len(h_BLD)), range(0, frames, step)):
-            span = slice(first, min(first + step, frames))
-            here = (slice(sample, sample + 1), slice(span.start * height * width, span.stop * height * width))
-            part, own = context.part(sample, span), tree_map_only(Tensor, itemgetter(here), source)
-            prepared = self.prepare(own[0], own[1], part) if known is None else own
-            out_BLD[here] = self.edit(h_BLD[here], a_3d_BLD[here], part, prepared)
-        return out_BLD
-
-    def attend(self, phi: SpatialDifference, x_BLD: Tensor, source: Any, context: TokenContext) -> Tensor:
-        """Φ on this pass's grid."""
-        return phi(x_BLD, source, context.grid, context.plane(self.position))
-
-    def source_keys_values(
-        self, phi: SpatialDifference, source_BLD: Tensor, context: TokenContext
-    ) -> KeysValues | Tensor:
-        """What :meth:`attend` needs of the source: compiled, the tokens themselves, unless they are to be kept."""
-        if torch.compiler.is_compiling() and context.call.out is None:
-            return source_BLD
-        return phi.source_keys_values(source_BLD, context.grid, context.plane(self.position))
 
 
 class TwoStreamMethod(ProcessorMethod):
@@ -147,36 +71,43 @@ class TwoStreamMethod(ProcessorMethod):
             "position": self.position,
         }
 
-    def condition(self, transformer: WanTransformer3DModel, batch: EditBatch) -> SourceFeatures | None:
+    def condition(
+        self, transformer: WanTransformer3DModel, batch: EditBatch, keep: KeepPlan | None = None
+    ) -> SourceFeatures | None:
         """Encode the source for sampling: its features from one pass of the plain backbone; None for ``joint``.
 
         The text of that pass is the batch's, the edited prompt.
         """
-        return None if self.source_stream == "joint" else self._features(transformer, batch, sampling=True)
+        if self.source_stream == "joint":
+            return None
+        features = SourceFeatures(sampling=True, keep=keep, device=batch.source_BCFHW.device)
+        return self._features(transformer, batch, features)
 
-    def condition_bytes(self, known: SourceFeatures | None) -> int:
-        return 0 if known is None else known.nbytes
-
-    def keep_prepared(self, known: SourceFeatures | None, room: float) -> None:
-        if known is not None:
-            known.keep_prepared = known.prepared_nbytes <= room
+    def feature_bytes(self, tokens: int) -> list[BlockBytes]:
+        """H of each block, and A_3d where processors read that; and what they prepare of it. None for ``joint``."""
+        if self.source_stream == "joint":
+            return []
+        weight = _any(self.transformer).patch_embedding.weight
+        pair, value = tokens * len(weight) * weight.element_size(), tokens * weight.element_size()
+        return [
+            BlockBytes(pair * (1 + processor.reads_a_3d), value * processor.prepared_width)
+            for processor in map(_any, self.blocks)
+        ]
 
     def working_bytes(self, tokens: int) -> int:
-        """The source's features: H of each block, and A_3d where processors read that."""
-        transformer: Any = self.transformer
-        kept: list[Any] = list(self.blocks)
-        value = transformer.patch_embedding.out_channels * transformer.patch_embedding.weight.element_size()
-        return tokens * value * sum(1 + processor.reads_a_3d for processor in kept)
+        """The second stream's activations, where it runs in the same pass."""
+        return pass_bytes(self.transformer, tokens) if self.source_stream == "joint" else 0
 
     def velocity(
         self, transformer: WanTransformer3DModel, batch: EditBatch, known: SourceFeatures | None = None
     ) -> Velocity:
         if self.source_stream == "joint":
             return self._joint_velocity(transformer, batch)
-        features = self._features(transformer, batch, sampling=False) if known is None else known
+        features = self._features(transformer, batch, SourceFeatures()) if known is None else known
+        texts: dict[int, list[Any]] | None = {} if features.sampling else None
 
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
-            told = EditCall("read", features).of_block
+            told = EditCall("read", features, texts).of_block
             v_BCFHW, hidden_BLD = denoise_with(transformer, x_BCFHW, sigma_B, batch.text_BTD, told)
             return self.finish(v_BCFHW, hidden_BLD, x_BCFHW, sigma_B, batch.source_BCFHW)
 
@@ -189,20 +120,13 @@ class TwoStreamMethod(ProcessorMethod):
         return v_BCFHW
 
     @torch.no_grad()
-    def _features(self, transformer: WanTransformer3DModel, batch: EditBatch, sampling: bool) -> SourceFeatures:
-        call = EditCall("record", SourceFeatures(sampling=sampling))
-        denoise_with(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, call.of_block)
-        if sampling:
-            self._measure(call.features)
-        return call.features
-
-    def _measure(self, features: SourceFeatures) -> None:
-        """Set the sizes that decide on what is kept."""
-        kept: list[Any] = list(self.blocks)
-        features.nbytes = sum(each.nbytes for pair in features.recorded.values() for each in pair if each is not None)
-        for index, (h_BLD, _) in features.recorded.items():
-            assert h_BLD is not None
-            features.prepared_nbytes += h_BLD.nbytes // h_BLD.shape[-1] * kept[index].prepared_width
+    def _features(
+        self, transformer: WanTransformer3DModel, batch: EditBatch, features: SourceFeatures
+    ) -> SourceFeatures:
+        told = EditCall("record", features).of_block
+        denoise_with(transformer, batch.source_BCFHW, _zeros(batch), batch.text_BTD, told)
+        features.settle(len(transformer.blocks) - 1)
+        return features
 
     def _joint_velocity(self, transformer: WanTransformer3DModel, batch: EditBatch) -> Velocity:
         def velocity(x_BCFHW: Tensor, sigma_B: Tensor) -> Tensor:
@@ -228,3 +152,8 @@ def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _zeros(batch: EditBatch) -> Tensor:
     return torch.zeros(len(batch.source_BCFHW), device=batch.source_BCFHW.device)
+
+
+def _any(module: Any) -> Any:
+    """The module for the type checker, which does not see its attributes."""
+    return module

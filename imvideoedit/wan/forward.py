@@ -22,6 +22,7 @@ from imvideoedit.wan.token_split import split_of
 
 TAPS = "_taps"  # attribute of a transformer: dictionaries that take outputs of blocks
 COMPILED = "_is_compiled"  # attribute of a transformer whose blocks are
+WORK_WIDTHS, WORK_HIDDEN = 7, 2  # values of a token within a block, in widths of the model and of its feed-forward
 
 
 def denoise(transformer: WanTransformer3DModel, x_BCFHW: Tensor, sigma_B: Tensor, text_BTD: Tensor) -> Tensor:
@@ -179,6 +180,13 @@ def unpatch(x_BLP: Tensor, shape: torch.Size, patch: tuple[int, int, int]) -> Te
     sizes = [size // side for size, side in zip(shape[2:], patch, strict=True)]
     x = x_BLP.reshape(len(x_BLP), *sizes, *patch, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
     return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+def pass_bytes(transformer: WanTransformer3DModel, tokens: int) -> int:
+    """Peak bytes of activations of a pass without gradients, from above; most of them in a block's feed-forward."""
+    own: Any = transformer.config
+    values = WORK_WIDTHS * own.num_attention_heads * own.attention_head_dim + WORK_HIDDEN * own.ffn_dim
+    return tokens * values * _any(transformer).patch_embedding.weight.element_size()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from torch import Tensor
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.tiled_vae import InTiles, decoding_tiles, encoding_tiles
 
+# Peak of encoding or decoding, in values for each pixel of a frame: of Wan's base width each; of nano.
+WAN_VALUES, NANO_VALUES = 56, 150
+
 
 def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
     """Raw latents of a video that comes in parts.
@@ -98,3 +101,16 @@ def without_gradient(items: Iterable[Tensor]) -> Iterator[Tensor]:
         if item is None:
             return
         yield item
+
+
+def coding_bytes(vae: Any, pixels: int) -> int:
+    """Peak bytes of activations and carried states of encoding and of decoding, from above.
+
+    Args:
+        pixels: of a frame.
+    """
+    item = next(vae.parameters()).element_size()
+    if isinstance(vae, NanoAutoencoder):
+        return NANO_VALUES * pixels * item
+    width = getattr(vae.config, "decoder_base_dim", None) or vae.config.base_dim
+    return WAN_VALUES * width * pixels // (vae.config.patch_size or 1) ** 2 * item

@@ -6,6 +6,7 @@ blended where they overlap: what is made differs a little from that of whole fra
 Shapes: B batch, C channels, F frames, H W pixels or latent pixels.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,11 @@ def decoding_tiles(vae: Any, height: int, width: int) -> Tiling | None:
     out = (stride[0] // patch, stride[1] // patch)
     blend = (tile[0] // patch - out[0], tile[1] // patch - out[1])
     return Tiling(latent, (stride[0] // scale, stride[1] // scale), out, blend)
+
+
+def tile_area(vae: Any) -> float:
+    """Pixels of a tile; endless for an autoencoder that has none."""
+    return math.prod(_sides(vae, "min")) if hasattr(vae, "tile_sample_min_height") else math.inf
 
 
 def _sides(vae: Any, what: str) -> Sides:
