@@ -31,8 +31,8 @@ def rotary_of(
 ) -> MethodRotary | Callable[[int], MethodRotary]:
     """The rotary pair of a method's pass, or what gives each block its own.
 
-    The block's pair is the spatial heads' tables; ``more`` are the temporal heads', and which heads those are: an
-    argument, so that all blocks compile as one.
+    The block's pair is the spatial heads' tables, ``more`` are the temporal heads'. Which heads those are is told
+    with them, as an argument, so that all blocks compile as one.
 
     Args:
         scales_B2: (alpha_S, alpha_T); None for the stock tables.
@@ -45,7 +45,7 @@ def rotary_of(
     spatial_BF, temporal_BF = positions(scales_B2.to(x_BCFHW.device), frames)
     spatial, temporal = time_tables(rope, spatial_BF, h, w), time_tables(rope, temporal_BF, h, w)
     chosen_LN = temporal_LN.to(x_BCFHW.device)
-    return lambda index: MethodRotary.of(spatial, (chosen_LN[index], *temporal))
+    return lambda index: MethodRotary.of(spatial, temporal, chosen_LN[index])
 
 
 def give_heads_their_tables(transformer: WanTransformer3DModel) -> list[RemovableHandle]:
@@ -60,7 +60,7 @@ def _of_heads(attention: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     def own(value: Any) -> Any:
         if not isinstance(value, MethodRotary):
             return value
-        chosen_N, cos, sin = (each.to(value[0].device) for each in value.more)
+        chosen_N, cos, sin = (each.to(value[0].device) for each in (value.heads_N, *value.more))
         spatial: Tables = (value[0], value[1])
         return for_heads(chosen_N, (cos, sin), spatial)
 

@@ -22,25 +22,32 @@ FEED_FORWARD = ("ffn.net.0.proj", "ffn.net.2")
 
 
 class MethodRotary(RotaryPair):
-    """``(cos, sin)`` of a pass that a method's deltas belong to; ``more``, a further pair or None, is the method's."""
+    """``(cos, sin)`` of a pass that a method's deltas belong to.
+
+    Attributes:
+        more: a further pair of the method's, or None.
+        heads_N: true for the heads that the further pair is for.
+    """
 
     more: Any
+    heads_N: Tensor | None
 
     @classmethod
-    def of(cls, tables: tuple[Tensor, Tensor], more: Any = None) -> "MethodRotary":
+    def of(cls, tables: tuple[Tensor, Tensor], more: Any = None, heads_N: Tensor | None = None) -> "MethodRotary":
         rotary = cls(tables)
-        rotary.more = more
+        rotary.more, rotary.heads_N = more, heads_N
         return rotary
 
     def of_tokens(self, own: slice) -> Self:
         """The pairs for these tokens alone."""
         part = super().of_tokens(own)
-        part.more = None if self.more is None else of_tokens(self.more, own)
+        part.more, part.heads_N = None if self.more is None else of_tokens(self.more, own), self.heads_N
         return part
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "MethodRotary":
         """With its tables on a device, as diffusers' offloading moves arguments."""
-        return MethodRotary.of(tuple(table.to(device, non_blocking=non_blocking) for table in self), self.more)
+        tables = tuple(table.to(device, non_blocking=non_blocking) for table in self)
+        return MethodRotary.of(tables, self.more, self.heads_N)
 
 
 class BlockLora(nn.Module):
