@@ -18,8 +18,8 @@ from torch import Tensor
 from imvideoedit.wan.patch_autoencoder import NanoAutoencoder
 from imvideoedit.wan.tiled_vae import InTiles, decoding_tiles, encoding_tiles
 
-# Peak of encoding or decoding, in values for each pixel of a frame: of Wan's base width each; of nano.
-WAN_VALUES, NANO_VALUES = 56, 150
+# Peak of encoding or decoding, in values for each pixel of a frame: of Wan2.1's and 2.2's base width each; of nano.
+WAN_VALUES, RESIDUAL_VALUES, NANO_VALUES = 56, 95, 150
 
 
 def encode_parts(vae: Any, parts_BCFHW: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -113,4 +113,5 @@ def coding_bytes(vae: Any, pixels: int) -> int:
     if isinstance(vae, NanoAutoencoder):
         return NANO_VALUES * pixels * item
     width = getattr(vae.config, "decoder_base_dim", None) or vae.config.base_dim
-    return WAN_VALUES * width * pixels // (vae.config.patch_size or 1) ** 2 * item
+    values = RESIDUAL_VALUES if vae.config.is_residual else WAN_VALUES
+    return values * width * pixels // (vae.config.patch_size or 1) ** 2 * item
