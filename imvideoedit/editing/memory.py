@@ -92,7 +92,7 @@ def needs(backbone: Backbone, method: Method, tokens: int, pixels: int) -> Needs
     if not goes_in_blocks(transformer):
         block = weights["transformer"] // 2  # all of it comes at once, where two blocks would
     vae: Any = backbone.vae
-    coding = [0, 0] if vae is None else [coding_bytes(vae, area) for area in (pixels, min(pixels, tile_area(vae)))]
+    coding = [0, 0] if vae is None else [coding_bytes(vae, int(area)) for area in (pixels, min(pixels, tile_area(vae)))]
     return Needs(weights, block, work, method.feature_bytes(tokens), *coding)
 
 

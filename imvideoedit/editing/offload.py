@@ -85,8 +85,8 @@ class Placement:
         left = room - needed.held(level) - needed.work
         plan = plan_keeping(needed.features, left, self._host_room(), len(windows))
         if plan is None and len(windows) == 1:  # to make them anew at each step would need no less
-            places: tuple[Place, ...] = ("recorded",) * len(needed.features)
-            plan = KeepPlan(places)
+            places: list[Place] = ["recorded" for _ in needed.features]
+            plan = KeepPlan(tuple(places))
         self._say(level, room, needed, plan, len(windows))
         return plan
 
