@@ -16,8 +16,9 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from imvideoedit.benchmark.base_cards import UMT5_XXL
 from imvideoedit.benchmark.cards import CARDS
-from imvideoedit.benchmark.gpu_rows import CLIP, HALF, edit_pass, of_all_blocks
+from imvideoedit.benchmark.gpu_rows import CLIP, edit_pass
 from imvideoedit.benchmark.launches import gpu_kernels
+from imvideoedit.benchmark.whole_model import HALF, of_all_blocks
 from imvideoedit.editing.conditions import PART
 from imvideoedit.editing.memory import GIB, SHARE, Needs, needs
 from imvideoedit.editing.offload import choose_level
