@@ -13,7 +13,8 @@ from imvideoedit.editing.lora_file import lora_hash
 from imvideoedit.methods.adapter_file import adapter_hash
 from tests.conftest import tiny_transformer
 
-pytestmark = pytest.mark.filterwarnings("ignore::imvideoedit.common.errors.Note")  # which test_lora_conventions.py reads
+# How many keys are used is what test_lora_conventions.py tests.
+pytestmark = pytest.mark.filterwarnings("ignore::imvideoedit.common.errors.Note")
 PLACE, ORIGINAL = "transformer.blocks.0.attn1.to_q", "diffusion_model.blocks.0.self_attn.q"
 WEIGHT = "blocks.0.attn1.to_q.weight"
 DOWN, UP = torch.randn(4, 24, generator=torch.manual_seed(0)), torch.randn(24, 4, generator=torch.manual_seed(1))
