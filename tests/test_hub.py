@@ -37,6 +37,7 @@ SCORES = {
     "ceiling": {"lengths": {"17": {"overall": 86.2}, "49": {"overall": 86.0}}},
 }
 SHOWN = ("scores/sheet.png", "scores/strips/relighting.png", "previews/step-000900.png")
+RESOLVED = "{repo_id}/resolve/{revision}/{filename}"
 PUSH = """
 import sys, logging
 logging.basicConfig(level=logging.DEBUG)
@@ -90,7 +91,8 @@ def pushed(hub, run_folder, tmp_path_factory):
 def client(hub, tmp_path, monkeypatch):
     """This process's own client, with a cache of its own; lets one turn the network off."""
     values = {"ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": False}
-    for name, value in (values | {"HF_HUB_DISABLE_XET": True}).items():
+    values |= {"HF_HUB_DISABLE_XET": True, "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{RESOLVED}"}
+    for name, value in values.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     huggingface_hub.close_session()  # a session keeps what the constants were
@@ -268,6 +270,8 @@ def test_pushing_again_keeps_a_card_that_somebody_wrote(hub, pushed, client, bun
 
 
 def test_a_refused_push_is_one_line_without_the_token(hub, client, bundled_pipeline):
+    with pytest.raises(UserError, match="give user/name"):
+        bundled_pipeline.push_to_hub("adapter")
     with pytest.raises(UserError, match="cannot push to echo/adapter .*HF_TOKEN") as error:
         bundled_pipeline.push_to_hub("echo/adapter")  # whose answer repeats the token
     assert "***" in str(error.value) and TOKEN not in str(error.value) and "\n" not in str(error.value)

@@ -86,8 +86,10 @@ class Shared:
             ``user/name@commit``, which ``EditPipeline.from_pretrained`` and ``--adapter`` load.
 
         Raises:
-            UserError: as :meth:`save_pretrained`, or the Hub cannot be reached or denies access.
+            UserError: as :meth:`save_pretrained`, no such name, or the Hub cannot be reached or denies access.
         """
+        if repository.count("/") != 1:
+            raise UserError(f"{repository!r} names no repository; give user/name")
         with tempfile.TemporaryDirectory() as temporary:
             folder = self._save(Path(temporary), repository, license)
             try:

@@ -118,7 +118,8 @@ def _results(scores: Sequence[dict[str, Any]]) -> list[EvalResult]:
         EvalResult(
             task_type="video-to-video",
             dataset_type="nanoedit-bench",
-            dataset_name=f"NanoEdit-Bench, {row['frames']} frames",
+            dataset_name="NanoEdit-Bench",
+            dataset_config=f"{row['frames']} frames",
             metric_type="overall",
             metric_value=row["overall"],
         )
