@@ -47,7 +47,7 @@ def find_adapter(adapter: Path | str) -> Path:
             raise UserError(f"the folder {adapter} holds no {ADAPTER}; give an adapter's file or folder")
         return file
     named = None if isinstance(adapter, Path) or os.path.isfile(adapter) else _on_the_hub(adapter)
-    return _downloaded(**named) if named else adapter_path(adapter)
+    return _downloaded(*named) if named else adapter_path(adapter)
 
 
 def chosen(backbone: Any, adapter: Path | str | Mapping[Any, float] | None) -> tuple[Any, dict[Path, float]]:
@@ -104,12 +104,13 @@ def hub_error(what: str, repository: str, error: Exception) -> UserError:
     return UserError(f"{what} {repository} ({words}); check the name, the network, and HF_TOKEN or `hf auth login`")
 
 
-def _on_the_hub(name: str) -> dict[str, str | None] | None:
+def _on_the_hub(name: str) -> tuple[str, str | None] | None:
     """Repository and revision of a name on the Hub; None of a path."""
     match = _NAME.fullmatch(name)
     if match is None or name.endswith(".safetensors"):
         return None
-    return match.groupdict() if match["revision"] or not os.path.isdir(os.path.dirname(name)) else None
+    is_path = not match["revision"] and os.path.isdir(os.path.dirname(name))
+    return None if is_path else (match["repository"], match["revision"])
 
 
 def _downloaded(repository: str, revision: str | None) -> Path:
