@@ -24,7 +24,7 @@ from imvideoedit.methods.adapter_file import adapter_hash
 from imvideoedit.methods.adapter_header import read_header
 from imvideoedit.methods.adapter_hub import find_adapter, is_adapter, origin
 from imvideoedit.video.reader import read_video, write_video
-from tests.hub_server import TOKEN, serving
+from tests.hub_server import TOKEN, Repository, serving
 from tests.processes import CHECKOUT, PATIENCE, command_environment
 
 NAME, INSTRUCTION = "ann/noir-edits", "turn it into noir style"
@@ -106,6 +106,18 @@ def newest(hub, name: str = NAME) -> tuple[str, dict[str, bytes]]:
     return found
 
 
+def make_repository(hub, name, files, private=False):
+    hub.repositories[name] = Repository(private)
+    return hub.repositories[name].commit(files)
+
+
+@pytest.fixture
+def published(hub) -> str:
+    """The name of an adapter that is there without being pushed; it is the bundled one again for each test."""
+    make_repository(hub, "ann/published", {"adapter.safetensors": ADAPTER.read_bytes()})
+    return "ann/published"
+
+
 class Trap:
     """A pickle that leaves a file where it is opened."""
 
@@ -116,6 +128,7 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.mark.slow
 def test_a_pushed_adapter_comes_with_its_card_scores_and_pictures_alone(hub, pushed):
     commit, files = newest(hub)
     assert pushed == f"{NAME}@{commit}"
@@ -135,6 +148,7 @@ def test_a_pushed_adapter_comes_with_its_card_scores_and_pictures_alone(hub, pus
     assert [words for words in [*expected, *(f"![{name}]({name})" for name in SHOWN)] if words not in body] == []
 
 
+@pytest.mark.slow
 def test_a_pulled_adapter_edits_and_a_pickle_beside_it_is_never_opened(hub, pushed, bundled_pipeline, tmp_path):
     _, files = newest(hub)
     trap = pickle.dumps(Trap(tmp_path / "opened"))
@@ -173,50 +187,40 @@ def test_a_pulled_adapter_edits_and_a_pickle_beside_it_is_never_opened(hub, push
     assert (tmp_path / "opened").exists(), "the trap would have been noticed"
 
 
-def test_a_revision_stays_and_the_main_branch_goes_on(hub, pushed, client):
-    first, files = newest(hub)
+def test_a_revision_stays_and_the_main_branch_goes_on(hub, published, client):
+    first, files = newest(hub, published)
     other = (CHECKOUT / "tests/adapters_format_1/aligned_update.safetensors").read_bytes()
-    second = hub.repositories[NAME].commit(files | {"adapter.safetensors": other})
-    hub.repositories[NAME].references["v1"] = first
-    try:
-        with pytest.warns(Note, match=f"the adapter is {NAME}@{second}"):
-            assert find_adapter(NAME).read_bytes() == other
-        for name in (f"{NAME}@{first}", f"{NAME}@v1"):
-            with pytest.warns(Note):
-                file = find_adapter(name)
-            assert file.read_bytes() == ADAPTER.read_bytes() and origin(file) == f"{NAME}@{first}"
-        client(True)
+    second = hub.repositories[published].commit(files | {"adapter.safetensors": other})
+    hub.repositories[published].references["v1"] = first
+    with pytest.warns(Note, match=f"the adapter is {published}@{second}"):
+        assert find_adapter(published).read_bytes() == other
+    for name in (f"{published}@{first}", f"{published}@v1"):
         with pytest.warns(Note):
-            assert find_adapter(f"{NAME}@v1").read_bytes() == ADAPTER.read_bytes()
-        with pytest.raises(UserError, match="cannot load the adapter ann/none"):
-            find_adapter("ann/none")
-    finally:
-        hub.repositories[NAME].references["main"] = first
+            file = find_adapter(name)
+        assert file.read_bytes() == ADAPTER.read_bytes() and origin(file) == f"{published}@{first}"
+    client(True)
+    with pytest.warns(Note):
+        assert find_adapter(f"{published}@v1").read_bytes() == ADAPTER.read_bytes()
+    with pytest.raises(UserError, match="cannot load the adapter ann/none"):
+        find_adapter("ann/none")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
         ("ann/missing", "cannot load the adapter ann/missing .*check the name"),
-        (f"{NAME}@v9", "cannot load the adapter ann/noir-edits .*v9"),
+        ("ann/published@v9", "cannot load the adapter ann/published .*v9"),
         ("ann/backbone", "ann/backbone on the Hub holds no adapter.safetensors"),
         ("ann/secret", "cannot load the adapter ann/secret"),
     ],
 )
-def test_what_cannot_be_pulled_is_one_line(hub, pushed, client, monkeypatch, name, words):
+def test_what_cannot_be_pulled_is_one_line(hub, published, client, monkeypatch, name, words):
     make_repository(hub, "ann/backbone", {"model_index.json": b"{}"})
     make_repository(hub, "ann/secret", {"adapter.safetensors": ADAPTER.read_bytes()}, private=True)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UserError, match=words) as error:
         find_adapter(name)
     assert "\n" not in str(error.value)
-
-
-def make_repository(hub, name, files, private=False):
-    from tests.hub_server import Repository
-
-    hub.repositories[name] = Repository(private)
-    return hub.repositories[name].commit(files)
 
 
 def test_a_private_adapter_is_pulled_by_the_token_of_the_environment(hub, client):
@@ -248,16 +252,16 @@ def test_a_path_is_no_name_on_the_hub(hub, client, tmp_path, monkeypatch):
     assert find_adapter("bundled") == ADAPTER and len(hub.requests) == asked
 
 
-def test_what_is_given_in_a_backbones_place_is_told_apart(hub, pushed, client, tmp_path, wan_folder):
+def test_what_is_given_in_a_backbones_place_is_told_apart(hub, published, client, tmp_path, wan_folder):
     make_repository(hub, "ann/backbone", {"model_index.json": b"{}"})
     with pytest.warns(Note):
-        assert is_adapter(NAME)
+        assert is_adapter(published)
     assert is_adapter(ADAPTER) and is_adapter(str(ADAPTER))
     for backbone in ("nano", "wan_1_3b", None, str(wan_folder), "ann/backbone", str(tmp_path / "none.safetensors")):
         assert not is_adapter(backbone)
 
 
-def test_pushing_again_keeps_a_card_that_somebody_wrote(hub, pushed, client, bundled_pipeline):
+def test_pushing_again_keeps_a_card_that_somebody_wrote(hub, client, bundled_pipeline):
     make_repository(hub, "ann/again", {})
     bundled_pipeline.push_to_hub("ann/again", private=True)
     _, files = newest(hub, "ann/again")
