@@ -98,8 +98,8 @@ class EditPipeline(Shared):
 
         Args:
             backbone: loaded already, or ``base`` of :func:`imvideoedit.editing.chosen_base.load_chosen`; so is
-                ``quantization``. The one that the adapter names if None. An adapter in its place is taken for one, where
-                none is given: ``EditPipeline.from_pretrained("user/adapter")``.
+                ``quantization``. The one that the adapter names if None. An adapter in its place is taken for one,
+                where none is given: ``EditPipeline.from_pretrained("user/adapter")``.
             adapter: a file, a folder, ``user/name`` on the Hub, or ``bundled`` (if None) for the nano world's, see
                 :func:`imvideoedit.methods.adapter_hub.find_adapter`; or several with a weight each, see
                 :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
