@@ -26,7 +26,7 @@ define install_pins
 endef
 install_locked = $(1) $(PIP) --no-deps $(CHECKED) --only-binary :all: -r .ci/locked/$(2).txt
 
-.PHONY: demo test proof torture lint bytecode audit sbom lock install clean
+.PHONY: demo test proof torture lint bytecode audit sbom lock install wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m imvideoedit.demo
@@ -61,6 +61,10 @@ sbom: $(STAMP) .venv-tools/$(INSTALLED)
 	@$(TOOLS)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
 		--output-format JSON --output-file sbom.cdx.json $(BIN)/python
 	@echo "wrote sbom.cdx.json"
+
+# dist/imvideoedit-VERSION-py3-none-any.whl of the commit that is checked out; a tag v1.2.3 on it is its version.
+wheel: $(STAMP)
+	@.ci/wheel
 
 # With TORCH=FILE also the hash of another build of the pinned torch.
 lock: .venv-tools/$(INSTALLED)

@@ -152,14 +152,11 @@ def test_a_lora_that_does_not_fit_changes_nothing(tmp_path):
     before = {name: tensor.clone() for name, tensor in transformer.named_parameters()}
     fitting = {"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 24)}
     fitting["transformer.blocks.0.attn1.to_q.lora_B.weight"] = torch.ones(24, 2)
-    for odd, words in (
-        ({"transformer.blocks.7.attn1.to_q.lora_A.weight": torch.ones(2, 24)}, "lacks it"),
-        ({"transformer.blocks.1.attn1.to_q.lora_A.weight": torch.ones(2, 23)}, "has \\[24, 24\\]"),
-    ):
-        up = {name.replace("lora_A", "lora_B"): torch.ones(24, 2) for name in odd}
-        save_file(fitting | odd | up, tmp_path / "odd.safetensors")
-        with pytest.raises(UserError, match=words):
-            fuse_lora(transformer, tmp_path / "odd.safetensors")
+    odd = {"transformer.blocks.1.attn1.to_q.lora_A.weight": torch.ones(2, 23)}
+    odd["transformer.blocks.1.attn1.to_q.lora_B.weight"] = torch.ones(24, 2)
+    save_file(fitting | odd, tmp_path / "odd.safetensors")
+    with pytest.raises(UserError, match="has \\[24, 24\\]"):
+        fuse_lora(transformer, tmp_path / "odd.safetensors")
     save_file({"weight": torch.ones(1)}, tmp_path / "none.safetensors")
     with pytest.raises(UserError, match="no LoRA"):
         fuse_lora(transformer, tmp_path / "none.safetensors")

@@ -135,7 +135,8 @@ def test_wheel_carries_settings_weights_and_licence(wheel):
     bundled = {str(path.relative_to(CHECKOUT)) for path in [*WEIGHTS.rglob("*"), ADAPTER, *NODES] if path.is_file()}
     code = [*CHECKOUT.glob("imvideoedit/**/*.py"), *CHECKOUT.glob("data_recipes/**/*.py")]
     modules = {str(path.relative_to(CHECKOUT)) for path in code}
-    assert settings and settings | bundled | modules <= names
+    templates = {str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("imvideoedit/**/*.j2")}
+    assert settings and templates and settings | bundled | modules | templates <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"data_recipes", "imvideoedit"}
 

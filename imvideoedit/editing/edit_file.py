@@ -30,6 +30,7 @@ from imvideoedit.editing.model_options import OFFLOAD_LEVELS, ModelOptions
 from imvideoedit.editing.outputs import frame_writer
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.prompts import Expansion, expand
+from imvideoedit.methods.adapter_hub import origin
 from imvideoedit.video.reader import Clip, read_metadata
 from imvideoedit.wan.backbone import Backbone
 
@@ -174,6 +175,8 @@ def _write(
     config = pipeline.config.preset(job.quality).override(**job.settings)
     config = pipeline.fit_memory(config, clip.info.height, clip.info.width)
     facts = {**facts, "model": pipeline.contents, "adapter_hash": pipeline.identity, "backbone": pipeline.backbone.name}
+    if hub := [name for name in map(origin, pipeline.adapters) if name]:
+        facts["hub"] = hub
     facts |= {"used": {"prompt": prompts.prompt, "source_prompt": prompts.source_prompt, **vars(config)}}
     facts |= {"versions": {"imvideoedit": imvideoedit.__version__, **{n: version(n) for n in ("torch", "diffusers")}}}
     texts = {METADATA_KEY: json.dumps(facts), "comment": f"imvideoedit: {job.instruction}"}

@@ -1,4 +1,8 @@
-"""A LoRA file as changes of a transformer's weights: every tensor in it is used, or the file is refused."""
+"""A LoRA file as changes of a transformer's weights.
+
+What would change the meaning of the rest if it were left out is refused: half a pair, a DoRA's magnitudes, formulas of
+other adapters. A tensor of no such kind is told apart as unknown.
+"""
 
 import logging
 import math
@@ -23,12 +27,12 @@ class Change:
     """What is added to a parameter.
 
     Attributes:
-        key: of a tensor in the file, for errors.
+        keys: of its tensors in the file.
         terms: whole tensors, or pairs (B, A) whose product counts; float32, with a factor each.
         shape: of the parameter it fits.
     """
 
-    key: str
+    keys: tuple[str, ...]
     terms: tuple[tuple[float, tuple[Tensor, ...]], ...]
     shape: tuple[int, ...]
 
@@ -45,6 +49,11 @@ class Change:
             total += term * (tensors[0].shape[1] if len(tensors) > 1 else 1)
         return total
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether it is a difference of zeros, as few-step distillations have them for norms."""
+        return not self.bound and all(len(tensors) == 1 for _, tensors in self.terms)
+
     def value(self) -> Tensor:
         """What is added, float32, of ``shape``."""
         return sum(
@@ -53,20 +62,34 @@ class Change:
         ).reshape(self.shape)
 
 
-def read_changes(path: Path | str) -> dict[str, Change]:
-    """The changes that a file makes, by the parameter's name in diffusers' Wan transformer.
+@dataclass(frozen=True)
+class LoraFile:
+    """What a file holds.
 
-    Differences of zeros change nothing, as few-step distillations have them for norms, and are left out.
+    Attributes:
+        changes: by the parameter's name in diffusers' Wan transformer.
+        unknown: keys that are no part of a LoRA.
+        count: of all keys.
+    """
+
+    changes: dict[str, Change]
+    unknown: list[str]
+    count: int
+
+
+def read_lora(path: Path | str) -> LoraFile:
+    """The changes that a file makes.
 
     Raises:
-        UserError: missing or damaged, no LoRA, or one that is used in part only.
+        UserError: missing or damaged, no LoRA, or one of another formula than a product of two or a difference.
     """
     file = TensorFile(path, "LoRA", "copy or export it again")
     found, unknown = split(file.names)
-    if not any(part in (Part.DOWN, Part.UP, Part.WEIGHT) for _, part in found.values()):
+    other = [key for key, (_, part) in found.items() if part is Part.OTHER]
+    if other:
+        raise UserError(f"{path} has {_some(other)}, which no LoRA of linear maps has; export it as a plain LoRA")
+    if not any(part in (Part.DOWN, Part.UP, Part.WEIGHT, Part.BIAS) for _, part in found.values()):
         raise UserError(f"{path} is no LoRA of a Wan transformer (it has no pair lora_A, lora_B); take one that is")
-    if unknown:
-        raise UserError(f"{path} has {_some(unknown)}, which no LoRA of linear maps has; export it as a plain LoRA")
     dora = [key for key, (_, part) in found.items() if part is Part.MAGNITUDE]
     if dora:
         raise UserError(f"{path} is a DoRA ({_some(dora)}), which only its trainer applies; merge it into a plain LoRA")
@@ -76,10 +99,8 @@ def read_changes(path: Path | str) -> dict[str, Change]:
     changes: dict[str, Change] = {}
     for place, keys in _by_place(found, path).items():
         parts = {part: _floats(file, key, part) for part, key in keys.items()}
-        for name, change in _of_place(place, keys, parts, scale, path):
-            if change.bound or any(len(tensors) > 1 for _, tensors in change.terms):
-                changes[name] = change
-    return changes
+        changes.update(_of_place(place, keys, parts, scale, path))
+    return LoraFile(changes, unknown, len(file.names))
 
 
 def lora_hash(path: Path | str) -> str:
@@ -135,17 +156,19 @@ def _of_place(
         own = parts.get(Part.ALPHA)
         factor = scale.of(place, len(down), None if own is None else float(own), path)
         shape = len(up), *down.shape[1:]
-        weight.append(Change(keys[Part.DOWN], ((factor, (up.flatten(1), down.flatten(1))),), shape))
+        own_keys = tuple(keys[part] for part in (Part.DOWN, Part.UP, Part.ALPHA) if part in keys)
+        weight.append(Change(own_keys, ((factor, (up.flatten(1), down.flatten(1))),), shape))
     # PEFT's bias is part of B and scaled with it; differences are added as they are.
     for changes, part, strength in ((weight, Part.WEIGHT, 1.0), (bias, Part.UP_BIAS, factor), (bias, Part.BIAS, 1.0)):
         if part in parts:
-            changes.append(Change(keys[part], ((strength, (parts[part],)),), tuple(parts[part].shape)))
+            changes.append(Change((keys[part],), ((strength, (parts[part],)),), tuple(parts[part].shape)))
     for end, changes in ((".weight", weight), (".bias", bias)):
         if len({change.shape for change in changes}) > 1:
             raise UserError(f"{path} has two shapes for the {end[1:]} of {place}; copy or export it again")
         if changes:
             terms = tuple(term for change in changes for term in change.terms)
-            yield place + ("" if place.endswith(TABLE) else end), Change(changes[0].key, terms, changes[0].shape)
+            joined = Change(tuple(key for change in changes for key in change.keys), terms, changes[0].shape)
+            yield place + ("" if place.endswith(TABLE) and end == ".weight" else end), joined
 
 
 def _some(keys: list[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from imvideoedit.common.bundled import ADAPTER
 from imvideoedit.common.errors import CommandLine, UserError
 from imvideoedit.common.files import content_hash
+from imvideoedit.methods.adapter_hub import find_adapter
 from imvideoedit.wan.quantizations import QUANTIZATIONS
 
 OFFLOAD_LEVELS = ("full", "model", "group", "low")
@@ -124,8 +125,9 @@ def stated_bytes(memory: str) -> int | None:
 def add_model_options(parser: CommandLine) -> None:
     """Add the options that :func:`parse_model_options` reads."""
     add, weighted = parser.add_argument, "FILE[=WEIGHT]"
-    add("--adapter", action="append", metavar=weighted, help="trained adapter; repeat to mix; default: bundled (nano)")
-    add("--first-frame-adapter", type=Path, metavar="FILE", help="makes a first frame that is needed and not given")
+    adapter = "trained adapter: file, folder or user/name[@revision] on the Hub; repeat to mix; default: bundled (nano)"
+    add("--adapter", action="append", metavar=weighted, help=adapter)
+    add("--first-frame-adapter", metavar="FILE", help="makes a first frame that is needed and not given")
     add("--base", metavar="NAME", help="backbone of the adapter's kin: a folder, hub id, .gguf or .safetensors")
     add("--quantization", choices=("none", *QUANTIZATIONS), help="of the backbone; default: as the adapter was trained")
     add("--lora", action="append", metavar=weighted, help="LoRA of the backbone, such as a few-step distillation")
@@ -138,11 +140,12 @@ def parse_model_options(arguments: argparse.Namespace) -> ModelOptions:
     """The options of a command line.
 
     Raises:
-        UserError: a file is missing, or a weight is no number.
+        UserError: a file is missing or cannot be downloaded, or a weight is no number.
     """
-    adapters = tuple(parse_weighted(text) for text in arguments.adapter or [str(ADAPTER)])
+    given = [parse_weighted(text) for text in arguments.adapter or [str(ADAPTER)]]
+    adapters = tuple((find_adapter(str(name)), weight) for name, weight in given)
     loras = tuple(parse_weighted(text) for text in arguments.lora or ())
-    maker = arguments.first_frame_adapter
+    maker = arguments.first_frame_adapter and find_adapter(arguments.first_frame_adapter)
     makers = () if maker is None else ((maker, 1.0),)
     for option, files in (("adapter", adapters), ("lora", loras), ("first-frame-adapter", makers)):
         for path, _ in files:

@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from imvideoedit.common.bundled import adapter_path
 from imvideoedit.edit_batch import EditBatch
 from imvideoedit.editing.chosen_base import load_chosen
 from imvideoedit.editing.compositing import composite
 from imvideoedit.editing.conditions import ConditionEncoder, decode
 from imvideoedit.editing.denoiser import Denoiser, Progress, StepCallback
+from imvideoedit.editing.hub import Shared
 from imvideoedit.editing.inputs import FrameSource, Sources, check_names, from_arrays, known_inputs
 from imvideoedit.editing.lora import fuse_lora
 from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.prompts import expand
 from imvideoedit.editing.sampling_config import SamplingConfig, adapters_own
 from imvideoedit.methods.adapter_header import read_header
+from imvideoedit.methods.adapter_hub import chosen
 from imvideoedit.methods.base import Method
 from imvideoedit.methods.mixture import load_adapters
 from imvideoedit.video.geometry import fit_size
@@ -44,7 +45,7 @@ class EditResult:
     config: SamplingConfig
 
 
-class EditPipeline:
+class EditPipeline(Shared):
     """Edits videos with a method installed in a backbone.
 
     Usage::
@@ -85,7 +86,7 @@ class EditPipeline:
     def from_pretrained(
         cls,
         backbone: Backbone | str | None = None,
-        adapter: Path | str | Mapping[Path | str, float] = "bundled",
+        adapter: Path | str | Mapping[Path | str, float] | None = None,
         device: str | None = None,
         memory: str = "auto",
         loras: Mapping[Path, float] | None = None,
@@ -97,9 +98,11 @@ class EditPipeline:
 
         Args:
             backbone: loaded already, or ``base`` of :func:`imvideoedit.editing.chosen_base.load_chosen`; so is
-                ``quantization``. The one that the adapter names if None.
-            adapter: a file, or ``bundled`` for the nano world's adapter in the package; or several with a weight each,
-                see :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
+                ``quantization``. The one that the adapter names if None. An adapter in its place is taken for one,
+                where none is given: ``EditPipeline.from_pretrained("user/adapter")``.
+            adapter: a file, a folder, ``user/name`` on the Hub, or ``bundled`` (if None) for the nano world's, see
+                :func:`imvideoedit.methods.adapter_hub.find_adapter`; or several with a weight each, see
+                :func:`imvideoedit.methods.mixture.load_adapters`. The sampling config is the first one's.
             device: the GPU if there is one, else the CPU; that of a backbone that is loaded already, if None.
             memory: see :class:`imvideoedit.editing.offload.Placement`.
             loras: of the backbone, with a weight each, such as few-step distillations.
@@ -109,8 +112,7 @@ class EditPipeline:
         Raises:
             UserError: file missing or damaged, backbone missing or not the adapter's, no such attention or memory.
         """
-        files = adapter if isinstance(adapter, Mapping) else {adapter: 1.0}
-        weights = {adapter_path(file): weight for file, weight in files.items()}
+        backbone, weights = chosen(backbone, adapter)
         header = read_header(next(iter(weights)))
         if not isinstance(backbone, Backbone):
             where = default_device(device)
@@ -125,7 +127,7 @@ class EditPipeline:
             compile_blocks(backbone.transformer, method.compile_units())
         config = adapters_own(header.training, next(iter(weights)))
         pipeline = cls(backbone, method, config, Placement(backbone, method, where, memory))
-        pipeline.title = f"the adapter {' + '.join(path.name for path in weights)}"
+        pipeline.came_from(weights, loras or {})
         return pipeline
 
     def __call__(

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.progress import Progress
 
-from imvideoedit.common.bundled import adapter_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing
 from imvideoedit.edit_batch import Input
@@ -21,6 +20,7 @@ from imvideoedit.evaluation.edits.score_store import Scorer
 from imvideoedit.evaluation.suites.edits import score_rows
 from imvideoedit.evaluation.suites.folders import BENCHMARKS, read_benchmark
 from imvideoedit.evaluation.suites.inputs import declared_inputs, inputs_of, name_unused
+from imvideoedit.methods.adapter_hub import find_adapter
 from imvideoedit.video.images import load_rgb
 from imvideoedit.video.masks import list_images
 from imvideoedit.video.reader import Clip, write_video
@@ -60,7 +60,7 @@ def run_benchmark(
         UserError: the benchmark or the adapter is missing, no edit could be made, or a scorer cannot continue.
     """
     rows = _rows(benchmark, folder)[:limit]
-    path = adapter_path(adapter)
+    path = find_adapter(adapter)
     what, declared = f"the adapter {path.name}", declared_inputs(path)
     name_unused(rows, declared, what)
     entries = [_entry(row, out / "edits", quality, declared, what) for row in rows]
