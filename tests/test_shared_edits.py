@@ -158,9 +158,9 @@ def without_memory() -> None:
     psutil.virtual_memory = lambda: SimpleNamespace(available=0, total=0)
 
 
-def test_a_process_without_memory_decides_for_all_what_is_kept(clip, alone, tmp_path):
+def test_the_first_process_decides_for_all_what_is_kept(clip, alone, tmp_path):
     output = ("--output", tmp_path / "out.mp4")
-    done = together("tests.shared_edit", tmp_path, clip, WORDS, *output, *OPTIONS, before=(None, without_memory))
+    done = together("tests.shared_edit", tmp_path, clip, WORDS, *output, *OPTIONS, before=(without_memory, None))
     assert [each.returncode for each in done] == [0, 0], done[0].stderr
     assert_same_edit(alone, tmp_path)
     assert facts(tmp_path, 0)["tokens"] > facts(alone, 0)["tokens"] * 3 / 5
