@@ -76,13 +76,13 @@ class AdapterHeader:
         """The header of a method that is installed in a backbone.
 
         Args:
-            backbone_hash: the backbone's before it was trained, of a method that trains it.
+            backbone_hash: the backbone's before it was changed, of a method that changes it.
 
         Raises:
             ValueError: that is not given.
         """
-        if method.trains_backbone and backbone_hash is None:
-            raise ValueError(f"{method.name} has trained the backbone; say what it was before")
+        if method.changes_backbone and backbone_hash is None:
+            raise ValueError(f"{method.name} has changed the backbone; say what it was before")
         parameters = backbone_hash or backbone.parameter_hash(method.parameters())
         identity: dict[str, Any] = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
         how = {"quantization": backbone.quantization, "file": backbone.file}

@@ -46,6 +46,11 @@ class Method(ExampleNeeds, ABC):
         self.objective = objective or FlowMatching()
         self.__dict__["transformer"] = None
 
+    @property
+    def changes_backbone(self) -> bool:
+        """Whether the transformer's weights no longer tell which it was: they are trained, or some are taken out."""
+        return self.trains_backbone
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """The resolved constructor arguments, JSON-able, that rebuild the installed modules."""

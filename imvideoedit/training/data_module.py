@@ -227,6 +227,7 @@ class LatentDataModule(LightningDataModule):
         sizes = self.sizes(fitting_multiple(backbone.name, self.pixel_multiple))
         buckets = [bucket_of(record, sizes, self.frames, inputs) for record in records]
         how: dict[str, Any] = {"inputs": inputs, "transform": transform, "variants": variants, "seed": self.seed}
+        how["own"] = getattr(self._trained(), "reader", None)
         how["ahead"] = transform is not None and getattr(self._trained(), "looks_ahead", False)
         name = "validation" if "train" in self._rows else "train"
         if transform is None or variants:

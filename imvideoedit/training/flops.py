@@ -52,10 +52,15 @@ class Pairs:
     def batch_of(
         self, config: Mapping[str, Any], method: Method, device: torch.device | str, dtype: torch.dtype
     ) -> EditBatch:
-        """As :meth:`batch`, with the labels of a method's own encoders in place of what training alone gives them."""
+        """As :meth:`batch`, with what a method's own encoders give in place of labels and texts."""
         shapes = method.label_shapes().items()
         labels = {name: torch.randn(self.count, *shape, device=device) for name, shape in shapes}
-        return replace(self.batch(config, taken_by(method), device, dtype), labels=labels)
+        made = replace(self.batch(config, taken_by(method), device, dtype), labels=labels)
+        if method.reader is None:
+            return made
+        pixels = GROUP * (self.frames - 1) + 1, SPATIAL * self.height, SPATIAL * self.width
+        features = torch.randn(self.count, *method.reader.shape(*pixels), device=device)
+        return replace(made, text_BTD=features.to(dtype))
 
     def batch(
         self, config: Mapping[str, Any], inputs: Sequence[Input], device: torch.device | str, dtype: torch.dtype
