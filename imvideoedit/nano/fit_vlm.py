@@ -59,7 +59,7 @@ def build_vlm() -> Any:
         )
     }
     config = Qwen3VLConfig(
-        text_config={**TEXT, **shared, "vocab_size": len(tokenizer), "tie_word_embeddings": True},
+        text_config={**TEXT, **shared, "vocab_size": len(tokenizer)},
         vision_config={**VISION, **vision, "num_position_embeddings": (SIDE // PATCH) ** 2},
         tie_word_embeddings=True,
         **ids,

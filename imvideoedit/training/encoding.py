@@ -162,10 +162,10 @@ def fill_contexts(
         return
 
     def encode(keys: list[str]) -> Mapping[str, Entry]:
-        with own.on(device):
-            return {key: text_entry(contexts[key]()) for key in keys}
+        return {key: text_entry(contexts[key]()) for key in keys}
 
-    fill(store, list(contexts), encode, "texts with what they are about", process, CONTEXTS)
+    with own.on(device):
+        fill(store, list(contexts), encode, "texts with what they are about", process, CONTEXTS)
     own.release()
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.media import Shape
 from imvideoedit.data.pair_record import SIDES, PairRecord
 from imvideoedit.data.sizes import Bucket
@@ -125,7 +126,10 @@ class Planner:
         source_FHWC = reader.video("source")
         frames = [source_FHWC[place] for place in own.places(len(source_FHWC))]
         images = {name: reader.video(name)[0] for name, each in reader.media().items() if each.kind == "image"}
-        return own.read(text, frames, len(source_FHWC), images)
+        try:
+            return own.read(text, frames, len(source_FHWC), images)
+        except UserError as error:
+            raise UserError(f"{reader.record.name}: {error}") from error
 
     def _name(self, encoder: str) -> str:
         return self.autoencoder if encoder == "vae" else SHARED
