@@ -1,6 +1,7 @@
 """MiVE from files to edits: cached features, nano pairs, steps, references, offloading, the bundled model."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ from imvideoedit.editing.model_options import ModelOptions
 from imvideoedit.editing.offload import Placement, needs
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.sampling_config import SamplingConfig
+from imvideoedit.evaluation.nano.editors import copy_source
+from imvideoedit.evaluation.nano.located import located_editor, score_located
 from imvideoedit.methods.adapter_file import AdapterHeader, save_adapter
 from imvideoedit.methods.mive import Mive
 from imvideoedit.methods.vision_language import VisionLanguage
@@ -338,6 +341,31 @@ def test_located_pairs_join_the_mix_and_leave_other_caches_as_they_were():
         PairMix(compound=0.6, located=0.6)
     keys = {PairSet(0, 2, "train", mix=mix).key("e") for mix in (plain, mixed)}
     assert len(keys) == 2
+
+
+def test_editors_of_the_set_are_told_apart_by_which_thing_they_change(tmp_path):
+    def exact(source, edit):
+        return render(edit.target, len(source), source.shape[1:3])
+
+    def twin(source, edit):
+        """The other one is taken away."""
+        other = next(thing for thing in edit.source.things if thing in edit.target.things)
+        left = replace(edit.source, things=tuple(thing for thing in edit.source.things if thing != other))
+        return render(left, len(source), source.shape[1:3])
+
+    found = score_located({"exact": exact, "copy": copy_source, "twin": twin}, frames=1, count=8)
+    assert [found[name]["right"] for name in ("exact", "copy", "twin")] == [1, 0, 0]
+    assert found["exact"]["overall"] > 95 and found["exact"]["overall"] > found["copy"]["overall"]
+
+
+def test_without_the_exact_frame_the_sources_own_is_given(adapter, read):
+    pipeline, edit = EditPipeline.from_pretrained(adapter=adapter, device="cpu"), located_edits(1)[0]
+    source = render(edit.source, 1, SIZE)
+    for given, frame in (("source", source[0]), ("exact", render(edit.target, 1, SIZE)[0])):
+        made = located_editor(pipeline, given)(source, edit)
+        wanted = pipeline(source, edit.instruction, prompt=edit.instruction, inputs={"reference": frame}).frames
+        assert np.array_equal(made, wanted)
+    assert read == [edit.instruction] * 4
 
 
 # The bundled model.

@@ -117,7 +117,7 @@ def test_alpha_mixes_and_a_still_stands_in_every_frame():
     rgba = stamp()
     made = composed(rgba[None, ..., :3], rgba[None, ..., 3], behind)
     assert (made[:, 8:20, 10:20] == RED).all() and np.array_equal(made[:, :8], behind[:, :8])
-    half = (128 * np.array(RED, float) + 127 * behind[:, 8:20, 20:24]) / 255
+    half = (128 * np.array(RED, float) + 127.0 * behind[:, 8:20, 20:24]) / 255
     assert np.abs(made[:, 8:20, 20:24] - half).max() <= 0.5
 
 

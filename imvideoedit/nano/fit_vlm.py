@@ -23,7 +23,9 @@ from imvideoedit.methods.vision_inputs import patches, prompt, times_of, tokens_
 from imvideoedit.methods.vision_language import RATE
 from imvideoedit.nano.text import END, START, build_vlm_tokenizer
 from imvideoedit.world.edits import Edit, sample_edit
+from imvideoedit.world.inputs import first_frame
 from imvideoedit.world.located import sample_located
+from imvideoedit.world.render import render
 
 SIDE, PATCH, MERGE, GROUP = (
     64,
@@ -91,9 +93,10 @@ def lesson(seed: int, place: int, split: str) -> Lesson:
         edit = Edit("identity", edit.source, edit.source, DESCRIBE)
     frames = 1 if rng.random() < STILLS else FRAMES
     places = np.linspace(0, frames - 1, min(SEEN, frames)).round().astype(int)
-    source, target, _ = edit.render(frames, (SIDE, SIDE))
+    source = render(edit.source, frames, (SIDE, SIDE))
     seconds = tuple(float(each) / RATE for each in places)
-    return Lesson(source[places], seconds, target[0], edit.instruction, edit.edited_prompt)
+    reference = first_frame(edit.target, (SIDE, SIDE))
+    return Lesson(source[places], seconds, reference, edit.instruction, edit.edited_prompt)
 
 
 def batch_of(lessons: Sequence[Lesson], tokenizer: Any) -> dict[str, Tensor]:
