@@ -119,7 +119,7 @@ def test_the_whole_is_what_the_libraries_own_processor_makes(folder):
     videos = Qwen3VLVideoProcessor(**how, do_resize=False, do_sample_frames=False)
     own = Qwen3VLProcessor(Qwen2VLImageProcessorPil(**how, do_resize=False), words, videos)
     frames, reference = film(4), film(1, 7)[0]
-    seen = "<|vision_start|><|video_pad|><|vision_end|><|vision_start|><|image_pad|><|vision_end|>"
+    seen = "<|video_pad|><|vision_start|><|image_pad|><|vision_end|>"  # the frames have marks of their own
     metadata = [{"fps": 16, "total_num_frames": 9, "frames_indices": [0, 3, 5, 8]}]
     made = own(
         text=[f"<|im_start|>user\n{seen}{TEXT}"],

@@ -83,6 +83,7 @@ class Mive(BackboneMethod):
     inputs = (Input("reference", "image", from_target=True),)
     reads_instructions = True
     own_reader = True
+    reader: VisionLanguage
 
     def __init__(self, objective: FlowMatching | None = None, **options: Any) -> None:
         super().__init__(objective)

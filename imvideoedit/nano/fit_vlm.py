@@ -49,7 +49,7 @@ def build_vlm() -> Any:
     tokenizer = build_vlm_tokenizer()
     rotary = {"rope_type": "default", "mrope_section": [4, 4, 4], "mrope_interleaved": True, "rope_theta": 1e4}
     shared = {"num_key_value_heads": 2, "max_position_embeddings": 1024, "rope_parameters": rotary}
-    vision = {"patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": GROUP}
+    vision: dict[str, Any] = {"patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": GROUP}
     vision |= {"out_hidden_size": TEXT["hidden_size"], "deepstack_visual_indexes": [0]}
     ids = {
         name: tokenizer.convert_tokens_to_ids(token)
@@ -103,7 +103,7 @@ def batch_of(lessons: Sequence[Lesson], tokenizer: Any) -> dict[str, Tensor]:
     """What the model takes; labels are of the instruction and the answer alone."""
     rows, seen, stills, grids, still_grids = [], [], [], [], []
     for each in lessons:
-        values_PV, grid = patches(each.frames, (SIDE, SIDE), PATCH, MERGE, GROUP)
+        values_PV, grid = patches(list(each.frames), (SIDE, SIDE), PATCH, MERGE, GROUP)
         still_PV, still_grid = patches([each.reference], (SIDE, SIDE), PATCH, MERGE, GROUP)
         begin = prompt(times_of(each.seconds, GROUP), tokens_of(grid, MERGE) // grid[0], [tokens_of(still_grid, MERGE)])
         begun = tokenizer(begin, add_special_tokens=False).input_ids
