@@ -1,9 +1,7 @@
-"""MiVE from files to edits: cached features, nano pairs, steps, references, offloading, the bundled model."""
+"""MiVE from files to edits: cached features, nano pairs, steps, references, offloading, the nano model."""
 
 import json
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +13,6 @@ from lightning import Trainer
 from PIL import Image
 from torch.optim import AdamW
 
-from imvideoedit.common.bundled import VLM
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit import main
 from imvideoedit.editing.edit_file import load_pipeline
@@ -40,7 +37,7 @@ from imvideoedit.training.task import EditTask
 from imvideoedit.video.reader import read_video, write_video
 from imvideoedit.wan.backbone import Backbone, load_backbone
 from imvideoedit.world.grammar import apply_instruction
-from imvideoedit.world.located import SAYINGS, located_edits, sample_located
+from imvideoedit.world.located import SAYINGS, located_edits, mistaken, sample_located
 from imvideoedit.world.render import render
 from imvideoedit.world.scenes import is_held_out
 from tests.conftest import awaken
@@ -348,12 +345,9 @@ def test_editors_of_the_set_are_told_apart_by_which_thing_they_change(tmp_path):
         return render(edit.target, len(source), source.shape[1:3])
 
     def twin(source, edit):
-        """The other one is taken away."""
-        other = next(thing for thing in edit.source.things if thing in edit.target.things)
-        left = replace(edit.source, things=tuple(thing for thing in edit.source.things if thing != other))
-        return render(left, len(source), source.shape[1:3])
+        return render(mistaken(edit), len(source), source.shape[1:3])
 
-    found = score_located({"exact": exact, "copy": copy_source, "twin": twin}, frames=1, count=8)
+    found = score_located({"exact": exact, "copy": copy_source, "twin": twin}, frames=1, count=40)
     assert [found[name]["right"] for name in ("exact", "copy", "twin")] == [1, 0, 0]
     assert found["exact"]["overall"] > 95 and found["exact"]["overall"] > found["copy"]["overall"]
 
@@ -368,7 +362,7 @@ def test_without_the_exact_frame_the_sources_own_is_given(adapter, read):
     assert read == [edit.instruction] * 4
 
 
-# The bundled model.
+# The nano model.
 
 
 def composed(name):
@@ -387,15 +381,29 @@ def test_the_command_trains_a_model_that_can_read(tmp_path, capsys):
     assert ended.value.code == 2
 
 
-def test_the_bundled_model_is_small_suits_the_experiment_and_looks():
-    from transformers import Qwen3VLForConditionalGeneration
-
+def test_the_experiment_is_for_the_model_that_the_command_makes():
     method = instantiate(composed("mive_nano").method)
-    assert VLM.is_dir() and sum(file.stat().st_size for file in Path(VLM).iterdir()) <= 2**21
-    with method.reader.on(CPU):
-        assert method.reader._loaded is not None
-    model = Qwen3VLForConditionalGeneration.from_pretrained(VLM, dtype=torch.float32).eval()
-    lessons = [fit_vlm.lesson(77, place, "test") for place in range(24)]
+    own, text = method.options, fit_vlm.TEXT
+    assert (own.width, own.token) == (text["hidden_size"], fit_vlm.PATCH * fit_vlm.MERGE)
+    assert (own.frames, own.pixels) == (fit_vlm.SEEN, fit_vlm.SIDE**2)
     words = build_vlm_tokenizer()
-    right, blind = (fit_vlm.words_right(model, each, words) for each in (lessons, fit_vlm.mixed_up(lessons)))
-    assert right > 0.7 and right > blind + 0.05
+    drawn = [sample_pair(0, n, mix=PairMix(compound=1.0, partial=0.0, empty=0.0))[0].instruction for n in range(40)]
+    assert max(len(words(each).input_ids) for each in drawn) <= own.text_tokens
+
+
+def test_words_that_are_right_are_counted_where_a_model_sees_and_where_it_does_not():
+    lessons = [fit_vlm.lesson(5, place, "test") for place in range(3)]
+    blind = fit_vlm.mixed_up(lessons)
+    assert [each.answer for each in blind] == [each.answer for each in lessons]
+    assert all(one.reference is not other.reference for one, other in zip(blind, lessons, strict=True))
+    words = build_vlm_tokenizer()
+    batch = fit_vlm.batch_of(lessons, words)
+    told = batch["labels"] != -100
+
+    def exact(**given):
+        shifted = given["input_ids"].roll(-1, 1)
+        return SimpleNamespace(logits=torch.nn.functional.one_hot(shifted, len(words)).float())
+
+    assert fit_vlm.words_right(exact, lessons, words) == 1
+    said = words.decode(batch["input_ids"][0][told[0]])
+    assert lessons[0].instruction.split()[0] in said and lessons[0].answer.split()[0] in said

@@ -1,4 +1,4 @@
-"""Where the files lie that the package brings: nano backbones, an adapter, its temporal heads, encoders."""
+"""Where the files lie that the package brings: nano backbones, an adapter, which of its heads are temporal, SigLIP."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ ADAPTER = _NANO / "adapter.safetensors"
 HEADS = _NANO / "heads.json"
 IMAGE_TO_VIDEO = _NANO / "image_to_video.safetensors"  # what makes the nano backbone an image-to-video one
 SIGLIP = _NANO / "siglip"
-VLM = _NANO / "vlm"
 
 
 def adapter_path(adapter: Path | str) -> Path:
@@ -24,8 +23,3 @@ def heads_path(heads: Path | str) -> Path:
 def siglip_path(siglip: str) -> str:
     """The folder or hub id of a SigLIP; ``bundled`` names the one in the package."""
     return str(SIGLIP) if siglip == "bundled" else siglip
-
-
-def vlm_path(vlm: str) -> str:
-    """The folder or hub id of a vision-language model; ``bundled`` names the one in the package."""
-    return str(VLM) if vlm == "bundled" else vlm

@@ -19,7 +19,7 @@ class MiveOptions:
     Attributes:
         adapter: ``full`` trains all of the transformer; ``lora`` low-rank deltas on attention and feed-forward.
         rank: of lora, at least 1.
-        vlm: the vision-language model, a Qwen3-VL: a folder, a hub id, or ``bundled`` (nano).
+        vlm: the vision-language model, a Qwen3-VL: a folder or a hub id.
         width: of its features.
         token: pixels of the side of what one of its tokens sees: its patch times its merge.
         layers: whose output is read: the ``first``, the ``last``, or ``both``.

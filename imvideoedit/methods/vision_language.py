@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imvideoedit.common.bundled import vlm_path
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.hashing import fingerprint
 from imvideoedit.methods.mive_options import MiveOptions
@@ -38,7 +37,7 @@ class VisionLanguage:
     def __init__(self, options: MiveOptions) -> None:
         self._options = options
         self._loaded: tuple[Any, Any] | None = None  # model and tokenizer
-        self._place, self._turn = vlm_path(options.vlm), threading.RLock()
+        self._place, self._turn = options.vlm, threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_options": self._options}  # another process loads its own
@@ -186,7 +185,7 @@ class VisionLanguage:
 
         where = self._place
         if not Path(where).is_dir() and (where.count("/") != 1 or where.startswith((".", "/", "~"))):
-            raise UserError(f"there is no Qwen3-VL at {where}; give method.vlm a folder, a hub id or bundled")
+            raise UserError(f"there is no Qwen3-VL at {where}; give method.vlm a folder or a hub id")
         config = _loaded(where, lambda: AutoConfig.from_pretrained(where, trust_remote_code=False))
         if config.model_type != "qwen3_vl":
             sees = "" if hasattr(config, "vision_config") else ", which sees no images"

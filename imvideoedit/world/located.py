@@ -56,6 +56,15 @@ def sample_located(rng: np.random.Generator, split: str, task: str | None = None
             return edit
 
 
+def mistaken(edit: Edit) -> Scene:
+    """What the scene would be after the edit had it been made to the other of the two."""
+    meant = next(place for place, thing in enumerate(edit.source.things) if thing not in edit.target.things)
+    if len(edit.target.things) < len(edit.source.things):
+        return replace(edit.source, things=(edit.source.things[meant],))
+    made = edit.target.things[meant]
+    return edit.source.with_thing(1 - meant, kind=made.kind, color=made.color, state=made.state)
+
+
 def _twins(rng: np.random.Generator, split: str) -> Scene:
     """A scene of two things of one colour, kind, material, size and state, still or moving, at two places."""
     scene = sample_scene(rng, "train", (1, 1))

@@ -5,6 +5,7 @@ reference would show the answer, so by default adapters that need one get the so
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +20,9 @@ from imvideoedit.evaluation.nano.exact import Editor
 from imvideoedit.evaluation.nano.suite import score_editors
 from imvideoedit.evaluation.nano.summary import summarize
 from imvideoedit.world.edits import Edit
-from imvideoedit.world.located import COUNT, located_edits
-from imvideoedit.world.render import visible_share
+from imvideoedit.world.located import COUNT, located_edits, mistaken
 
 Given = Literal["exact", "source"]
-SHOWN = 0.5  # share of a pixel that a thing takes to count as its
 
 
 def located_editor(pipeline: EditPipeline, given: Given) -> Editor:
@@ -46,16 +45,15 @@ def located_editor(pipeline: EditPipeline, given: Given) -> Editor:
 
 
 def right_one(edited: np.ndarray, source: np.ndarray, edit: Edit) -> bool:
-    """Whether an edit changed the thing that was meant more than its twin; neither is wrong.
+    """Whether an edit changed more where it should than where it would have changed the twin; nothing is wrong.
 
     Args:
         edited, source: uint8 ``[F, H, W, 3]``.
     """
     change_FHW = np.abs(edited.astype(np.int16) - source).mean(-1)
-    meant = next(place for place, thing in enumerate(edit.source.things) if thing not in edit.target.things)
-    shown = [visible_share(edit.source, place, len(source), source.shape[1:3]) > SHOWN for place in (meant, 1 - meant)]
-    own, other = (float(change_FHW[mask].mean()) if mask.any() else 0.0 for mask in shown)
-    return own > other
+    own, other = (replace(edit, target=scene).render(len(source))[2] for scene in (edit.target, mistaken(edit)))
+    here, there = (float(change_FHW[mask].mean()) if mask.any() else 0.0 for mask in (own & ~other, other & ~own))
+    return here > there
 
 
 def score_located(editors: dict[str, Editor], frames: int, count: int = COUNT) -> dict[str, Any]:
