@@ -290,7 +290,7 @@ def test_the_papers_setting_is_planned_for_eight_gpus(monkeypatch):
     trained = 10.2e9
     assert parts["frozen weights"] == 0 and abs(parts["trained weights"] / (2 * trained) - 1) < 0.02
     states = sum(size for name, size in parts.items() if name != "activations")
-    assert 40 * GIB < states < 60 * GIB, "an 80 GB card has room for activations"
+    assert 40 * GIB < states < 50 * GIB
 
 
 def test_costs_of_a_small_one_are_counted():
