@@ -22,6 +22,7 @@ from imvideoedit.training.estimate import GIB, Setting, estimate
 from imvideoedit.training.flops import Pairs, useful_flops
 from imvideoedit.wan.backbone import WAN_14B, Backbone, meta_transformer, parameter_hash
 from imvideoedit.wan.forward import embed, modulation, run_blocks, unembed
+from imvideoedit.wan.two_levels import TwoLevels, take_one_level, take_two_levels
 from tests.conftest import TINY_TRANSFORMER, awaken, tiny_batch, tiny_transformer
 
 SIGMA = torch.tensor([0.3, 0.8])
@@ -92,12 +93,28 @@ def test_time_reaches_the_noisy_tokens_alone():
     for sigma in (SIGMA, SIGMA / 2):
         _, seen = watched(transformer, lambda sigma=sigma: method.velocity(transformer, batch)(x, sigma))
         rows.append(seen[0][0][2])
-    clean, noisy = slice(0, TOKENS + FRAME), slice(TOKENS + FRAME, None)
-    assert rows[0].shape == (2, TOKENS + 4 * FRAME, 6, 24)
-    assert torch.equal(rows[0][:, clean], rows[1][:, clean])
-    assert (rows[0][:, noisy] - rows[1][:, noisy]).abs().amax((0, 2, 3)).min() > 1e-4
+    (one, count), (other, again) = rows
+    assert count == again == TOKENS + FRAME and one.shape == (2, 2, 6, 24)
+    assert torch.equal(one[:, 0], other[:, 0]) and (one[:, 1] - other[:, 1]).abs().max() > 1e-4
     zero = modulation(transformer, torch.zeros(2), batch.text_BTD)[1]
-    torch.testing.assert_close(rows[0][:, 0], zero)
+    torch.testing.assert_close(one[:, 0], zero)
+
+
+def test_two_levels_are_diffusers_timesteps_for_each_token_bit_for_bit():
+    plain, other = tiny_transformer(), tiny_transformer()
+    take_two_levels(other)
+    x, text = torch.randn(2, 4, 3, 4, 6), torch.randn(2, 5, 16)
+    both = torch.tensor([[0.0, 300.0], [0.0, 800.0]])
+    _, rows, text = modulation(plain, both, text)
+    tokens, rotary = embed(plain, x), plain.rope(x)
+    of_tokens = rows.repeat_interleave(torch.tensor([FRAME, 2 * FRAME]), dim=1)
+    wanted = run_blocks(plain, tokens, text, of_tokens, rotary)
+    assert torch.equal(run_blocks(other, tokens, text, TwoLevels(rows, FRAME), rotary), wanted)
+    assert torch.equal(run_blocks(other, tokens, text, of_tokens, rotary), wanted), "theirs are taken, too"
+    swapped = run_blocks(other, tokens, text, TwoLevels(rows.flip(1), FRAME), rotary)
+    assert not torch.allclose(swapped, wanted)
+    take_one_level(other)
+    assert [type(block) for block in other.blocks] == [type(block) for block in plain.blocks]
 
 
 def test_the_reference_is_the_frame_before_the_video_in_both_halves_at_every_step():

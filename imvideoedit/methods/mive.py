@@ -41,6 +41,7 @@ from imvideoedit.wan.forward import (
     unembed,
     widen_patch_embedding,
 )
+from imvideoedit.wan.two_levels import TwoLevels, take_one_level, take_two_levels
 from imvideoedit.wan.without_text import drop_text, restore_text
 
 EPSILON = 1e-6  # of the norms
@@ -107,6 +108,7 @@ class Mive(BackboneMethod):
             )
         alone = self.options.conditioning == "self"
         self.__dict__["dropped"] = drop_text(transformer, cross_attention=alone)
+        take_two_levels(transformer)
         self.columns = widen_patch_embedding(transformer, own.out_channels, dtype)
         where = {"device": self.columns.weight.device, "dtype": dtype}
         self.context = ContextAdapter(self.options.width, len(self.options.read), self.columns.out_channels, **where)
@@ -116,10 +118,11 @@ class Mive(BackboneMethod):
     def remove(self, transformer: WanTransformer3DModel) -> None:
         super().remove(transformer)
         restore_text(transformer, self.__dict__.pop("dropped"))
+        take_one_level(transformer)
 
     def working_bytes(self, tokens: int) -> int:
-        """Each token's own modulation, float32 in a block, and the further channels' tokens."""
-        return 4 * tokens * 8 * self.columns.out_channels
+        """The further channels' tokens."""
+        return 4 * tokens * 2 * self.columns.out_channels
 
     # The pass.
 
@@ -155,10 +158,9 @@ class Mive(BackboneMethod):
         if self.options.conditioning == "self":
             video_BLD = torch.cat([context_BTD, video_BLD], dim=1)
             tables = behind_still(tables, context_BTD.shape[1])
-        counts = torch.tensor([video_BLD.shape[1] - noisy, noisy], device=rows_B26D.device)
-        rows = rows_B26D.repeat_interleave(counts, dim=1, output_size=video_BLD.shape[1])
+        levels = TwoLevels(rows_B26D, video_BLD.shape[1] - noisy)
         rotary = tables if self.trains_backbone else MethodRotary.of(tables)
-        hidden_BLD = run_blocks(transformer, video_BLD, context_BTD, rows, rotary)
+        hidden_BLD = run_blocks(transformer, video_BLD, context_BTD, levels, rotary)
         return unembed(transformer, hidden_BLD[:, -noisy:], time_B2D[:, 1], x_BCFHW.shape)
 
     # The branches.
