@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.hooks import apply_group_offloading
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -240,6 +241,20 @@ def test_windows_share_context_and_reference():
     cut = method.window(batch, slice(2, 5), 4)
     assert torch.equal(cut.text_BTD, batch.text_BTD)
     assert torch.equal(cut.conditions["reference"], batch.conditions["reference"])
+
+
+def test_caches_and_offloading_know_its_blocks():
+    transformer, method = installed()
+    method.eval().requires_grad_(False)
+    batch, edits = replace(seen_batch(1), target_BCFHW=None), []
+    for cache in (0.0, 1e-9, 10.0):
+        config = SamplingConfig(steps=4, guidance=3.0, shift=3.0, cache=cache)
+        edits.append(Denoiser(transformer, method, 3.0, 4, config)(batch, seed=0))
+    torch.testing.assert_close(edits[1], edits[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(edits[2], edits[0]), "blocks were left out"
+    apply_group_offloading(transformer, torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1)
+    config = SamplingConfig(steps=4, guidance=3.0, shift=3.0)
+    assert torch.equal(Denoiser(transformer, method, 3.0, 4, config)(batch, seed=0), edits[0])
 
 
 # What is dropped, trained and saved.

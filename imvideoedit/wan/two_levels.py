@@ -20,7 +20,7 @@ class TwoLevels(NamedTuple):
     """In place of the modulation rows of a pass: ``[B, 2, 6, D]``, and how many tokens have the first of the two."""
 
     rows_B26D: Tensor
-    count: int
+    first: int
 
 
 class TwoLevelBlock(WanTransformerBlock):
@@ -30,7 +30,7 @@ class TwoLevelBlock(WanTransformerBlock):
         if not isinstance(temb, TwoLevels):
             return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
         own: Any = self
-        rows_B26D, count = self.scale_shift_table.unsqueeze(1) + temb.rows_B26D.float(), temb.count
+        rows_B26D, count = self.scale_shift_table.unsqueeze(1) + temb.rows_B26D.float(), temb.first
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = rows_B26D.unbind(2)
         x = hidden_states
         h = _scaled(own.norm1(x.float()), 1 + scale_a, count, shift_a).type_as(x)
