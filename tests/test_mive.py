@@ -21,7 +21,8 @@ from imvideoedit.methods.mive import Mive
 from imvideoedit.training.batches import drop_texts
 from imvideoedit.training.estimate import GIB, Setting, estimate
 from imvideoedit.training.flops import Pairs, useful_flops
-from imvideoedit.wan.backbone import WAN_14B, Backbone, meta_transformer, parameter_hash
+from imvideoedit.wan.backbone import Backbone, parameter_hash
+from imvideoedit.wan.bases import WAN_14B, meta_transformer
 from imvideoedit.wan.forward import embed, modulation, run_blocks, unembed
 from imvideoedit.wan.two_levels import TwoLevels, take_one_level, take_two_levels
 from tests.conftest import TINY_TRANSFORMER, awaken, tiny_batch, tiny_transformer
@@ -114,6 +115,15 @@ def test_two_levels_are_diffusers_timesteps_for_each_token_bit_for_bit():
     assert torch.equal(run_blocks(other, tokens, text, of_tokens, rotary), wanted), "theirs are taken, too"
     swapped = run_blocks(other, tokens, text, TwoLevels(rows.flip(1), FRAME), rotary)
     assert not torch.allclose(swapped, wanted)
+    parts = [
+        run_blocks(other, tokens[:, own], text, TwoLevels(rows, FRAME).of_tokens(own), tuple(table[:, own] for table in rotary))
+        for own in (slice(0, 4), slice(4, 10), slice(10, 18))
+    ]
+    alone = [
+        run_blocks(plain, tokens[:, own], text, of_tokens[:, own], tuple(table[:, own] for table in rotary))
+        for own in (slice(0, 4), slice(4, 10), slice(10, 18))
+    ]
+    assert all(torch.equal(one, two) for one, two in zip(parts, alone, strict=True)), "processes that share a pass"
     take_one_level(other)
     assert [type(block) for block in other.blocks] == [type(block) for block in plain.blocks]
 

@@ -81,13 +81,14 @@ class AdapterHeader:
         Raises:
             ValueError: that is not given.
         """
-        if method.changes_backbone and backbone_hash is None:
+        changed = method.trains_backbone or method.drops_weights
+        if changed and backbone_hash is None:
             raise ValueError(f"{method.name} has changed the backbone; say what it was before")
         parameters = backbone_hash or backbone.parameter_hash(method.parameters())
         identity: dict[str, Any] = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
         how = {"quantization": backbone.quantization, "file": backbone.file}
         identity |= {key: value for key, value in how.items() if value is not None}
-        if not method.trains_backbone:  # whose weights are in the file
+        if not changed:  # whose weights are in the file, or not there
             transformer = backbone.transformer
             identity |= {"architecture": architecture(transformer), "sketch": sketch(transformer)}
         return cls(method.name, method.config(), identity, training, describe_inputs(method.inputs))

@@ -40,16 +40,12 @@ class Method(ExampleNeeds, ABC):
 
     name: ClassVar[str]
     trains_backbone: bool = False
+    drops_weights: ClassVar[bool] = False  # takes some out of the transformer, which then no longer tell which it was
 
     def __init__(self, objective: FlowMatching | None = None) -> None:
         super().__init__()
         self.objective = objective or FlowMatching()
         self.__dict__["transformer"] = None
-
-    @property
-    def changes_backbone(self) -> bool:
-        """Whether the transformer's weights no longer tell which it was: they are trained, or some are taken out."""
-        return self.trains_backbone
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -24,7 +24,6 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from imvideoedit.common.errors import UserError
 from imvideoedit.edit_batch import EditBatch, Input
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import Velocity
@@ -84,6 +83,7 @@ class Mive(BackboneMethod):
     inputs = (Input("reference", "image", from_target=True),)
     reads_instructions = True
     own_reader = True
+    drops_weights = True  # what reads texts
     reader: VisionLanguage
 
     def __init__(self, objective: FlowMatching | None = None, **options: Any) -> None:
@@ -92,24 +92,15 @@ class Mive(BackboneMethod):
         self.trains_backbone = self.options.adapter == "full"
         self.reader = VisionLanguage(self.options)
 
-    @property
-    def changes_backbone(self) -> bool:
-        return True  # what reads texts is taken out
-
     def config(self) -> dict[str, Any]:
         return asdict(self.options)
 
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
-        own: Any = transformer.config
-        if own.in_channels != own.out_channels:
-            raise UserError(
-                f"mive takes a text-to-video model of {own.out_channels} input channels; this one has "
-                f"{own.in_channels}; give another backbone"
-            )
+        config: Any = transformer.config
         alone = self.options.conditioning == "self"
         self.__dict__["dropped"] = drop_text(transformer, cross_attention=alone)
         take_two_levels(transformer)
-        self.columns = widen_patch_embedding(transformer, own.out_channels, dtype)
+        self.columns = widen_patch_embedding(transformer, config.out_channels, dtype)
         where = {"device": self.columns.weight.device, "dtype": dtype}
         self.context = ContextAdapter(self.options.width, len(self.options.read), self.columns.out_channels, **where)
         maps = (SELF_ATTENTION if alone else ATTENTION) + FEED_FORWARD

@@ -47,8 +47,7 @@ class LatentDataModule(LightningDataModule):
         seed: of the order, the validation split and the method's transform.
         num_workers: processes that read the cache.
         val_share: fraction of the rows, chosen by a hash of their ids, for validation; at least one row unless 0.
-        epochs: passes over the rows in one epoch of the trainer, whose own count of several is not exact when a run
-            is resumed.
+        epochs: passes over the rows in one epoch of the trainer, whose own count is not exact when a run is resumed.
         format, columns, split: of the data set, see ``open_records``.
         frames: lengths 4k + 1 that rows are cut to: 1 for images, more for clips, which take the longest they fill.
         variants: ways in which the method's transform changes each pair, encoded beforehand and taken in turns by the

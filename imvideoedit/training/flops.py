@@ -58,7 +58,7 @@ class Pairs:
         made = replace(self.batch(config, taken_by(method), device, dtype), labels=labels)
         if method.reader is None:
             return made
-        pixels = GROUP * (self.frames - 1) + 1, SPATIAL * self.height, SPATIAL * self.width
+        pixels = GROUP * (self.frames - 1) + 1, self.pixels * self.height, self.pixels * self.width
         features = torch.randn(self.count, *method.reader.shape(*pixels), device=device)
         return replace(made, text_BTD=features.to(dtype))
 

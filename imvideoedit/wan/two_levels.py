@@ -22,6 +22,10 @@ class TwoLevels(NamedTuple):
     rows_B26D: Tensor
     first: int
 
+    def of_tokens(self, own: slice) -> "TwoLevels":
+        """Those of a part of the tokens, where processes share a pass."""
+        return TwoLevels(self.rows_B26D, min(max(self.first - own.start, 0), own.stop - own.start))
+
 
 class TwoLevelBlock(WanTransformerBlock):
     """A block that takes :class:`TwoLevels`, too."""
