@@ -116,7 +116,9 @@ def test_two_levels_are_diffusers_timesteps_for_each_token_bit_for_bit():
     swapped = run_blocks(other, tokens, text, TwoLevels(rows.flip(1), FRAME), rotary)
     assert not torch.allclose(swapped, wanted)
     parts = [
-        run_blocks(other, tokens[:, own], text, TwoLevels(rows, FRAME).of_tokens(own), tuple(table[:, own] for table in rotary))
+        run_blocks(
+            other, tokens[:, own], text, TwoLevels(rows, FRAME).of_tokens(own), tuple(table[:, own] for table in rotary)
+        )
         for own in (slice(0, 4), slice(4, 10), slice(10, 18))
     ]
     alone = [
