@@ -1,6 +1,7 @@
 """MiVE from files to edits: cached features, nano pairs, steps, references, offloading, the nano model."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -16,8 +17,9 @@ from torch.optim import AdamW
 from imvideoedit.common.errors import UserError
 from imvideoedit.edit import main
 from imvideoedit.editing.edit_file import load_pipeline
+from imvideoedit.editing.memory import needs
 from imvideoedit.editing.model_options import ModelOptions
-from imvideoedit.editing.offload import Placement, needs
+from imvideoedit.editing.offload import Placement
 from imvideoedit.editing.pipeline import EditPipeline
 from imvideoedit.editing.sampling_config import SamplingConfig
 from imvideoedit.evaluation.nano.editors import copy_source
@@ -296,10 +298,11 @@ def test_the_model_has_left_the_device_before_the_first_pass(adapter, clip, tmp_
     ]
     whole = {name: size for name, (_, size) in sizes.items()}
     assert max(peaks) == max(whole.values()) < sum(whole.values())
-    needed = needs(backbone, pipeline.method, 100)
-    assert needed.weights["reader"] == sum(p.nbytes for p in model.parameters())
-    assert needed.of("full") == sum(needed.weights.values()) + needed.work
-    assert needed.of("group") >= needed.weights["reader"]
+    needed = replace(needs(backbone, pipeline.method, 100, 1024), coding=0, tile=0, work=0, features=())
+    own = needed.weights["reader"]
+    assert own == sum(p.nbytes for p in model.parameters())
+    assert needed.of("full") == sum(needed.weights.values()) == needed.held("full") + own
+    assert needed.of("group") >= own and needed.of("model") == max(needed.weights.values())
 
 
 # The instruction alone names the thing.

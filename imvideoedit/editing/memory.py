@@ -27,8 +27,8 @@ class Needs:
     """Bytes of an edit by part.
 
     Attributes:
-        weights: of each part of the backbone, the adapter's with the transformer's; and of the method's ``reader``, which
-            is on the device alone while it reads, or beside the others where all are there.
+        weights: of each part of the backbone, the adapter's with the transformer's; and of the method's ``reader``,
+            which is on the device while it reads, beside the others where all are there.
         block: weights of the largest block.
         work: activations of a pass over the longest window.
         features: what is kept of the source in each block, for such a window.

@@ -40,7 +40,6 @@ class Method(ExampleNeeds, ABC):
 
     name: ClassVar[str]
     trains_backbone: bool = False
-    drops_weights: ClassVar[bool] = False  # takes some out of the transformer, which then no longer tell which it was
 
     def __init__(self, objective: FlowMatching | None = None) -> None:
         super().__init__()

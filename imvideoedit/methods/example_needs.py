@@ -19,6 +19,7 @@ class ExampleNeeds(nn.Module):
     own_reader: ClassVar[bool] = (
         False  # whether it has a :attr:`reader`, so that the backbone's text encoder is not needed
     )
+    drops_weights: ClassVar[bool] = False  # whether weights of the transformer are taken out of it
     reader: Reader | None = None  # encodes the text with what is seen, in place of the backbone's text encoder
 
     @property

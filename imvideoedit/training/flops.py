@@ -35,19 +35,14 @@ FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks f
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one batch: how many, and the height, width and frames of their latents.
-
-    Attributes:
-        text: tokens of a text.
-        pixels: of a latent pixel's side.
-    """
+    """The pairs of one batch: how many, and the height, width and frames of their latents."""
 
     count: int
     height: int
     width: int
-    text: int = TEXT
+    text: int = TEXT  # tokens of a text
     frames: int = 1
-    pixels: int = SPATIAL
+    pixels: int = SPATIAL  # of a latent pixel's side
 
     def batch_of(
         self, config: Mapping[str, Any], method: Method, device: torch.device | str, dtype: torch.dtype
