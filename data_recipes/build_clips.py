@@ -16,7 +16,7 @@ from imvideoedit.common.hydra_command import command
 from imvideoedit.common.owner import owned
 from imvideoedit.common.terminal import say
 
-STAGES = ("sources", "proposals", "masks", "edits", "verdicts")
+STAGES = ("sources", "proposals", "masks", "composites", "edits", "verdicts")
 EXPORT = "export"
 
 
@@ -25,7 +25,7 @@ class ClipBuild:
 
     def __init__(self, config: DictConfig) -> None:
         self.name, self.out = config.name, Path(config.out)
-        self.options = ClipExport(int(config.pairs))
+        self.options = ClipExport(int(config.pairs), config.get("most_of_a_kind"))
         self.engine = instantiate(config.engine)
         self.stages: dict[str, Stage] = {
             name: instantiate(config[name], _convert_="all")(out=self.out) for name in STAGES if name in config

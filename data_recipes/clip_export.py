@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from data_recipes.clip_rows import MEDIA, read_clip
 from data_recipes.plan import balance
-from data_recipes.rows import CRITERIA, TEXTS, Row, held
+from data_recipes.rows import TEXTS, Row, held
 from data_recipes.stages import shards_of
 from imvideoedit.common.errors import UserError
 from imvideoedit.common.files import replacing_folder
@@ -25,14 +26,27 @@ class ClipExport:
     """Which accepted pairs are exported.
 
     Raises:
-        UserError: the number is below 1.
+        UserError: a number is below 1.
     """
 
     pairs: int  # balanced over tasks; all if there are fewer
+    most_of_a_kind: int | None = None  # of each kind's pairs those with the best scores; all if None
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise UserError(f"pairs is {self.pairs}; ask for at least 1")
+        if self.pairs < 1 or (self.most_of_a_kind is not None and self.most_of_a_kind < 1):
+            raise UserError(f"pairs is {self.pairs} and most_of_a_kind {self.most_of_a_kind}; ask for at least 1")
+
+    def of_kinds(self, rows: list[Row]) -> list[Row]:
+        """At most so many rows of a kind, in their order."""
+        if self.most_of_a_kind is None:
+            return rows
+        best = sorted(range(len(rows)), key=lambda place: -sum(held(rows[place], "scores").values()))
+        counts, kept = Counter[str](), []
+        for place in best:
+            counts[rows[place]["kind"]] += 1
+            if counts[rows[place]["kind"]] <= self.most_of_a_kind:
+                kept.append(place)
+        return [rows[place] for place in sorted(kept)]
 
 
 def export_clips(out: Path, options: ClipExport, facts: dict[str, Any]) -> int:
@@ -49,6 +63,7 @@ def export_clips(out: Path, options: ClipExport, facts: dict[str, Any]) -> int:
         raise UserError(
             f"no pair of {out} was accepted; see the reasons in {out / 'verdicts'}, or lower verdicts.accept"
         )
+    accepted = options.of_kinds(accepted)
     chosen = [accepted[place] for place in balance([row["task"] for row in accepted], options.pairs)]
     with replacing_folder(out / "export") as folder:
         lines = [json.dumps(line) for line in _lines(out, folder, chosen)]
@@ -68,7 +83,7 @@ def _lines(out: Path, folder: Path, rows: list[Row]) -> Iterator[dict[str, Any]]
         (folder / line["first_frame"]).parent.mkdir(exist_ok=True)
         Image.fromarray(read_clip(out, row["target"], 1)[0]).save(folder / line["first_frame"])
         scores = held(row, "scores")
-        yield line | ({"scores": {name: scores[name] for name in CRITERIA}} if scores else {})
+        yield line | ({"scores": scores} if scores else {})
 
 
 def _linked(origin: Path, copy: Path) -> None:

@@ -15,7 +15,7 @@ SCHEMAS = {
     "synthesize": PAIRS,
     "filter": VERDICTS,
     "review": REVIEWED,
-    **dict.fromkeys(("sources", "proposals", "masks", "edits", "verdicts"), CLIPS),
+    **dict.fromkeys(("sources", "proposals", "masks", "composites", "edits", "verdicts"), CLIPS),
 }
 
 

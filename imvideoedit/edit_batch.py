@@ -80,10 +80,12 @@ class EditBatch:
     Attributes:
         source_BCFHW: clean source.
         target_BCFHW: clean edited target; None when it is to be sampled.
-        text_BTD: edited prompt, which describes the scene after the edit.
+        text_BTD: edited prompt, which describes the scene after the edit; or what the method's reader makes of the text
+            and of what it sees.
         conditions: the method's inputs by name, encoded as their :class:`Input` says.
         labels: what the data know of the target by name, for auxiliary losses of training, such as ``content``.
-        empty_TD: embedding of the empty text, where training may leave texts out or sampling has guidance.
+        empty_TD: embedding of the empty text, where training may leave texts out or sampling has guidance; may be
+            ``[B, T, D]``, one for each sample.
         ids: names of the B pairs, where they have any.
     """
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.suites.benchmark import _mask_video
 from imvideoedit.evaluation.suites.folders import LAYOUTS, read_benchmark
-from imvideoedit.evaluation.suites.template import template
+from imvideoedit.evaluation.suites.template import sixty, template
 from imvideoedit.video.reader import Clip, write_video
 from imvideoedit.world.tasks import TASKS
 from tests.edited_clips import moving
@@ -137,3 +138,13 @@ def test_the_template_has_25_edits_of_each_task_each_with_its_own_words():
     assert len({row.source for row in rows}) == len({row.source_prompt for row in rows}) == 25
     assert all(row.prompt != row.source_prompt and row.prompt.endswith(".") for row in rows)
     assert not any("  " in text or "{" in text for row in rows for text in (row.prompt, row.instruction))
+
+
+def test_the_template_of_60_has_30_simple_and_30_complex_edits():
+    rows, known = sixty(), {row.instruction for row in template()}
+    assert [row.task for row in rows] == ["simple"] * 30 + ["complex"] * 30
+    assert len({row.id for row in rows}) == 60 and {row.instruction for row in rows} <= known
+    kinds = Counter(row.id.removeprefix(f"{row.task}_")[:-3] for row in rows)
+    assert set(kinds.values()) == {10} and len(kinds) == 6
+    people = {row.source_prompt.split()[0] + " " + row.source_prompt.split()[1] for row in rows[30:]}
+    assert not people & {"A brown", "A golden", "A white", "A grey"}, "no animals among the portraits"

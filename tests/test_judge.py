@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from imvideoedit.clients.endpoint import Endpoint
@@ -183,3 +185,23 @@ def test_a_judge_is_believed_only_in_the_right_order(judged, believed):
     assert found["in_order"] is believed and found["agreement"]["pairs"] == 8
     scores[0] = {"problem": "refused"}
     assert verdict(rows, scores, exact, 100)["unscored"] == ["refused"]
+
+
+def test_a_reference_is_shown_where_the_protocol_has_a_word_on_it(judge, clip, tmp_path):
+    picture = np.full((20, 30, 3), (10, 200, 30), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "r.png")
+    given = replace(clip, inputs={"reference": tmp_path / "r.png"})
+    for protocol, shown in ((SIX, True), (PAPER, False)):
+        made, asked = judge(protocol=protocol.key), []
+        points = {dimension.key: dimension.highest for dimension in protocol.dimensions}
+        answer = protocol.schema().model_validate({"reasoning": "", "edited": True, **points})
+        made._model = SimpleNamespace(ask=lambda parts, *rest, to=asked, of=answer: to.append(parts) or of)
+        made.score(clip)
+        made.score(given)
+        plain, more = ([part.tobytes() if isinstance(part, np.ndarray) else part for part in parts] for parts in asked)
+        added = [part for part in more if part not in plain]
+        assert added == ([SIX.reference, picture.tobytes()] if shown else []) and len(more) == len(plain) + len(added)
+    (tmp_path / "r.png").write_bytes(b"no picture")
+    with pytest.raises(Unscored, match="r.png"):
+        made = judge(protocol="six")
+        made.score(given)

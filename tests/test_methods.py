@@ -21,6 +21,7 @@ from imvideoedit.methods.image_condition import condition_channels
 from imvideoedit.methods.in_context import InContext
 from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.lora_edit import LoraEdit
+from imvideoedit.methods.mive import Mive
 from imvideoedit.methods.parallel_2d import Parallel2D
 from imvideoedit.methods.predict_update import PredictUpdate
 from imvideoedit.methods.sama import Sama
@@ -174,6 +175,28 @@ ROWS += [
         {"adapter": "lora"},
         {"adapter": "lora", "sem_target": "x0_projected", "sem_rope": "zero"},
         {"adapter": "lora", "anchoring": False, "roles": "shift"},
+    )
+]
+
+
+def batch_with_features(*args: Any, **options: Any) -> EditBatch:
+    whole, generator = batch_with_inputs(*args, **options), torch.Generator().manual_seed(4)
+    reference = whole.conditions["first_frame"]
+    features = torch.randn(len(reference), 9, 8, generator=generator)
+    if len(features) > 1:
+        features[1, -2:] = 0  # padding
+    return replace(whole, text_BTD=features, conditions={"reference": reference})
+
+
+MIVE = {"rank": 4, "width": 4, "token": 16, "text_tokens": 5}
+ROWS += [
+    Row(Mive, MIVE | options, batch_with_features, None)
+    for options in (
+        {"adapter": "full"},
+        {"adapter": "lora"},
+        {"adapter": "lora", "layers": "last", "width": 8},
+        {"adapter": "full", "conditioning": "cross"},
+        {"adapter": "lora", "conditioning": "cross"},
     )
 ]
 
@@ -391,7 +414,7 @@ def test_uninstalling_gives_the_backbone_back(row):
     pristine = tiny_transformer(**row.config).state_dict()
     transformer, method = installed(row)
     if method.trains_backbone:  # it stays as it was trained
-        pristine = {name: weight.clone() for name, weight in transformer.state_dict().items()}
+        pristine |= {name: weight.clone() for name, weight in transformer.state_dict().items()}
     method.uninstall()
     method.uninstall()
     assert list(method.parameters()) == []

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.nano.batches import PairBatches, StepSampler
-from imvideoedit.nano.encoded import EncodedPairs, TextTable, encoded_pairs
+from imvideoedit.nano.encoded import EncodedPairs, encoded_pairs
 from imvideoedit.nano.mix import PairMix, sample_pair
 from imvideoedit.nano.pair_set import PairSet
 from imvideoedit.nano.pairs import NanoPairs
 from imvideoedit.nano.readouts import label_tokens
 from imvideoedit.nano.scene_batches import to_tensor
+from imvideoedit.nano.text_tables import TextTable
 from imvideoedit.wan.backbone import load_backbone
 from imvideoedit.world.edits import sample_compound
 from imvideoedit.world.grammar import apply_instruction

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from imvideoedit.evaluation.judge.protocols import PAPER
+from imvideoedit.evaluation.judge.protocols import PAPER, SIX
 from imvideoedit.evaluation.page.tables import quoted_table
 from imvideoedit.evaluation.published.quoted import Record, quoted
 from imvideoedit.world.tasks import TASKS
@@ -87,3 +87,13 @@ def test_every_table_is_marked_as_quoted_and_says_from_where():
     for table in TABLES.values():
         assert quoted_table(table).title.startswith("Quoted: ") and "table" in table.title and table.rows
     assert [table.key for table in quoted(["vbench"])] == ["vbench"]
+
+
+def test_the_ablation_in_six_dimensions_ends_at_the_papers_own_row():
+    rows = {row["method"]: row for row in TABLES["six_ablation"].rows}
+    parts = [part.key for part in SIX.dimensions]
+    (whole,) = [row for row in TABLES["six"].rows if (row["task"], row["method"]) == ("complex", "MiVE")]
+    for name in ("MiVE: one encoder, self-attention", "MiVE: first and last layer"):
+        assert [rows[name][part] for part in parts] == [whole[part] for part in parts]
+    last = rows["MiVE: last layer only"]
+    assert [part for part in parts if last[part] > whole[part]] == ["content", "aesthetics"]

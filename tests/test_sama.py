@@ -18,8 +18,8 @@ from imvideoedit.flow.guidance import Guidance
 from imvideoedit.methods import semantic_tokens
 from imvideoedit.methods.adapter_file import load_adapter, save_adapter
 from imvideoedit.methods.adapter_header import AdapterHeader
+from imvideoedit.methods.block_lora import SELF_ATTENTION
 from imvideoedit.methods.sama import Sama
-from imvideoedit.methods.sama_sequence import SELF_ATTENTION
 from imvideoedit.methods.sama_weights import import_weights, main, named_as_here
 from imvideoedit.methods.semantic_tokens import TOKENS, Siglip, pooled
 from imvideoedit.training.estimate import Setting, estimate

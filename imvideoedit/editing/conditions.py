@@ -114,6 +114,33 @@ class ConditionEncoder:
                 found[each.name] = self.latents(frames)[0]
         return found
 
+    def prompts(
+        self,
+        method: Method,
+        texts: list[str],
+        device: torch.device,
+        declared: Iterable[Input],
+        given: Sources,
+        open_frames: FrameSource,
+        count: int,
+    ) -> Tensor:
+        """Embeddings of texts ``[B, T, D]``; of the first alone, and what it is about, where the method has a reader.
+
+        Args:
+            device: of the reader, which leaves it afterwards; other arguments as :meth:`derived`.
+        """
+        if method.reader is None:
+            return self.backbone.encode_text(texts)
+        places = set(method.reader.places(count))
+        frames = (frame_HWC for place, frame_HWC in enumerate(open_frames()) if place in places)
+        images = {
+            each.name: next(resized([self._fitted(each, next(iter(given[each.name]())))], self.size))  # type: ignore[operator]
+            for each in declared
+            if each.kind == "image"
+        }
+        with method.reader.on(device):
+            return method.reader.read(texts[0], list(resized(frames, self.size)), count, images)[None]
+
     def texts(self, declared: Iterable[Input], given: Sources) -> dict[str, Tensor]:
         """Texts by name, each ``[1, T, D]``."""
         pairs = ((each.name, given[each.name]) for each in declared)

@@ -125,9 +125,9 @@ def edit_file(
         local_model=job.expand_model,
     )
     if editor is not None and made:
-        frame_HWC = editor.make(next(iter(clip)), prompts.prompt, job.seed)
+        frame_HWC = editor.make(next(iter(clip)), prompts.prompt, job.seed, prompts.source_prompt)
         inputs = {**inputs, **{name: partial(iter, frame_HWC[None]) for name in made}}
-        prompts = replace(prompts, note="; ".join(filter(None, [prompts.note, editor.note])))
+        prompts = replace(prompts, note="; ".join(filter(None, [prompts.note, editor.note(made)])))
     write = partial(_write, pipeline, job, facts, clip, inputs, prompts, progress, on_step, on_frame)
     run_in_memory(pipeline, write, str(job.input), REMEDY)
     return prompts

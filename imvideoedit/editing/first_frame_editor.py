@@ -8,9 +8,8 @@ import numpy as np
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.editing.pipeline import EditPipeline
+from imvideoedit.editing.prompts import expand
 from imvideoedit.methods.adapter_header import read_header
-
-GIVE = "give --first-frame FILE, or --first-frame-adapter FILE, an adapter that edits images"
 
 
 class FirstFrameEditor:
@@ -37,18 +36,20 @@ class FirstFrameEditor:
         """
         if not names:
             return
+        give = f"give {option(names[0])} FILE, or --first-frame-adapter FILE, an adapter that edits images"
         needs = f"{title} needs the input {', '.join(names)} (image), which is not given"
         if self.adapter is None:
-            raise UserError(f"{needs}, and the bundled adapter, which could make it, is of another backbone; {GIVE}")
+            raise UserError(f"{needs}, and the bundled adapter, which could make it, is of another backbone; {give}")
         inputs = [each["name"] for each in read_header(self.adapter).inputs if each["required"]]
         if inputs:
-            raise UserError(f"{needs}, and {self.adapter}, which shall make it, needs {', '.join(inputs)}; {GIVE}")
+            raise UserError(f"{needs}, and {self.adapter}, which shall make it, needs {', '.join(inputs)}; {give}")
 
-    def make(self, frame_HWC: np.ndarray, prompt: str, seed: int) -> np.ndarray:
+    def make(self, frame_HWC: np.ndarray, prompt: str, seed: int, source_prompt: str | None = None) -> np.ndarray:
         """The edited frame, uint8 ``[H, W, 3]`` like the given one.
 
         Args:
-            prompt: full description after the edit.
+            prompt: what the adapter that needs the frame reads: a full description after the edit, or the instruction.
+            source_prompt: full description before the edit, which helps to make one of the other.
 
         Raises:
             UserError: the adapter or its backbone cannot be loaded.
@@ -57,10 +58,15 @@ class FirstFrameEditor:
         if self._pipeline is None:
             self._pipeline = EditPipeline.from_pretrained(adapter=self.adapter, **self._how)
         pipeline = self._pipeline
+        prompt = expand(prompt, source_prompt=source_prompt, nano=pipeline.has_grammar).prompt
         config = pipeline.fit_memory(pipeline.config, *frame_HWC.shape[:2])
         return next(pipeline.stream(lambda: [frame_HWC], prompt, config, seed))
 
-    @property
-    def note(self) -> str:
-        """One line for the user."""
-        return f"the first frame is made by {self.adapter}; give --first-frame for another"
+    def note(self, names: Sequence[str]) -> str:
+        """One line for the user about the frames that are made."""
+        return f"the first frame is made by {self.adapter}; give {option(names[0])} for another"
+
+
+def option(name: str) -> str:
+    """The command line's option of an input."""
+    return f"--{name.replace('_', '-')}"

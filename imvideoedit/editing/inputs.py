@@ -19,7 +19,7 @@ FrameSource = Callable[[], Iterable[np.ndarray]]
 """Gives frames from the first on, at every call: uint8 ``[H, W, 3]``; of a mask ``[H, W]``, 0 or 255."""
 Sources = Mapping[str, FrameSource | str]
 """Inputs by name; a still has one frame."""
-FIRST_FRAME = "first_frame"
+FIRST_FRAME, REFERENCE = "first_frame", "reference"
 ANY_MASK = Input(MASK, "mask", required=False)
 
 
@@ -39,8 +39,13 @@ def check_names(declared: Sequence[Input], given: Iterable[str], what: str) -> N
 
 
 def is_frame(declared: Input) -> bool:
-    """Whether an image is one of the video's frames, so that it must have their aspect ratio."""
-    return declared.kind == "image" and (declared.name == FIRST_FRAME or declared.from_target)
+    """Whether an image is one of the video's frames, so that it must have their aspect ratio.
+
+    A reference is the edited first frame in training, but an edit may be given any image, which is cropped.
+    """
+    return declared.kind == "image" and (
+        declared.name == FIRST_FRAME or (declared.from_target and declared.name != REFERENCE)
+    )
 
 
 def check_size(declared: Input, what: str, size: tuple[int, int], own: tuple[int, int]) -> None:

@@ -27,7 +27,8 @@ class Needs:
     """Bytes of an edit by part.
 
     Attributes:
-        weights: of each part of the backbone; the adapter's count with the transformer's.
+        weights: of each part of the backbone, the adapter's with the transformer's; and of the method's ``reader``,
+            which is on the device while it reads, beside the others where all are there.
         block: weights of the largest block.
         work: activations of a pass over the longest window.
         features: what is kept of the source in each block, for such a window.
@@ -44,7 +45,7 @@ class Needs:
     def held(self, level: str) -> int:
         """Weights on the device during a pass."""
         if level == "full":
-            return sum(self.weights.values())
+            return sum(size for name, size in self.weights.items() if name != "reader")
         return self.weights["transformer"] if level == "model" else 2 * self.block
 
     def of(self, level: str, features: int | None = None) -> int:
@@ -55,10 +56,11 @@ class Needs:
         """
         kept = sum(each.recorded for each in self.features) if features is None else features
         denoising = self.held(level) + self.work + kept
+        reading = self.weights.get("reader", 0)
         if level == "full":
-            return max(denoising, self.held(level) + self.coding)
+            return max(denoising, self.held(level) + max(self.coding, reading))
         encoding = self.weights.get("text_encoder", 0) if level == "model" else 0
-        return max(denoising, encoding, self.weights.get("vae", 0) + self.autoencoder(level))
+        return max(denoising, encoding, reading, self.weights.get("vae", 0) + self.autoencoder(level))
 
     def autoencoder(self, level: str) -> int:
         """Activations of the autoencoder, which takes frames in tiles at the levels that move blocks."""
@@ -87,6 +89,8 @@ def needs(backbone: Backbone, method: Method, tokens: int, pixels: int) -> Needs
     parts = {"transformer": transformer, "vae": backbone.vae, "text_encoder": backbone.text_encoder}
     weights = {name: held_bytes(part) for name, part in parts.items() if part is not None}
     weights["transformer"] += sum(held_bytes(part) for part in method.apart())
+    if method.reader is not None:
+        weights["reader"] = method.reader.weight_bytes(backbone.dtype)
     work = pass_bytes(transformer, tokens) + method.working_bytes(tokens)
     block = max(held_bytes(block) for block in transformer.blocks)
     if not goes_in_blocks(transformer):

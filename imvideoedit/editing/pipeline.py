@@ -26,7 +26,7 @@ from imvideoedit.editing.sampling_config import SamplingConfig, adapters_own
 from imvideoedit.methods.adapter_header import read_header
 from imvideoedit.methods.adapter_hub import chosen
 from imvideoedit.methods.base import Method
-from imvideoedit.methods.mixture import load_adapters
+from imvideoedit.methods.mixture import load_adapters, parts_for
 from imvideoedit.video.geometry import fit_size
 from imvideoedit.wan.backbone import Backbone
 from imvideoedit.wan.kernels import NATIVE, choose_attention, compile_blocks
@@ -116,7 +116,7 @@ class EditPipeline(Shared):
         header = read_header(next(iter(weights)))
         if not isinstance(backbone, Backbone):
             where = default_device(device)
-            backbone = load_chosen(header, backbone, quantization, default_dtype(where))
+            backbone = load_chosen(header, backbone, quantization, default_dtype(where), parts_for(weights))
         else:
             where = backbone.device if device is None else default_device(device)
         method = load_adapters(weights, backbone.transformer, backbone.parameter_hash(), backbone.title)
@@ -207,8 +207,8 @@ class EditPipeline(Shared):
         """Edit a video that comes and goes frame by frame; only latents, and what a method reads raw, are held.
 
         Args:
-            open_frames: called once to encode the video, once for each video that the method derives of it, and up to
-                twice more where the source's pixels are composited.
+            open_frames: called once to encode the video, once for each video that the method derives of it, once for a
+                method with a reader, and up to twice more where the source's pixels are composited.
             prompt: full description after the edit.
             config: from :meth:`fit_memory`.
             progress, on_step: called after each pass and at each solver step; may raise to stop.
@@ -235,7 +235,7 @@ class EditPipeline(Shared):
             conditions |= encoder.derived(self.method, declared, given, open_frames, count)
         with placement.working(backbone.text_encoder):
             texts = [self.method.prompt(text) for text in ((prompt, "") if config.guidance != 1 else (prompt,))]
-            texts_BTD = backbone.encode_text(texts)
+            texts_BTD = encoder.prompts(self.method, texts, placement.device, declared, given, open_frames, count)
             conditions |= encoder.texts(declared, given)
         keep = placement.plan(source_BCFHW, config)
         denoiser = Denoiser(backbone.transformer, self.method, backbone.shift, backbone.vae_temporal, config, keep)

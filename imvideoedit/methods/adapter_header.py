@@ -76,18 +76,19 @@ class AdapterHeader:
         """The header of a method that is installed in a backbone.
 
         Args:
-            backbone_hash: the backbone's before it was trained, of a method that trains it.
+            backbone_hash: the backbone's before it was changed, of a method that changes it.
 
         Raises:
             ValueError: that is not given.
         """
-        if method.trains_backbone and backbone_hash is None:
-            raise ValueError(f"{method.name} has trained the backbone; say what it was before")
+        changed = method.trains_backbone or method.drops_weights
+        if changed and backbone_hash is None:
+            raise ValueError(f"{method.name} has changed the backbone; say what it was before")
         parameters = backbone_hash or backbone.parameter_hash(method.parameters())
         identity: dict[str, Any] = {"name": backbone.name, "revision": backbone.revision, "parameter_hash": parameters}
         how = {"quantization": backbone.quantization, "file": backbone.file}
         identity |= {key: value for key, value in how.items() if value is not None}
-        if not method.trains_backbone:  # whose weights are in the file
+        if not changed:  # whose weights are in the file, or not there
             transformer = backbone.transformer
             identity |= {"architecture": architecture(transformer), "sketch": sketch(transformer)}
         return cls(method.name, method.config(), identity, training, describe_inputs(method.inputs))

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from imvideoedit.layers.low_rank import LowRank
 from imvideoedit.wan.token_split import RotaryPair, of_tokens
 
-ATTENTION = tuple(
-    f"{attention}.{part}" for attention in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")
+SELF_ATTENTION, CROSS_ATTENTION = (
+    tuple(f"{attention}.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")) for attention in ("attn1", "attn2")
 )
+ATTENTION = SELF_ATTENTION + CROSS_ATTENTION
 FEED_FORWARD = ("ffn.net.0.proj", "ffn.net.2")
 
 

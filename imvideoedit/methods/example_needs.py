@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from imvideoedit.edit_batch import EditBatch, Input
+from imvideoedit.methods.reader import Reader
 
 
 class ExampleNeeds(nn.Module):
@@ -15,6 +16,11 @@ class ExampleNeeds(nn.Module):
     inputs: ClassVar[tuple[Input, ...]] = ()  # besides source and text
     training_inputs: ClassVar[tuple[Input, ...]] = ()  # of training alone: data give them, and edits take none
     reads_instructions: ClassVar[bool] = False  # the text says what to change, and not how the scene is after the edit
+    own_reader: ClassVar[bool] = (
+        False  # whether it has a :attr:`reader`, so that the backbone's text encoder is not needed
+    )
+    drops_weights: ClassVar[bool] = False  # whether weights of the transformer are taken out of it
+    reader: Reader | None = None  # encodes the text with what is seen, in place of the backbone's text encoder
 
     @property
     def data_inputs(self) -> tuple[Input, ...]:

@@ -5,7 +5,7 @@
 Shapes: B batch, L tokens, D width; C channels, F frames, H W of latents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.methods.adapter_file import load_adapter
+from imvideoedit.methods.adapter_header import read_header
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.known import METHODS
 from imvideoedit.methods.two_stream import TwoStreamMethod
 from imvideoedit.methods.two_stream_processor import TwoStreamProcessor
+from imvideoedit.wan.backbone import PARTS
 from imvideoedit.wan.context import TokenContext
 
 
@@ -91,6 +94,16 @@ class Mixture(TwoStreamMethod):
             own_BCFHW = method.finish(v_BCFHW, hidden_BLD, x_BCFHW, sigma_B, source_BCFHW)
             out_BCFHW = out_BCFHW + weight * (own_BCFHW - v_BCFHW)
         return out_BCFHW
+
+
+def parts_for(files: Iterable[Path]) -> tuple[str, ...]:
+    """The backbone's parts that an edit by these adapters needs: no text encoder where they have readers of their own.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    kinds = (METHODS.get(read_header(path).method) for path in files)
+    return ("vae",) if all(kind is not None and kind.own_reader for kind in kinds) else PARTS
 
 
 def load_adapters(

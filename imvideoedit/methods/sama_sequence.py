@@ -7,7 +7,6 @@ Source and target have the same rotary positions, and all tokens one timestep; t
 Shapes: B batch, C latent channels, F latent frames, H W latent pixels, L tokens, D width, S semantic tokens, W theirs.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,18 +17,16 @@ from torch import Tensor, nn
 
 from imvideoedit.flow.matching import FlowMatching
 from imvideoedit.flow.solvers import State, video_of
-from imvideoedit.methods.base import Method
-from imvideoedit.methods.block_lora import FEED_FORWARD, MethodRotary, lora_of, remove_lora, units_of
+from imvideoedit.methods.backbone_method import BackboneMethod
+from imvideoedit.methods.block_lora import FEED_FORWARD, SELF_ATTENTION, MethodRotary
 from imvideoedit.methods.sama_options import SamaOptions
 from imvideoedit.methods.semantic_tokens import TOKENS, Projector, SemanticHead, Siglip
 from imvideoedit.wan.forward import arguments, embed, modulation, run_blocks, run_inside, unembed
-from imvideoedit.wan.own_weights import own_weights
 
-SELF_ATTENTION = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 SOURCE, SEMANTIC, TARGET = range(3)  # types of tokens
 
 
-class SamaSequence(Method):
+class SamaSequence(BackboneMethod):
     """What SAMA puts into a transformer, and its pass.
 
     Args:
@@ -52,10 +49,7 @@ class SamaSequence(Method):
     def build(self, transformer: WanTransformer3DModel, dtype: torch.dtype) -> None:
         own: Any = transformer.patch_embedding
         inner, where = own.out_channels, {"device": own.weight.device, "dtype": dtype}
-        if self.trains_backbone:
-            self.backbone = own_weights(transformer, dtype)
-        else:
-            self.lora = lora_of(transformer, SELF_ATTENTION + FEED_FORWARD, self.options.rank, dtype)
+        self.build_weights(transformer, SELF_ATTENTION + FEED_FORWARD, self.options.rank, dtype)
         if self.options.roles == "types":
             self.types = nn.Embedding(3, inner, **where)
             nn.init.zeros_(self.types.weight)
@@ -63,20 +57,6 @@ class SamaSequence(Method):
             width = self.options.width
             self.project = Projector(width, self.options.hidden, inner, **where)
             self.head = SemanticHead(inner, inner if self.projected else width, **where)
-
-    def remove(self, transformer: WanTransformer3DModel) -> None:
-        if not self.trains_backbone:
-            remove_lora(self.lora)
-
-    def apart(self) -> Sequence[nn.Module]:
-        return [child for name, child in self.named_children() if name != "backbone"]
-
-    def shard_units(self) -> Sequence[nn.Module]:
-        deltas = [] if self.trains_backbone else units_of(self.lora)
-        return [*deltas, *(child for name, child in self.named_children() if name != "lora")]
-
-    def compile_units(self) -> Sequence[nn.Module]:
-        return [unit for unit in self.shard_units() if unit is not self._modules.get("backbone")]
 
     def working_bytes(self, tokens: int) -> int:
         """Those of the source's tokens in a block, and both sides' rotary tables."""

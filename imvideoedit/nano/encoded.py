@@ -19,46 +19,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from imvideoedit.data.shards import Entry, ProcessInfo, ShardStore, fill
-from imvideoedit.edit_batch import EditBatch
+from imvideoedit.edit_batch import EditBatch, Input
+from imvideoedit.methods.reader import Reader
+from imvideoedit.nano.inputs import Example
 from imvideoedit.nano.pair_set import PairSet, Rendered
 from imvideoedit.nano.rendered import rendered
-from imvideoedit.training.encoding import encoder_name, fill_texts, text_key
+from imvideoedit.nano.text_tables import INPUT, WORDS, TextTable, contexts, embeddings
+from imvideoedit.training.encoding import encoder_name, text_entry
 from imvideoedit.wan.backbone import Backbone
-
-INPUT = "input."  # begins the name of an input in an entry
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """Embeddings of texts, one behind the other without padding.
-
-    Attributes:
-        flat_TD: all tokens.
-        starts_N, lengths_N: of the texts in it.
-        tokens: padded length of a text.
-    """
-
-    flat_TD: Tensor
-    starts_N: Tensor
-    lengths_N: Tensor
-    tokens: int
-
-    @classmethod
-    def of(cls, texts_TD: Sequence[Tensor], tokens: int) -> "TextTable":
-        """The table of these texts."""
-        lengths_N = torch.tensor([len(text_TD) for text_TD in texts_TD])
-        return cls(torch.cat(list(texts_TD)), lengths_N.cumsum(0) - lengths_N, lengths_N, tokens)
-
-    def padded(self, places_B: Tensor) -> Tensor:
-        """Some texts, padded by zeros as the encoder does: ``[B, T, D]`` float32."""
-        token_T = torch.arange(self.tokens, device=places_B.device)
-        there_BT = token_T < self.lengths_N[places_B, None]
-        place_BT = (self.starts_N[places_B, None] + token_T).clamp(max=len(self.flat_TD) - 1)
-        return torch.where(there_BT[..., None], self.flat_TD[place_BT].float(), 0.0)
-
-    def to(self, device: torch.device) -> "TextTable":
-        """A copy on a device."""
-        return TextTable(self.flat_TD.to(device), self.starts_N.to(device), self.lengths_N.to(device), self.tokens)
 
 
 @dataclass(frozen=True)
@@ -152,31 +120,26 @@ def encoded_pairs(
 
     fill(pair_store, list(places), encode, f"{pairs.split} pairs", process, prepare=render)
     entries = [pair_store.read(key) for key in places]
-    told = [each.name for each in pairs.preparation.inputs if each.kind == "text"]
-    texts = {name: [_text(entry[name]) for entry in entries] for name in ("words", *(INPUT + name for name in told))}
-    text_encoder = encoder_name(backbone, "text_encoder")
-    prompts = {text_key(text_encoder, text): text for own in texts.values() for text in own}
-    fill_texts(text_store, prompts, backbone, backbone.device, process)
-    embeddings = [text_store.read(key) for key in prompts]
-    position = {text: place for place, text in enumerate(prompts.values())}
+    prepared = pairs.preparation
+    if prepared.reader is not None:
+        table, of_pair, of_inputs = contexts(entries)
+    else:
+        told = [each.name for each in prepared.inputs if each.kind == "text"]
+        table, of_pair, of_inputs = embeddings(entries, told, text_store, backbone, process)
     return EncodedPairs(
         torch.stack([entry["source"] for entry in entries]),
         torch.stack([entry["target"] for entry in entries]),
         torch.stack([entry["labels"] for entry in entries]) if all("labels" in entry for entry in entries) else None,
-        torch.tensor([position[text] for text in texts["words"]]),
-        TextTable.of([entry["text"] for entry in embeddings], int(embeddings[0]["tokens"])),
+        of_pair,
+        table,
         {
             each.name: torch.stack([entry[INPUT + each.name] for entry in entries])
-            for each in pairs.preparation.inputs
+            for each in prepared.inputs
             if each.kind != "text"
         },
-        {name: torch.tensor([position[text] for text in texts[INPUT + name]]) for name in told},
+        of_inputs,
         pairs.variants,
     )
-
-
-def _text(stored: Tensor) -> str:
-    return stored.numpy().tobytes().decode()
 
 
 @torch.no_grad()
@@ -200,7 +163,11 @@ def _encode(backbone: Backbone, pairs: PairSet, ready: Sequence[Rendered]) -> li
 
     store("source", latents("source"))
     store("target", latents("target"))
-    store("words", words("prompt"))
+    store(WORDS, words("prompt"))
+    if pairs.preparation.reader is not None:
+        contexts = _read(pairs.preparation.reader, examples, pairs.preparation.inputs, backbone.device)
+        store("context", [each["text"] for each in contexts])
+        store("tokens", [each["tokens"] for each in contexts])
     for each in pairs.preparation.inputs:
         if each.kind == "text":
             store(INPUT + each.name, words(each.name))
@@ -212,3 +179,15 @@ def _encode(backbone: Backbone, pairs: PairSet, ready: Sequence[Rendered]) -> li
             frames = [torch.from_numpy(example[each.name]).permute(3, 0, 1, 2).contiguous() for example in examples]
             store(INPUT + each.name, frames)
     return entries
+
+
+def _read(reader: Reader, examples: Sequence[Example], inputs: Sequence[Input], device: torch.device) -> list[Entry]:
+    """What a method's reader makes of examples."""
+    images, found = [each.name for each in inputs if each.kind == "image"], []
+    with reader.on(device):
+        for example in examples:
+            count = len(example["source"])
+            frames = [example["source"][place] for place in reader.places(count)]
+            seen = {name: example[name][0] for name in images}
+            found.append(text_entry(reader.read(example["prompt"], frames, count, seen)))
+    return found

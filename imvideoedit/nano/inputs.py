@@ -14,6 +14,7 @@ from imvideoedit.common.errors import UserError
 from imvideoedit.data.film import Film, developed, difference, draw_film
 from imvideoedit.edit_batch import Input
 from imvideoedit.methods.base import Method
+from imvideoedit.methods.reader import Reader
 from imvideoedit.world.edits import OFFERS, Edit
 from imvideoedit.world.grammar import without_motion
 
@@ -44,10 +45,10 @@ def offered(declared: Sequence[Input]) -> dict[str, str]:
     """
     found = {}
     for each in declared:
-        if OFFERS.get(each.name) == each.kind:
-            found[each.name] = each.name
-        elif each.from_target:
+        if each.from_target:
             found[each.name] = FROM_TARGET
+        elif OFFERS.get(each.name) == each.kind:
+            found[each.name] = each.name
         elif each.required:
             offers = ", ".join(f"{name} ({kind})" for name, kind in OFFERS.items())
             raise UserError(f"the nano world has no {each.name} ({each.kind}), which the method needs; it has {offers}")
@@ -65,6 +66,7 @@ class Preparation:
         film: clips are filmed from stills (see :mod:`imvideoedit.data.film`), not rendered.
         instructed: texts are instructions.
         ahead: clips of what stays as it is have the frames behind, see ``Method.transform``.
+        reader: the method's own, for texts.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -73,6 +75,7 @@ class Preparation:
     film: bool = False
     instructed: bool = False
     ahead: bool = False
+    reader: Reader | None = None
 
     @classmethod
     def of(cls, method: Method, film: bool = False) -> "Preparation":
@@ -86,6 +89,8 @@ class Preparation:
             raise UserError(f"the nano world's pairs come without {made}, which {method.name} needs; give data=pairs")
         inputs = _given(method.data_inputs)
         how: dict[str, Any] = {"film": film, "instructed": method.reads_instructions}
+        if method.reader is not None:
+            return cls(inputs, reader=method.reader, identity=method.reader.name, **how)
         if not method.changes_examples:
             return cls(inputs, **how)
         return cls(inputs, method.transform, f"{method.name} {method.config()}", ahead=method.looks_ahead, **how)

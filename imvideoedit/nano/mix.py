@@ -7,6 +7,7 @@ import numpy as np
 from imvideoedit.common.errors import UserError
 from imvideoedit.world.edits import Edit, sample_compound, sample_edit
 from imvideoedit.world.grammar import apply_instruction
+from imvideoedit.world.located import sample_located
 
 SPLITS = ("train", "test")
 MOST_STEPS = 4  # single edits in a compound one
@@ -22,6 +23,7 @@ class PairMix:
         partial: texts that say only what the instruction says, instead of the full edited prompt.
         imperative: texts that are the instruction itself.
         empty: empty texts, for guidance.
+        located: pairs of a thing that has a twin, and that only the instruction's words of its place tell apart.
 
     Raises:
         UserError: a fraction is out of [0, 1], or fractions of exclusive kinds add up to more than 1.
@@ -32,10 +34,11 @@ class PairMix:
     partial: float = 0.2
     imperative: float = 0.0
     empty: float = 0.1
+    located: float = 0.0
 
     def __post_init__(self) -> None:
         fractions = vars(self)
-        if min(fractions.values()) < 0 or max(self.compound + self.identity, self.texts()) > 1:
+        if min(fractions.values()) < 0 or max(self.compound + self.identity + self.located, self.texts()) > 1:
             raise UserError(
                 f"data.mix is {fractions}; fractions are in [0, 1], and those of one kind add up to at most 1"
             )
@@ -63,6 +66,8 @@ def _edit(rng: np.random.Generator, mix: PairMix) -> Edit:
     draw = rng.random()
     if draw < mix.compound:
         return sample_compound(rng, "train", int(rng.integers(2, MOST_STEPS + 1)))
+    if draw >= 1 - mix.located:
+        return sample_located(rng, "train")
     edit = sample_edit(rng, "train")
     if draw < mix.compound + mix.identity:
         return Edit("identity", edit.source, edit.source, "keep everything as it is")
@@ -77,5 +82,7 @@ def _text(edit: Edit, draw: float, mix: PairMix) -> str:
     if draw < mix.empty + mix.imperative:
         return edit.instruction
     partial = apply_instruction(edit.instruction)
+    if partial is None and mix.located:  # its place is more than a name, which is all that the grammar knows
+        return edit.instruction
     assert partial is not None, f"the grammar does not parse its own instruction {edit.instruction!r}"
     return partial

@@ -112,7 +112,8 @@ class PairSet:
 
     def key(self, autoencoder: str) -> str:
         """A hash of all that decides the pairs, but not their number."""
-        settings = [LAYOUT, autoencoder, self.seed, self.split, self.resolution, vars(self.mix), self.frames]
+        mix = {name: share for name, share in vars(self.mix).items() if share or name != "located"}  # as before it was
+        settings = [LAYOUT, autoencoder, self.seed, self.split, self.resolution, mix, self.frames]
         digest = hashlib.sha256(json.dumps(settings).encode())
         if self.plain:
             digest.update(b"plain")

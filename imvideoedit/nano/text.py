@@ -1,4 +1,4 @@
-"""The nano world's tokenizer: one token per word, as the vocabulary is closed."""
+"""The nano world's tokenizers: one token per word, as the vocabulary is closed."""
 
 import itertools
 
@@ -8,6 +8,9 @@ from transformers import PreTrainedTokenizerFast
 from imvideoedit.world import grammar, scenes
 
 MAX_TOKENS = 64
+START, END = "<|im_start|>", "<|im_end|>"
+MARKS = (START, END, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")  # Qwen's own
+TOLD = "user assistant seconds describe thing one two < > ."  # besides the world's words: turns, times, who is meant
 
 
 def words() -> list[str]:
@@ -37,3 +40,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=MAX_TOKENS,
         padding_side="right",
     )
+
+
+def build_vlm_tokenizer() -> PreTrainedTokenizerFast:
+    """A word-level tokenizer with the marks of Qwen3-VL, for a tiny one; unknown words share one token."""
+    digits = [str(number) for number in range(10)]
+    known = dict.fromkeys(["<pad>", "<unk>", *MARKS, *TOLD.split(), *digits, *words()])
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token=END, padding_side="right"
+    )
+    made.add_special_tokens({"additional_special_tokens": list(MARKS)})
+    return made

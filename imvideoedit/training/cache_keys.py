@@ -1,6 +1,6 @@
 """Keys of cached entries: hashes of all that decides their contents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,11 @@ def encoder_name(backbone: Backbone, part: str) -> str:
 def text_key(encoder: str, prompt: str) -> str:
     """Key of a text under an :func:`encoder_name`."""
     return xxhash.xxh3_128_hexdigest(f"{encoder} {prompt}".encode())
+
+
+def context_key(reader: str, prompt: str, media: Mapping[str, str]) -> str:
+    """Key of what a method's reader makes of a text and of media, by their names and keys."""
+    return text_key(f"{reader} {sorted(media.items())}", prompt)
 
 
 def medium_key(encoder: str, medium: Medium, place: Sequence[int]) -> str:

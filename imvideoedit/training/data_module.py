@@ -47,8 +47,7 @@ class LatentDataModule(LightningDataModule):
         seed: of the order, the validation split and the method's transform.
         num_workers: processes that read the cache.
         val_share: fraction of the rows, chosen by a hash of their ids, for validation; at least one row unless 0.
-        epochs: passes over the rows in one epoch of the trainer, whose own count of several is not exact when a run
-            is resumed.
+        epochs: passes over the rows in one epoch of the trainer, whose own count is not exact when a run is resumed.
         format, columns, split: of the data set, see ``open_records``.
         frames: lengths 4k + 1 that rows are cut to: 1 for images, more for clips, which take the longest they fill.
         variants: ways in which the method's transform changes each pair, encoded beforehand and taken in turns by the
@@ -227,6 +226,7 @@ class LatentDataModule(LightningDataModule):
         sizes = self.sizes(fitting_multiple(backbone.name, self.pixel_multiple))
         buckets = [bucket_of(record, sizes, self.frames, inputs) for record in records]
         how: dict[str, Any] = {"inputs": inputs, "transform": transform, "variants": variants, "seed": self.seed}
+        how["own"] = getattr(self._trained(), "reader", None)
         how["ahead"] = transform is not None and getattr(self._trained(), "looks_ahead", False)
         name = "validation" if "train" in self._rows else "train"
         if transform is None or variants:

@@ -21,6 +21,7 @@ from torch import Tensor
 from imvideoedit.data.pair_record import PairRecord
 from imvideoedit.data.shards import SHARD, Entry, ProcessInfo, ShardStore, fill
 from imvideoedit.data.sizes import Bucket
+from imvideoedit.methods.reader import Reader
 from imvideoedit.training.cache_keys import encoder_name, text_key
 from imvideoedit.training.latent_pairs import LatentPairs
 from imvideoedit.training.planning import Plan, Planner, Source
@@ -31,6 +32,7 @@ __all__ = ["Encoder", "LatentPairs", "encode_dataset", "encoder_name", "fill_tex
 
 READERS = 8  # threads that decode media while the encoder runs
 IMAGES, TEXTS = 8, 64  # frames and texts in a batch of the encoders
+CONTEXTS = 16  # in a shard; of Wan's size they are as large as clips
 STORES = {"vae": "images", "raw": "pixels", "text": "texts"}  # folder of each encoder's entries
 
 
@@ -85,7 +87,7 @@ def encode_dataset(
         backbone: names the encoders; missing ones are loaded only where something is to be encoded, and freed after.
         buckets: of every record, see ``bucket_of``.
         device: of the encoders.
-        how: ``inputs``, ``transform``, ``variants`` and ``seed`` of :class:`Planner`.
+        how: ``inputs``, ``transform``, ``variants``, ``seed`` and ``own`` of :class:`Planner`.
 
     Raises:
         UserError: a row is bad, or the encoders cannot be loaded.
@@ -94,14 +96,16 @@ def encode_dataset(
     stores = open_stores(folder, process)
     planner = make_planner(backbone, records, buckets, **how)
     whole, items = Plan(), []
-    empty = text_key(planner.text_encoder, "")
+    empty = text_key(planner.text_encoder, "") if planner.own is None else None
     with ThreadPoolExecutor(READERS) as threads:
         for plan in threads.map(planner.plan, range(len(records))):
             items.append(plan.items)
-            for part in ("latents", "pixels", "texts"):
+            for part in ("latents", "pixels", "texts", "contexts"):
                 for key, value in getattr(plan, part).items():
                     getattr(whole, part).setdefault(key, value)
-    fill_texts(stores["text"], whole.texts | {empty: ""}, backbone, device, process)
+    fill_texts(stores["text"], whole.texts | ({} if empty is None else {empty: ""}), backbone, device, process)
+    if planner.own is not None:
+        fill_contexts(stores["text"], whole.contexts, planner.own, device, process)
     encoder = Encoder(backbone, device)
     _fill_media(stores["vae"], whole.latents, partial(_encode_latents, encoder, whole.latents), process)
     _fill_media(stores["raw"], whole.pixels, _encode_pixels, process, " as pixels")
@@ -144,6 +148,25 @@ def fill_texts(
         return entries
 
     fill(store, list(prompts), encode, "texts", process)
+
+
+def fill_contexts(
+    store: ShardStore,
+    contexts: Mapping[str, Callable[[], Tensor]],
+    own: Reader,
+    device: torch.device,
+    process: ProcessInfo,
+) -> None:
+    """Make the contexts that a store lacks, by the method's reader, which is let go of afterwards."""
+    if not store.missing(contexts):
+        return
+
+    def encode(keys: list[str]) -> Mapping[str, Entry]:
+        return {key: text_entry(contexts[key]()) for key in keys}
+
+    with own.on(device):
+        fill(store, list(contexts), encode, "texts with what they are about", process, CONTEXTS)
+    own.release()
 
 
 def text_entry(text_TD: Tensor) -> Entry:

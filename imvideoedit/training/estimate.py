@@ -67,7 +67,10 @@ def estimate(config: Mapping[str, Any], method: Method, setting: Setting) -> dic
     frozen = 0.0 if like.trains_backbone else weight_bytes(transformer, setting.quantization)
     block = 0.0 if setting.quantization is None else weight_bytes(transformer.blocks[0])
     held = weight_bytes(transformer.blocks[0], setting.quantization)
+    whole = sum(p.numel() for p in transformer.parameters())
     like.install(transformer)
+    kept = frozen_in(transformer) / whole  # the method may have dropped some
+    frozen, held = frozen * kept, held * kept
     trained = sum(p.numel() for p in like.parameters() if p.requires_grad)
     zero = setting.trainer.startswith("zero2")
     weights = torch.bfloat16 if zero else torch.float32

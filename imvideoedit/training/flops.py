@@ -35,27 +35,27 @@ FEW, MORE = 1, 3  # blocks of two small models; FLOPs and memory of all blocks f
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs of one batch: how many, and the height, width and frames of their latents.
-
-    Attributes:
-        text: tokens of a text.
-        pixels: of a latent pixel's side.
-    """
+    """The pairs of one batch: how many, and the height, width and frames of their latents."""
 
     count: int
     height: int
     width: int
-    text: int = TEXT
+    text: int = TEXT  # tokens of a text
     frames: int = 1
-    pixels: int = SPATIAL
+    pixels: int = SPATIAL  # of a latent pixel's side
 
     def batch_of(
         self, config: Mapping[str, Any], method: Method, device: torch.device | str, dtype: torch.dtype
     ) -> EditBatch:
-        """As :meth:`batch`, with the labels of a method's own encoders in place of what training alone gives them."""
+        """As :meth:`batch`, with what a method's own encoders give in place of labels and texts."""
         shapes = method.label_shapes().items()
         labels = {name: torch.randn(self.count, *shape, device=device) for name, shape in shapes}
-        return replace(self.batch(config, taken_by(method), device, dtype), labels=labels)
+        made = replace(self.batch(config, taken_by(method), device, dtype), labels=labels)
+        if method.reader is None:
+            return made
+        pixels = GROUP * (self.frames - 1) + 1, self.pixels * self.height, self.pixels * self.width
+        features = torch.randn(self.count, *method.reader.shape(*pixels), device=device)
+        return replace(made, text_BTD=features.to(dtype))
 
     def batch(
         self, config: Mapping[str, Any], inputs: Sequence[Input], device: torch.device | str, dtype: torch.dtype

@@ -44,7 +44,7 @@ class LatentPairs(Dataset):
         images, pixels, texts: stores of latents, pixels and embeddings.
         pairs: of each row its variants, which take turns by the epoch.
         buckets: of every row.
-        empty: key of the empty text.
+        empty: key of the empty text; None where the method's own reader makes the texts' embeddings.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LatentPairs(Dataset):
         texts: ShardStore,
         pairs: Sequence[Sequence[ItemKeys]],
         buckets: Sequence[Bucket],
-        empty: str,
+        empty: str | None,
     ) -> None:
         self.images, self.pixels, self.texts = images, pixels, texts
         self.pairs, self.buckets, self.empty = pairs, list(buckets), empty
@@ -74,10 +74,10 @@ class LatentPairs(Dataset):
 
     def collate(self, items: Sequence[Item]) -> EditBatch:
         """A batch with float32 latents and conditions."""
-        return stack(items, padded_text(self.texts.read(self.empty)))
+        return stack(items, None if self.empty is None else padded_text(self.texts.read(self.empty)))
 
 
-def stack(items: Sequence[Item], empty_TD: Tensor) -> EditBatch:
+def stack(items: Sequence[Item], empty_TD: Tensor | None) -> EditBatch:
     """A batch with float32 latents, pixels and conditions; texts keep their precision.
 
     Raises:

@@ -9,13 +9,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
+from imvideoedit.common.errors import UserError
 from imvideoedit.data.media import Shape
 from imvideoedit.data.pair_record import SIDES, PairRecord
 from imvideoedit.data.sizes import Bucket
 from imvideoedit.edit_batch import Input
-from imvideoedit.training.cache_keys import medium_key, pixels_key, text_key
-from imvideoedit.training.examples import Reader, Transform, changed, encoder_of, inputs_of
+from imvideoedit.methods.reader import Reader
+from imvideoedit.training.cache_keys import context_key, medium_key, pixels_key, text_key
+from imvideoedit.training.examples import Reader as RowReader
+from imvideoedit.training.examples import Transform, changed, encoder_of, inputs_of
 from imvideoedit.training.latent_pairs import ItemKeys
 
 SHARED = "raw"  # in place of an encoder's name where there is none
@@ -36,6 +40,7 @@ class Plan:
     latents: dict[str, Source] = field(default_factory=dict)
     pixels: dict[str, Source] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    contexts: dict[str, Callable[[], Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Planner:
         transform, variants: how to change examples, and in how many ways; 0 for not at all.
         seed: of the transform.
         ahead: whether it looks ahead.
+        own: the method's reader, of one without a transform; makes a context of each text and what it sees.
     """
 
     autoencoder: str
@@ -60,11 +66,16 @@ class Planner:
     variants: int = 0
     seed: int = 0
     ahead: bool = False
+    own: Reader | None = None
 
-    def reader(self, index: int) -> Reader:
+    def __post_init__(self) -> None:
+        if self.own is not None and self.transform is not None:
+            raise NotImplementedError("a method that changes examples has no reader of its own here")
+
+    def reader(self, index: int) -> RowReader:
         """Reads the example of a row."""
         record = self.records[index]
-        return Reader(record, self.buckets[index], inputs_of(record, self.inputs), self.ahead)
+        return RowReader(record, self.buckets[index], inputs_of(record, self.inputs), self.ahead)
 
     def plan(self, index: int) -> Plan:
         """What a row needs: one item, or one for each variant."""
@@ -96,14 +107,29 @@ class Planner:
         return {text_key(self.text_encoder, text): text for text in self.reader(index).texts().values()}
 
     def _add(
-        self, plan: Plan, reader: Reader, media: dict[str, str], encoders: dict[str, str], texts: dict[str, str]
+        self, plan: Plan, reader: RowReader, media: dict[str, str], encoders: dict[str, str], texts: dict[str, str]
     ) -> None:
         keys = {name: text_key(self.text_encoder, text) for name, text in texts.items()}
         plan.texts |= {keys[name]: text for name, text in texts.items()}
+        if self.own is not None:
+            del plan.texts[keys["prompt"]]
+            seen = {name: key for name, key in media.items() if name != "target"}
+            keys["prompt"] = context_key(self.own.name, texts["prompt"], seen)
+            plan.contexts[keys["prompt"]] = partial(self._context, self.own, reader, texts["prompt"])
         latents, pixels = (
             {name: key for name, key in media.items() if encoders[name] == encoder} for encoder in ("vae", "raw")
         )
         plan.items.append(ItemKeys(reader.record.id, latents, pixels, keys))
+
+    def _context(self, own: Reader, reader: RowReader, text: str) -> Tensor:
+        """What the method's reader makes of a row."""
+        source_FHWC = reader.video("source")
+        frames = [source_FHWC[place] for place in own.places(len(source_FHWC))]
+        images = {name: reader.video(name)[0] for name, each in reader.media().items() if each.kind == "image"}
+        try:
+            return own.read(text, frames, len(source_FHWC), images)
+        except UserError as error:
+            raise UserError(f"{reader.record.name}: {error}") from error
 
     def _name(self, encoder: str) -> str:
         return self.autoencoder if encoder == "vae" else SHARED

@@ -93,7 +93,7 @@ class EditTask(LightningModule):
         self.start = None if start is None else adapter_path(start)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            known = self.start is not None or method.trains_backbone
+            known = self.start is not None or method.trains_backbone or method.drops_weights
             self.backbone_hash = backbone.parameter_hash() if known else None
             method.install(backbone.transformer)
             if self.start is not None:

@@ -119,14 +119,14 @@ def modulation(
 
 
 def run_blocks(
-    transformer: WanTransformer3DModel, hidden_BLD: Tensor, text_BTD: Tensor, rows: Tensor, rotary: Any, unit: int = 1
+    transformer: WanTransformer3DModel, hidden_BLD: Tensor, text_BTD: Tensor, rows: Any, rotary: Any, unit: int = 1
 ) -> Tensor:
     """All blocks in turn, checkpointed where the transformer is so.
 
     Where processes share the transformer, each runs them on its own part of the tokens; the result is all tokens.
 
     Args:
-        text_BTD, rows: of :func:`modulation`.
+        text_BTD, rows: of :func:`modulation`; or rows as the method's own blocks take them.
         rotary: the pair ``(cos, sin)``, each ``[1 or B, L, 1 or heads, E]``; or a list of pairs, one a block; or a
             function that makes the pair of a block from its index, just before it runs.
         unit: tokens that stay together, such as a frame's, where each frame is worked on as a whole.

@@ -74,7 +74,7 @@ class TokenSplit:
         blocks: Callable[..., Tensor],
         hidden_BLD: Tensor,
         text_BTD: Tensor,
-        rows: Tensor,
+        rows: Any,
         rotary_of: Callable[[int], tuple[Tensor, ...]],
         unit: int,
     ) -> Tensor:
@@ -82,13 +82,16 @@ class TokenSplit:
 
         Args:
             blocks: runs them on a part, from its hidden states, text, modulation rows and pairs.
-            rows: ``[B, 6, D]``, or ``[B, L, 6, D]``.
+            rows: ``[B, 6, D]``, or ``[B, L, 6, D]``; or a method's own, of which ``of_tokens`` makes a part's.
             rotary_of: makes the pair of a block from its index, just before it runs.
             unit: see :meth:`parts`.
         """
         parts = self.parts(hidden_BLD.shape[1], unit)
         own = parts[dist.get_rank(self.group)]
-        rows = rows[:, own] if rows.ndim == 4 else rows
+        if not isinstance(rows, Tensor):
+            rows = rows.of_tokens(own)
+        elif rows.ndim == 4:
+            rows = rows[:, own]
         own_BLD = blocks(hidden_BLD[:, own], text_BTD, rows, lambda index: of_tokens(rotary_of(index), own))
         return self._gathered(own_BLD, [part.stop - part.start for part in parts])
 

@@ -106,7 +106,7 @@ class ScoreStore:
 
     def _one(self, row: EditRow, scorer: Scorer, identity: str) -> Score:
         try:
-            path = self._folder / scorer.name / f"{self._key(row, identity)}.json"
+            path = self._folder / scorer.name / f"{self._key(row, identity, getattr(scorer, 'reads', ()))}.json"
             stored = _read(path)
             if stored is not None:
                 return stored
@@ -120,8 +120,10 @@ class ScoreStore:
         write_checked(path, score)
         return score
 
-    def _key(self, row: EditRow, identity: str) -> str:
+    def _key(self, row: EditRow, identity: str, reads: Sequence[str] = ()) -> str:
+        """Of an edit and a scorer's identity; ``reads`` names the inputs that it looks at."""
         facts = {key: value for key, value in asdict(row).items() if key not in ("id", "method", "inputs")}
+        facts |= {f"input.{name}": row.inputs[name] for name in reads if name in row.inputs}
         facts |= {key: self._hash(value) for key, value in facts.items() if isinstance(value, Path)}
         return hashlib.sha256(json.dumps([identity, facts]).encode()).hexdigest()[:32]
 

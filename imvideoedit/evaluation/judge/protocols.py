@@ -38,6 +38,7 @@ class Protocol:
         cap: maximum of every dimension for an unedited video; None for no such rule.
         frames: number of frames shown of each video.
         source: of the criteria.
+        reference: what a judge is told of the reference image where an edit had one; empty: it is not shown.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Protocol:
     cap: float | None
     frames: int
     source: str
+    reference: str = ""
 
     @property
     def most(self) -> float:
@@ -164,6 +166,10 @@ SIX = Protocol(
     cap=6,
     frames=40,
     source="MiVE, section 6.1 and appendix C",
+    reference="""\
+The edit also had this reference image, as a rule its edited first frame; take it as the anchor of the look. Where \
+something of it disappears in later frames, see the original: where it disappears there too (hidden, or out of the \
+picture), that is no fault. Faults are true losses, such as colour or light that goes back to the original's.""",
 )  # fmt: skip
 
 _ONE_TO_TEN = "10: perfect. 7-9: small faults. 4-6: in part. 1-3: not at all."

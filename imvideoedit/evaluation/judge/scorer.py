@@ -12,6 +12,7 @@ from imvideoedit.editing.prompts import shrunk
 from imvideoedit.evaluation.edits.manifest import EditRow
 from imvideoedit.evaluation.edits.score_store import Score, Unscored
 from imvideoedit.evaluation.edits.videos import frames_of
+from imvideoedit.video.images import load_rgb
 
 try:
     from imvideoedit.clients.answers import ContentPart, Unanswered
@@ -24,6 +25,7 @@ except ImportError as error:
 
 UNTOUCHED = 2.0  # grey levels, mean over the shown frames; below that a video counts as unedited
 LOCAL_TOKENS = 1000  # of a local model's answer
+REFERENCES = ("reference", "first_frame")  # inputs that anchor the look
 
 
 class JudgeScorer:
@@ -73,6 +75,7 @@ class JudgeScorer:
         self.kind = self.protocol.key
         self.scales = {one.key: one.highest for one in self.protocol.dimensions} | {"total": self.protocol.most}
         self.lower = frozenset({"spread"})
+        self.reads = REFERENCES if self.protocol.reference else ()  # inputs that decide the scores
 
     def facts(self) -> list[str]:
         """Model, protocol, frames and readings."""
@@ -117,6 +120,7 @@ class JudgeScorer:
             f"Editing instruction: {row.instruction}",
             f"Reading {reading + 1} of {self.repeats}.",
         ]
+        parts += self._reference(row)
         for title, frames in (("Original", source), ("Edited", edited)):
             for number, frame_HWC in enumerate(frames, 1):
                 parts += [f"{title} video, frame {number} of {len(frames)}:", frame_HWC]
@@ -128,6 +132,17 @@ class JudgeScorer:
             if not self._local:
                 raise
             raise UserError(f"the judge {self._local} cannot be used ({error})") from error
+
+    def _reference(self, row: EditRow) -> list[ContentPart]:
+        """The reference image that the edit had, where the protocol shows it."""
+        given = next((row.inputs[name] for name in REFERENCES if name in row.inputs), None)
+        if not self.protocol.reference or not isinstance(given, Path):
+            return []
+        try:
+            image_HWC = load_rgb(given)
+        except UserError as error:
+            raise Unscored(f"{row.name}: {error}") from error
+        return [self.protocol.reference, *shrunk([image_HWC], self._side)]
 
     @cached_property
     def _model(self) -> Endpoint | LocalModel:

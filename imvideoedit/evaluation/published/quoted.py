@@ -33,6 +33,11 @@ _TABLES = {
     "ablation": (f"Judge, ablation ({_IMVIDEOEDIT}, table 4; Gemini 3.1 Pro)", "paper"),
     "vbench": (f"VBench's six dimensions ({_IMVIDEOEDIT}, table 3; the VBench package)", "vbench"),
     "six": ("Six dimensions of 0 to 10 and users' 1 to 5 (MiVE, table 2; Gemini 3 Flash)", "six"),
+    "six_ablation": (
+        "Six dimensions, ablation on the complex videos (MiVE, ablation tables of section 6.3; Gemini 3 Flash). The "
+        "last layer alone is above the whole on content and aesthetics",
+        "six",
+    ),
     "three": ("VIE-Bench, 1 to 10 (SAMA, arXiv 2603.19228, table 2; GPT-4o)", "three"),
     "editversebench": (
         "EditVerseBench, 125 videos (FFP-300K, arXiv 2601.01720, table 1; Qwen2.5-VL-72B). Its DINO, its video "

@@ -1,11 +1,15 @@
-"""``python -m imvideoedit.evaluation.suites.template FILE``: 10 tasks × 25 edits, to be completed with videos.
+"""``python -m imvideoedit.evaluation.suites.template FILE``: 10 tasks × 25 edits, or 60, to be completed with videos.
 
 The paper's benchmark (ImVideoEdit, section 5.1) has 25 videos of each of ten tasks, made with a text-to-video model; it
 is not published. This template has the same shape with prompts of our own: 25 scenes, and an edit of every task for
-each. A row's ``source_prompt`` describes the video to generate or find; put it at ``source`` to complete the manifest.
+each. ``--layout sixty`` has the shape of MiVE's (section 5.2), not published either: 30 simple edits, a third of them
+removals, additions, and changes of texture and colour; and 30 complex ones of people, a third of them of the whole
+look, the light, and the background. A row's ``source_prompt`` describes the video to generate or find; put it at
+``source`` to complete the manifest.
 """
 
 import importlib.resources
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -15,6 +19,11 @@ from imvideoedit.common.terminal import say
 from imvideoedit.evaluation.edits.manifest import EditRow, write_manifest
 from imvideoedit.world.tasks import TASKS
 
+# Subsets with the tasks of their edits, and the scenes: simple ones the first ten, complex ones ten of a person.
+SIXTY = {
+    "simple": (("object_removal", "object_addition", "color_texture"), range(1, 11)),
+    "complex": (("style_transfer", "relighting", "background_replacement"), (1, 2, 4, 5, 6, 8, 11, 16, 19, 23)),
+}
 SCENE = "{who} {does} {thing} {where}, {extra}, {light}."
 
 
@@ -23,6 +32,17 @@ def template() -> list[EditRow]:
     text = importlib.resources.files("imvideoedit.evaluation.suites").joinpath("scenes.yaml").read_text("utf-8")
     scenes = yaml.safe_load(text)
     return [_row(number, scene, task) for task in TASKS for number, scene in enumerate(scenes, 1)]
+
+
+def sixty() -> list[EditRow]:
+    """60 rows, ``simple`` and ``complex`` as their tasks; 20 sources."""
+    rows = {row.id: row for row in template()}
+    return [
+        replace(rows[f"{task}_{number:02d}"], id=f"{subset}_{task}_{number:02d}", task=subset)
+        for subset, (tasks, numbers) in SIXTY.items()
+        for task in tasks
+        for number in numbers
+    ]
 
 
 def _row(number: int, scene: dict[str, str], task: str) -> EditRow:
@@ -73,8 +93,10 @@ def main() -> None:
     """Write the template."""
     parser = CommandLine(prog="python -m imvideoedit.evaluation.suites.template", description=__doc__)
     parser.add_argument("file", type=Path, help="of the manifest, .jsonl")
-    path = parser.parse_args().file
-    rows = template()
+    layouts = {"paper": template, "sixty": sixty}
+    parser.add_argument("--layout", choices=layouts, default="paper", help="default: paper, 10 tasks x 25 edits")
+    given = parser.parse_args()
+    path, rows = given.file, layouts[given.layout]()
     write_manifest(rows, path)
     sources = {row.source for row in rows}
     say(f"{len(rows)} edits in {path}; put {len(sources)} videos next to it, as its rows name and describe them")
