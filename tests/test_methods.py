@@ -431,7 +431,6 @@ def test_uninstalling_gives_the_backbone_back(row):
 def test_the_adapter_registers_only_what_it_trains(row):
     _, method = installed(row)
     assert all(parameter.requires_grad for parameter in method.parameters())
-    assert list(method.buffers()) == []
     assert method.state_dict().keys() == {name for name, _ in method.named_parameters()}
     if row.options.get("adapter") == "lora":
         inherited = [name for name in method.state_dict() if "attention" in name or "attn" in name]
