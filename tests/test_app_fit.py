@@ -62,7 +62,7 @@ def test_a_fit_says_how_far_it_is_is_cancelled_and_goes_on_where_it_was(clip, qu
     queue.submit(fit)
     with pytest.raises(UserError, match="a fit of yours is running or waiting"):
         queue.submit(fit_of(clip, out))
-    wait_for(lambda: "of 1500 steps" in fit.phase)
+    wait_for(lambda: "of 1500 steps" in fit.phase and fit.share > 0)
     assert 0 < fit.share < 1 and "<progress" in fit_progress(fit, 0) and str(tmp_path) not in fit.phase
     queue.cancel("another tab")
     assert not fit.cancelled.is_set()

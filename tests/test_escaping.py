@@ -173,6 +173,8 @@ def test_no_shell_and_no_text_for_a_format():
         where = f"{path}:{node.lineno}"
         assert called not in ("os.system", "os.popen", "eval", "exec", "subprocess.getoutput"), where
         assert not any(each.arg == "shell" for each in node.keywords), where
+        for each in node.keywords:  # models come without code of their own
+            assert each.arg != "trust_remote_code" or ast.unparse(each.value) == "False", where
         if re.search(r"(?i)\b(log|logger|getLogger\(.*\)|LOG)\.(debug|info|warning|error|exception|critical)$", called):
             assert isinstance(node.args[0], ast.Constant), where
         if called.endswith("Environment") and path.name != "card.py":  # which writes Markdown

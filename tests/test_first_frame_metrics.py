@@ -1,6 +1,5 @@
-"""Edits by an edited first frame: I2VEdit's folders, similarities on vectors whose answer is known, DeQA's own code."""
+"""Edits by an edited first frame: I2VEdit's folders, similarities on vectors whose answer is known."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,36 +11,12 @@ from PIL import Image
 
 from imvideoedit.common.errors import UserError
 from imvideoedit.evaluation.edits.manifest import EditRow, read_methods
-from imvideoedit.evaluation.metrics.first_frame import NOT_MEASURED, FirstFrameScorer, load_deqa, similarity
+from imvideoedit.evaluation.metrics.first_frame import NOT_MEASURED, FirstFrameScorer, similarity
 from imvideoedit.evaluation.published.quoted import quoted
 from imvideoedit.evaluation.suites.folders import read_benchmark
 from imvideoedit.evaluation.weights.files import MARK
 from imvideoedit.video.reader import write_video
 from tests.edited_clips import moving
-
-CODE = """
-import torch
-from transformers import PretrainedConfig, PreTrainedModel
-
-
-class BrightConfig(PretrainedConfig):
-    model_type = "bright"
-
-
-class Bright(PreTrainedModel):
-    config_class = BrightConfig
-    _supports_sdpa = True
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.scale = torch.nn.Parameter(torch.zeros(1))
-        self.post_init()
-
-    def score(self, images):
-        import numpy
-
-        return torch.tensor([1 + self.scale.item() * float(numpy.asarray(image).mean()) / 255 for image in images])
-"""
 
 
 def item(folder: Path, name: str, *frames: str) -> Path:
@@ -115,27 +90,8 @@ def test_two_of_four_frames_like_the_first_frame_and_two_like_the_input(row, tmp
     found = scorer.score(row)
     assert found["clip_first_frame"] == pytest.approx(0.5, abs=0.02)
     assert found["input_similarity"] == pytest.approx(0.5, abs=0.02)
-    assert math.isnan(found["deqa"]) and NOT_MEASURED in scorer.warnings()
-    assert NOT_MEASURED not in Seen(["input_similarity"], weights=tmp_path).warnings()
+    assert "deqa" not in found and NOT_MEASURED in scorer.warnings()
     assert math.isnan(scorer.score(replace(row, inputs={}))["clip_first_frame"])
-
-
-def test_deqa_runs_the_code_of_its_folder(row, tmp_path):
-    folder = tmp_path / "deqa"
-    folder.mkdir()
-    with pytest.raises(UserError, match=r"config\.json is missing"):
-        FirstFrameScorer(deqa=folder)
-    (folder / "modeling_bright.py").write_text(CODE)
-    names = {"AutoConfig": "modeling_bright.BrightConfig", "AutoModelForCausalLM": "modeling_bright.Bright"}
-    config = {"model_type": "bright", "architectures": ["Bright"], "auto_map": names}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="cannot be loaded"):
-        load_deqa(folder, "cpu")  # it has no weights
-    from safetensors.torch import save_file
-
-    save_file({"scale": torch.full((1,), 4.0)}, folder / "model.safetensors", {"format": "pt"})
-    found = Seen(["deqa"], deqa=folder, weights=tmp_path).score(row)
-    assert found == {"deqa": pytest.approx(1 + 4 * 200 / 3 / 255, abs=0.05)}
 
 
 def test_the_papers_figures_are_quoted_for_this_scorer_alone():

@@ -49,7 +49,8 @@ def model_card(folder: Path, adapter: str, pictures: Sequence[str], name: str, l
         eval_results=_results(scores) or None,
     )
     file = open_adapter(folder / adapter)
-    templates = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    how: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
+    templates = jinja2.Environment(autoescape=False, **how)  # Markdown, which the filters escape
     templates.filters |= {"text": markdown_text, "code": markdown_code, "json": json.dumps, "shell": _shell}
     page = templates.from_string((Path(__file__).parent / "card.md.j2").read_text(encoding="utf-8"))
     text = page.render(
